@@ -1,0 +1,135 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["torch>=2.6", "numpy", "matplotlib>=3.8", "tqdm"]
+# ///
+"""A GAN that learns an exponential curve: points on y = 1.08**x, x from 0 to 50.
+
+The generator turns normal noise (2 numbers) into a point (x, y). It never sees the curve: it is
+told only how the discriminator, which tries to tell its points from real ones, was deceived.
+
+    python exp_curve_gan.py                     train, and save in outputs/exp_curve
+    python exp_curve_gan.py --generate 1000     points of the saved generator, as CSV
+"""
+
+import copy
+import sys
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits as bce
+from torch.optim import Adam
+
+import common
+from common import Course, FourierFeatures, Restore, Standardize, Training
+
+X_MIN, X_MAX, BASE = 0.0, 50.0, 1.08
+
+LATENT_DIM = 2
+EPOCHS, BATCHES_PER_EPOCH = 100, 40
+BATCH_SIZE = 256
+LEARNING_RATE = 0.002  # the generator's; the discriminator, which must keep up, has twice that
+AVERAGING = 0.005  # share of the newest weights in the averaged generator
+PENALTY, PENALTY_EVERY = 0.08, 4  # on the discriminator's slope, at every fourth step
+
+
+def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
+    """`n` points (n, 2) on the curve, x uniform."""
+    x = X_MIN + (X_MAX - X_MIN) * torch.rand(n, generator=generator)
+    return torch.stack([x, BASE**x], dim=1)
+
+
+def layers(inputs: int, width: int, outputs: int) -> nn.Sequential:
+    """Three hidden layers: (n, inputs) -> (n, outputs)."""
+    hidden: list[nn.Module] = []
+    for size in (inputs, width, width):
+        hidden += [nn.Linear(size, width), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*hidden, nn.Linear(width, outputs))
+
+
+def build_generator(features: int = 2) -> nn.Module:
+    """Standard normal noise (n, LATENT_DIM) to standardised points (n, features)."""
+    octaves = torch.cat([octave * torch.eye(LATENT_DIM) for octave in (1, 2, 4)], dim=1)
+    return nn.Sequential(FourierFeatures(octaves), layers(LATENT_DIM * 7, 128, features))
+
+
+def build_discriminator(features: int = 2) -> nn.Module:
+    """Standardised points (n, features) to logits (n, 1), above zero for "real"."""
+    frequencies = 2.0 * torch.randn(features, 32)
+    return nn.Sequential(FourierFeatures(frequencies), layers(features + 64, 64, 1))
+
+
+@common.on_one_thread
+def train(
+    data: Tensor,
+    *,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    progress: bool = True,
+    epochs: int = EPOCHS,
+    patience: int = EPOCHS,
+    batch_size: int | None = None,
+    lr: float = LEARNING_RATE,
+) -> Training:
+    """Learn to generate rows like those of `data` (n, features), whatever curve they lie on.
+
+    Raises ValueError for data of another shape, empty, or not finite, and for bad settings.
+    """
+    course = Course(data, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size, lr=lr,
+                    progress=progress)  # fmt: skip
+    batch_size = batch_size or min(BATCH_SIZE, len(data))
+    real = Standardize(course.real)(course.real).to(device)
+    generator = build_generator(data.shape[1]).to(device)
+    averaged = copy.deepcopy(generator)
+    learned = nn.Sequential(averaged, Restore(course.real)).to(device)
+    discriminator = build_discriminator(data.shape[1]).to(device)
+    g_optimizer = Adam(generator.parameters(), lr, betas=(0.5, 0.99), fused=True)
+    d_optimizer = Adam(discriminator.parameters(), 2 * lr, betas=(0.5, 0.99), fused=True)
+    is_real = torch.ones(batch_size, 1, device=device)
+    both = torch.cat([is_real, torch.zeros_like(is_real)])
+    latents = torch.randn(1024, LATENT_DIM, device=device)
+
+    for epoch in course:
+        left = 1 - (epoch - 1) / epochs
+        for optimizer, rate in ((g_optimizer, lr), (d_optimizer, 2 * lr)):
+            optimizer.param_groups[0]["lr"] = rate * min(1, 2 * left)
+        for step in range(BATCHES_PER_EPOCH):
+            points = real[torch.randint(len(real), (batch_size,), device=device)]
+            fakes = generator(torch.randn(batch_size, LATENT_DIM, device=device))
+
+            # Discriminator step: tell real points from generated ones
+            rows = torch.cat([points, fakes.detach()]).requires_grad_()
+            scores = discriminator(rows)
+            d_loss = bce(scores, both)
+            if step % PENALTY_EVERY == 0:
+                d_loss = d_loss + left * PENALTY * common.gradient_penalty(scores, rows)
+            d_optimizer.zero_grad()
+            d_loss.backward()
+            d_optimizer.step()
+
+            # Generator step: be taken for real
+            g_loss = bce(discriminator(fakes), is_real)
+            g_optimizer.zero_grad()
+            g_loss.backward(inputs=list(generator.parameters()))
+            g_optimizer.step()
+            common.move_towards(averaged, generator, AVERAGING)
+
+        course.evaluate(learned, latents, d_loss, g_loss)
+    return course.training(torch.randn(16384, LATENT_DIM))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; gives the exit status."""
+    return common.run(
+        argv,
+        script="exp_curve",
+        about=__doc__,
+        kind=common.POINTS,
+        latent_dim=LATENT_DIM,
+        real_samples=real_samples,
+        train=train,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""The command line, the same in every script: bad input, interruption, one clear line for each."""
+
+import functools
+import os
+import signal
+import sys
+import threading
+
+import pytest
+import torch
+
+import exp_curve_gan
+import multiples_of_five_gan
+import sine_gan
+
+SCRIPTS = [exp_curve_gan, sine_gan, multiples_of_five_gan]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["--nonsense"], "--nonsense"),
+        (["stray"], "stray"),
+        (["--epochs", "0"], "at least 1"),
+        (["--epoch", "3"], "--epoch"),
+        (["--patience", "0"], "at least 1"),
+        (["--lr", "-1"], "positive"),
+        (["--lr", "nan"], "positive"),
+        (["--lr", "inf"], "positive"),
+        (["--batch-size", "0"], "at least 1"),
+        (["--batch-size", "100000"], "larger than the data"),
+        (["--seed", "x"], "integer"),
+        (["--seed", "-1"], "integer"),
+        (["--seed", "99999999999999999999"], "integer"),
+        (["--generate", "0"], "at least 1"),
+        (["--device", "quantum"], "choose from auto, cpu"),
+    ],
+)
+def test_a_wrong_command_line_is_one_clear_line(script, arguments, hint, tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        sys.exit(script.main([*arguments, "--out", str(tmp_path)]))
+    assert exit_.value.code == 2
+    message = capsys.readouterr().err
+    assert hint in message
+    assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["--out", "file"], "choose another --out"),
+        (["--out", "file/below"], "choose another --out"),
+        (["--generate", "5", "--out", "nothing here"], "train first"),
+        (["--generate", "5", "--out", "damaged"], "train again"),
+        (["--data", "absent.csv"], "cannot read"),
+    ],
+)
+def test_what_cannot_be_done_is_one_clear_line(
+    script, arguments, hint, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "generator.pt").write_bytes(b"nonsense")
+    assert script.main(arguments) == 1
+    message = capsys.readouterr().err
+    assert hint in message
+    assert message.count("\n") == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA GPU")
+def test_cuda_where_there_is_none(tmp_path, capsys):
+    assert sine_gan.main(["--device", "cuda", "--out", str(tmp_path)]) == 2
+    assert "'cuda' is not there; choose from auto, cpu" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_names_every_option(script, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        script.main(["--help"])
+    words = capsys.readouterr().out
+    for option in ("seed", "device", "epochs", "patience", "batch-size", "lr", "out", "data",
+                   "generate", "show", "quiet"):  # fmt: skip
+        assert f"--{option}" in words
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_training_is_saved(number, status, tmp_path, capsys):
+    timer = threading.Timer(1, os.kill, (os.getpid(), number))
+    timer.start()
+    arguments = ["--epochs", "100000", "--quiet", "--device", "cpu", "--out", str(tmp_path)]
+    assert sine_gan.main(arguments) == status
+    assert "interrupted" in capsys.readouterr().out
+    assert torch.jit.load(tmp_path / "generator.pt")(torch.randn(4, 2)).shape == (4, 2)
+
+
+def test_a_second_interrupt_ends_at_once(monkeypatch, tmp_path, capsys):
+    @functools.wraps(sine_gan.train)
+    def train(*_, **__):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(sine_gan, "train", train)
+    assert sine_gan.main(["--out", str(tmp_path)]) == 130
+    assert "nothing was saved" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_show_opens_a_window(monkeypatch, tmp_path):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    shown = []
+    monkeypatch.setattr(plt, "show", lambda: shown.extend(plt.get_fignums()))
+    assert sine_gan.main(["--epochs", "1", "--quiet", "--show", "--out", str(tmp_path)]) == 0
+    assert len(shown) == 1
+    assert not plt.get_fignums()

@@ -1,0 +1,129 @@
+"""exp_curve_gan.py, used from code and as a script."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from conftest import DEVICES, ROOT, run_script
+
+import common
+import exp_curve_gan as script
+
+FILES = {"generator.pt", "generator.pt2", "samples.png", "history.csv", "metrics.json"}
+
+
+def test_real_samples_lie_on_the_curve():
+    x, y = script.real_samples(1000).T
+    assert x.min() >= 0
+    assert x.max() <= 50
+    assert torch.allclose(y, 1.08**x)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_few_epochs_bring_the_points_closer(device):
+    training = script.train(script.real_samples(512), device=device, epochs=8, progress=False)
+    assert [row.epoch for row in training.history] == list(range(1, 9))
+    assert training.history[-1].distance < 0.8 * training.history[0].distance
+    assert training.generator(torch.randn(7, script.LATENT_DIM)).shape == (7, 2)
+    assert not training.generator.training
+
+
+def test_same_seed_same_training_other_seed_another():
+    data = script.real_samples(256, generator=common.seeded_generator(0))
+    histories = [script.train(data, seed=s, epochs=2, progress=False).history for s in (1, 1, 2)]
+    assert histories[0] == histories[1] != histories[2]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        torch.rand(10),
+        torch.rand(0, 2),
+        torch.tensor([[1.0, float("nan")]]),
+        torch.tensor([[1.0, float("inf")]]),
+        torch.ones(10, 2, dtype=torch.long),
+        [[1.0, 2.0]],
+    ],
+)
+def test_bad_data_are_refused(data):
+    with pytest.raises(ValueError, match="data must"):
+        script.train(data, progress=False)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"epochs": 0}, {"patience": 0}, {"batch_size": 0}, {"batch_size": 11}, {"lr": -1.0},
+     {"lr": float("nan")}, {"epochs": 1.5}],
+)  # fmt: skip
+def test_bad_settings_are_refused(setting):
+    with pytest.raises(ValueError, match=next(iter(setting))):
+        script.train(torch.rand(10, 2), progress=False, **setting)
+
+
+@pytest.mark.parametrize(
+    "data", [torch.ones(1, 2), torch.ones(50, 2), torch.rand(9, 1), torch.rand(40, 5)]
+)
+def test_any_shape_and_constant_columns_are_learned(data):
+    training = script.train(data, epochs=1, progress=False)
+    points = training.generator(torch.randn(3, script.LATENT_DIM))
+    assert points.shape == (3, data.shape[1])
+    constant = (data == data[0]).all(dim=0)
+    assert (points[:, constant] == data[0, constant]).all()
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory):
+    """The script and common.py alone in an empty folder, run there once as a user would."""
+    folder = tmp_path_factory.mktemp("copied")
+    for name in ("exp_curve_gan.py", "common.py"):
+        shutil.copy(ROOT / name, folder)
+    result = run_script("exp_curve_gan.py", "--epochs", 3, "--device", "cpu", folder=folder)
+    return folder, result
+
+
+class TestCommandLine:
+    def test_saves_everything_and_says_so(self, copied):
+        folder, result = copied
+        assert result.returncode == 0
+        out = folder / "outputs" / "exp_curve"
+        assert {file.name for file in out.iterdir()} == FILES
+        assert "epoch 3" in result.stdout
+        assert "WARNING, not converged" in result.stdout
+        assert "Warning" not in result.stderr
+        assert "epoch" in result.stderr  # the bar
+        metrics = json.loads((out / "metrics.json").read_text())
+        assert metrics["converged"] is False
+        assert metrics["ratio"] > 1
+
+    def test_saved_generators_load_in_plain_torch_and_agree(self, copied):
+        out = copied[0] / "outputs" / "exp_curve"
+        latents = torch.randn(5, 2)
+        script = torch.jit.load(out / "generator.pt", map_location="cpu")
+        program = torch.export.load(out / "generator.pt2").module()
+        assert torch.allclose(script(latents), program(latents), atol=1e-4)
+
+    def test_same_seed_same_bytes(self, copied, monkeypatch):
+        folder, _ = copied
+        monkeypatch.chdir(folder)
+        assert script.main(["--epochs", "3", "--device", "cpu", "--quiet", "--out", "again"]) == 0
+        for name in ("history.csv", "samples.png", "metrics.json"):
+            first = folder / "outputs" / "exp_curve" / name
+            assert first.read_bytes() == (folder / "again" / name).read_bytes(), name
+
+    def test_generates_csv(self, copied):
+        result = run_script("exp_curve_gan.py", "--generate", 1000, folder=copied[0])
+        assert result.returncode == 0
+        header, *rows = result.stdout.splitlines()
+        assert header == "x,y"
+        assert len(rows) == 1000
+        assert all(len([float(cell) for cell in row.split(",")]) == 2 for row in rows)
+        assert result.stderr == ""
+
+
+def test_learns_a_file_of_points(tmp_path, capsys):
+    points = tmp_path / "points.csv"
+    points.write_text("a,b\n" + "".join(f"{i},{i * i}\n" for i in range(100)))
+    arguments = ["--data", str(points), "--epochs", "1", "--quiet", "--out", str(tmp_path / "out")]
+    assert script.main(arguments) == 0
+    assert "Learned from 100 samples" in capsys.readouterr().out

@@ -1,0 +1,158 @@
+"""What the benchmarks share: data of known shape, fidelity, and the head of a results file.
+
+F, the fidelity of a sample, is its distance to 100,000 fresh real points over the average distance
+of fresh real samples of 2,048 to the same: 1 is as close to the truth as a typical training set.
+"""
+
+import datetime
+import functools
+import math
+import multiprocessing
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import torch
+from torch import Tensor
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "results"
+sys.path.insert(0, str(ROOT))
+
+import common  # noqa: E402 - found through the line above, as the benchmarks are no package
+
+SAMPLES, GENERATED = 2048, 100_000
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Points whose truth is known: how to draw n of them, and what to check them against."""
+
+    name: str
+    draw: Callable[[int], Tensor]  # from torch's global random numbers
+    curve: Callable[[Tensor], Tensor] | None = None  # y for an x within `x_range`
+    x_range: tuple[float, float] = (0.0, 0.0)
+    centres: Tensor | None = None  # of clusters, with their deviation
+    deviation: float = 0.0
+
+
+def curve(
+    name: str, low: float, high: float, function: Callable[[Tensor], Tensor], noise: float = 0
+) -> Shape:
+    """Points (x, function(x)) with x uniform in low..high."""
+
+    def draw(n: int) -> Tensor:
+        x = low + (high - low) * torch.rand(n)
+        return torch.stack([x, function(x) + noise * torch.randn(n)], dim=1)
+
+    return Shape(name, draw, None if noise else function, (low, high))
+
+
+def closed(name: str, x: Callable[[Tensor], Tensor], y: Callable[[Tensor], Tensor]) -> Shape:
+    """Points (x(t), y(t)) with t uniform in 0..2 pi."""
+
+    def draw(n: int) -> Tensor:
+        t = 2 * math.pi * torch.rand(n)
+        return torch.stack([x(t), y(t)], dim=1)
+
+    return Shape(name, draw)
+
+
+def clusters(
+    name: str,
+    centres: Iterable[tuple[float, float]],
+    deviation: float,
+    weights: list[float] | None = None,
+) -> Shape:
+    """Round Gaussian clusters, equally likely or by weight."""
+    places = torch.tensor(list(centres))
+    shares = torch.ones(len(places)) if weights is None else torch.tensor(weights)
+
+    def draw(n: int) -> Tensor:
+        chosen = torch.multinomial(shares, n, replacement=True)
+        return places[chosen] + deviation * torch.randn(n, 2)
+
+    return Shape(name, draw, centres=places, deviation=deviation)
+
+
+RING = [(2 * math.cos(i * math.pi / 4), 2 * math.sin(i * math.pi / 4)) for i in range(8)]
+GRID = [(float(i), float(j)) for i in range(-2, 3) for j in range(-2, 3)]
+
+SHAPES = [
+    curve("exponential", 0, 50, lambda x: 1.08**x),
+    curve("sine", -5, 5, torch.sin),
+    curve("steep: 1.25**x", 0, 50, lambda x: 1.25**x),
+    curve("flat: 3 + x / 1000", 0, 1, lambda x: 3 + x / 1000),
+    curve("five periods: sin(3x)", -5, 5, lambda x: torch.sin(3 * x)),
+    curve("offset 10,000, range 1", 0, 1, lambda x: 10_000 + (x - 0.5) ** 2),
+    curve("units: 1000 cos(x / 2)", -5, 5, lambda x: 1000 * torch.cos(x / 2)),
+    curve("noisy sine", -5, 5, torch.sin, noise=0.2),
+    closed("circle", torch.cos, torch.sin),
+    closed("figure of eight", torch.sin, lambda t: torch.sin(2 * t)),
+    closed("spiral", lambda t: t * torch.cos(2 * t), lambda t: t * torch.sin(2 * t)),
+    clusters("ring of 8, deviation 0.05", RING, 0.05),
+    clusters("ring of 8, deviation 0.02", RING, 0.02),
+    clusters("grid of 25, deviation 0.05", GRID, 0.05),
+    clusters("4 unequal clusters", [(0, 0), (4, 0), (0, 4), (5, 5)], 0.1, [0.5, 0.3, 0.15, 0.05]),
+]
+
+
+@functools.cache
+def truth(name: str) -> tuple[common.SlicedWasserstein, float, float]:
+    """Of a shape: the distance to fresh points, that of fresh training sets, the deviation of y."""
+    shape = next(shape for shape in SHAPES if shape.name == name)
+    torch.manual_seed(1_000_000)
+    fresh = shape.draw(GENERATED)
+    distance = common.SlicedWasserstein(fresh)
+    typical = sum(distance(shape.draw(SAMPLES)) for _ in range(20)) / 20
+    return distance, typical, fresh[:, 1].std().item()
+
+
+def judge(shape: Shape, data: Tensor, points: Tensor) -> dict[str, float]:
+    """Everything measured of generated points, against the truth that training never saw."""
+    distance, typical, deviation = truth(shape.name)
+    found = {"F": distance(points) / typical, "excess": (distance(points) - distance(data)) / typical}
+    if shape.curve is not None:
+        x, y = points.double().T
+        low, high = shape.x_range
+        found["off-curve"] = (y - shape.curve(x)).square().mean().sqrt().item() / deviation
+        found["inside"] = ((x >= low) & (x <= high)).double().mean().item()
+        due = len(points) / 50
+        found["coverage"] = (torch.histc(points[:, 0], 50, low, high) >= due / 2).double().mean().item()
+    if shape.centres is not None:
+        nearest = torch.cdist(points, shape.centres).min(dim=1)
+        near = nearest.values <= 4 * shape.deviation
+        found["near"] = near.double().mean().item()
+        counts = nearest.indices[near].bincount(minlength=len(shape.centres))
+        found["clusters"] = int((counts > 0.001 * len(points)).sum())
+    return found
+
+
+def in_parallel(function: Callable, jobs: list) -> Iterator:
+    """function(job) of each job, in order, in one process a core."""
+    with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
+        yield from pool.imap(function, jobs)
+
+
+def table(header: list[str], rows: Iterable[Iterable[object]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)
+
+
+def circumstances(command: str) -> str:
+    """By what, where, with what and when a results file was measured."""
+    processor = platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        processor = names[0].split(":")[1].strip() if names else processor
+    return (
+        f"Measured by `{command}` on {os.cpu_count()} cores ({processor}), "
+        f"Python {platform.python_version()}, torch {torch.__version__.split('+')[0]}, "
+        f"matplotlib {matplotlib.__version__}, {datetime.date.today()}.\n"
+    )

@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["torch>=2.6", "numpy", "matplotlib>=3.8", "tqdm"]
+# dependencies = ["torch>=2.7", "numpy", "matplotlib>=3.8", "tqdm"]
 # ///
 """A GAN that learns an exponential curve: points on y = 1.08**x, x from 0 to 50.
 

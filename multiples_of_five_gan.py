@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["torch>=2.6", "numpy", "matplotlib>=3.8", "tqdm"]
+# dependencies = ["torch>=2.7", "numpy", "matplotlib>=3.8", "tqdm"]
 # ///
 """A GAN that learns which integers are allowed: those in 0..99 that five divides, one-hot encoded.
 

@@ -260,17 +260,17 @@ class EarlyStop:
         self.noise = noise
         self.best_distance = math.inf
         self.best_model: nn.Module | None = None
-        self.since_best = 0
+        self.best_at = 0  # the number of the evaluation, counted from 1
+        self.evaluations = 0
 
     def update(self, distance: float, model: nn.Module) -> bool:
         """Take note of an evaluation; True when it is time to stop. NaN is never the best."""
+        self.evaluations += 1
         if distance < max(self.best_distance, self.noise) or self.best_model is None:
-            self.best_distance = distance
+            self.best_distance = math.inf if math.isnan(distance) else distance
             self.best_model = copy.deepcopy(model)
-            self.since_best = 0
-        else:
-            self.since_best += 1
-        return self.since_best >= self.patience
+            self.best_at = self.evaluations
+        return self.evaluations - self.best_at >= self.patience
 
 
 @dataclass(frozen=True)
@@ -279,6 +279,7 @@ class Training:
 
     generator: nn.Module  # the best one, on the CPU, in eval mode, in the data's own units
     history: list[Evaluation]
+    best_epoch: int
     held_out: Tensor  # (n, features), the real rows that it was measured on and never saw
     distance: float  # of generated samples to the held-out rows
     real_distance: float  # of the rows it did learn from to the held-out ones: the best to expect
@@ -294,7 +295,8 @@ class Training:
         return self.ratio <= CONVERGED
 
 
-CONVERGED = 1.25  # with 2,048 rows: an error of three times the training set's own
+NOISE = 1.35  # ratios up to this come about by the luck of which rows were held out
+CONVERGED = 1.5  # with 2,048 rows, an error of four times the training set's own
 
 
 class Course:
@@ -305,10 +307,15 @@ class Course:
     """
 
     def __init__(
-        self, data: Tensor, *, seed: int, epochs: int, patience: int, batch_size: int | None,
+        self,
+        data: Tensor,
+        seed: int,
+        epochs: int,
+        patience: int,
+        batch_size: int | None,
         lr: float,
         progress: bool,
-    ) -> None:  # fmt: skip
+    ) -> None:
         check_rows(data)
         check_count("epochs", epochs)
         check_count("batch_size", 1 if batch_size is None else batch_size)
@@ -322,7 +329,7 @@ class Course:
         self.real, self.held_out = hold_out(data, seeded_generator(seed))
         self.distance = SlicedWasserstein(self.held_out, scale=self.real)
         self.real_distance = self.distance(self.real)  # what a perfect generator would have
-        self.stop = EarlyStop(patience, noise=1.1 * self.real_distance)
+        self.stop = EarlyStop(patience, noise=NOISE * self.real_distance)
         self.ended = False
 
     def __iter__(self) -> Iterator[int]:
@@ -355,6 +362,7 @@ class Course:
         return Training(
             generator=best,
             history=self.history,
+            best_epoch=self.stop.best_at,
             held_out=self.held_out,
             distance=self.distance(best(latents)),
             real_distance=self.real_distance,
@@ -651,6 +659,9 @@ def run(
     except (Failure, ValueError) as error:
         print(f"{script}: {error}", file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1
+    except BrokenPipeError:  # nobody reads on, as in `--generate 1000 | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         reason = f"cannot save: {error.strerror}; make room, or choose another --out"
         print(f"{script}: {reason}", file=sys.stderr)
@@ -670,6 +681,7 @@ def write_samples(model: nn.Module, kind: Kind, latent_dim: int, rows: int, seed
         with torch.no_grad():
             numbers = kind.decode(model(latents))
         sys.stdout.write(line * len(numbers) % tuple(numbers.flatten().tolist()))
+    sys.stdout.flush()
 
 
 def save_training(
@@ -686,7 +698,6 @@ def save_training(
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(field.name for field in fields(Evaluation))
     writer.writerows(asdict(row).values() for row in training.history)
-    best = min(training.history, key=lambda row: row.distance)
     metrics = {
         "verdict": verdict,
         "converged": training.converged and not missing,
@@ -696,7 +707,7 @@ def save_training(
         "missing_values": missing,
         "samples": len(data),
         "epochs": len(training.history),
-        "best_epoch": best.epoch,
+        "best_epoch": training.best_epoch,
         "interrupted": training.interrupted,
         "seed": seed,
         "torch": torch.__version__,
@@ -714,7 +725,7 @@ def save_training(
     ending = "interrupted" if training.interrupted else "ended"
     return (
         f"Learned from {len(data):,} samples, {ending} after epoch {len(training.history)}, "
-        f"best at epoch {best.epoch}.\n{verdict}\nSaved in {folder}: {', '.join(files)}"
+        f"best at epoch {training.best_epoch}.\n{verdict}\nSaved in {folder}: {', '.join(files)}"
     )
 
 

@@ -27,7 +27,8 @@ from common import Course, Training
 DEPTH, STEP = 100, 5
 
 LATENT_DIM = DEPTH
-EPOCHS, BATCHES_PER_EPOCH = 50, 40
+EPOCHS, PATIENCE = 50, 25
+BATCHES_PER_EPOCH = 40
 BATCH_SIZE = 512
 LEARNING_RATE = 0.02
 AVERAGING = 0.005  # share of the newest weights in the averaged generator
@@ -79,7 +80,7 @@ def train(
     device: str | torch.device = "cpu",
     progress: bool = True,
     epochs: int = EPOCHS,
-    patience: int = EPOCHS,
+    patience: int = PATIENCE,
     batch_size: int | None = None,
     lr: float = LEARNING_RATE,
 ) -> Training:
@@ -87,8 +88,7 @@ def train(
 
     Raises ValueError for data of another shape, empty, or not finite, and for bad settings.
     """
-    course = Course(data, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size, lr=lr,
-                    progress=progress)  # fmt: skip
+    course = Course(data, seed, epochs, patience, batch_size, lr, progress)
     batch_size = batch_size or min(BATCH_SIZE, len(data))
     depth = data.shape[1]
     real = course.real.to(device)

@@ -26,11 +26,12 @@ from common import Course, FourierFeatures, Restore, Standardize, Training
 X_MIN, X_MAX = -5.0, 5.0
 
 LATENT_DIM = 2
-EPOCHS, BATCHES_PER_EPOCH = 100, 40
+EPOCHS, PATIENCE = 100, 50
+BATCHES_PER_EPOCH = 40
 BATCH_SIZE = 256
-LEARNING_RATE = 0.002  # the generator's; the discriminator, which must keep up, has twice that
+LEARNING_RATE = 0.002  # the generator's; the discriminator, which must keep up, four times that
 AVERAGING = 0.005  # share of the newest weights in the averaged generator
-PENALTY, PENALTY_EVERY = 0.08, 4  # on the discriminator's slope, at every fourth step
+PENALTY, PENALTY_END, PENALTY_EVERY = 0.08, 0.032, 4  # on the discriminator's slope
 
 
 def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -67,7 +68,7 @@ def train(
     device: str | torch.device = "cpu",
     progress: bool = True,
     epochs: int = EPOCHS,
-    patience: int = EPOCHS,
+    patience: int = PATIENCE,
     batch_size: int | None = None,
     lr: float = LEARNING_RATE,
 ) -> Training:
@@ -75,23 +76,23 @@ def train(
 
     Raises ValueError for data of another shape, empty, or not finite, and for bad settings.
     """
-    course = Course(data, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size, lr=lr,
-                    progress=progress)  # fmt: skip
+    course = Course(data, seed, epochs, patience, batch_size, lr, progress)
     batch_size = batch_size or min(BATCH_SIZE, len(data))
     real = Standardize(course.real)(course.real).to(device)
     generator = build_generator(data.shape[1]).to(device)
     averaged = copy.deepcopy(generator)
     learned = nn.Sequential(averaged, Restore(course.real)).to(device)
     discriminator = build_discriminator(data.shape[1]).to(device)
-    g_optimizer = Adam(generator.parameters(), lr, betas=(0.5, 0.99), fused=True)
-    d_optimizer = Adam(discriminator.parameters(), 2 * lr, betas=(0.5, 0.99), fused=True)
+    g_optimizer = Adam(generator.parameters(), lr, betas=(0.0, 0.99), fused=True)
+    d_optimizer = Adam(discriminator.parameters(), 4 * lr, betas=(0.0, 0.99), fused=True)
     is_real = torch.ones(batch_size, 1, device=device)
     both = torch.cat([is_real, torch.zeros_like(is_real)])
     latents = torch.randn(1024, LATENT_DIM, device=device)
 
     for epoch in course:
         left = 1 - (epoch - 1) / epochs
-        for optimizer, rate in ((g_optimizer, lr), (d_optimizer, 2 * lr)):
+        penalty = max(PENALTY * left, PENALTY_END)
+        for optimizer, rate in ((g_optimizer, lr), (d_optimizer, 4 * lr)):
             optimizer.param_groups[0]["lr"] = rate * min(1, 2 * left)
         for step in range(BATCHES_PER_EPOCH):
             points = real[torch.randint(len(real), (batch_size,), device=device)]
@@ -102,7 +103,7 @@ def train(
             scores = discriminator(rows)
             d_loss = bce(scores, both)
             if step % PENALTY_EVERY == 0:
-                d_loss = d_loss + left * PENALTY * common.gradient_penalty(scores, rows)
+                d_loss = d_loss + penalty * common.gradient_penalty(scores, rows)
             d_optimizer.zero_grad()
             d_loss.backward()
             d_optimizer.step()

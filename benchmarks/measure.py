@@ -115,14 +115,19 @@ def truth(name: str) -> tuple[common.SlicedWasserstein, float, float]:
 def judge(shape: Shape, data: Tensor, points: Tensor) -> dict[str, float]:
     """Everything measured of generated points, against the truth that training never saw."""
     distance, typical, deviation = truth(shape.name)
-    found = {"F": distance(points) / typical, "excess": (distance(points) - distance(data)) / typical}
+    found = {
+        "F": distance(points) / typical,
+        "excess": (distance(points) - distance(data)) / typical,
+    }
     if shape.curve is not None:
         x, y = points.double().T
         low, high = shape.x_range
         found["off-curve"] = (y - shape.curve(x)).square().mean().sqrt().item() / deviation
         found["inside"] = ((x >= low) & (x <= high)).double().mean().item()
         due = len(points) / 50
-        found["coverage"] = (torch.histc(points[:, 0], 50, low, high) >= due / 2).double().mean().item()
+        found["coverage"] = (
+            (torch.histc(points[:, 0], 50, low, high) >= due / 2).double().mean().item()
+        )
     if shape.centres is not None:
         nearest = torch.cdist(points, shape.centres).min(dim=1)
         near = nearest.values <= 4 * shape.deviation

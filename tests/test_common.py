@@ -116,9 +116,11 @@ class TestEarlyStop:
     def test_keeps_the_best_and_stops_after_patience(self):
         stop = EarlyStop(patience=2)
         model = nn.Linear(1, 1)
-        for distance, stops in [(3.0, False), (1.0, False), (2.0, False), (math.nan, True)]:
+        distances = [math.nan, 3.0, 1.0, 2.0, math.nan]
+        for number, distance in enumerate(distances, start=1):
             nn.init.constant_(model.weight, distance)
-            assert stop.update(distance, model) == stops
+            assert stop.update(distance, model) == (number == 5)
+        assert stop.best_at == 3
         assert stop.best_distance == 1.0
         assert stop.best_model.weight.item() == 1.0
 

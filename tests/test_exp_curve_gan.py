@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -119,6 +121,14 @@ class TestCommandLine:
         assert len(rows) == 1000
         assert all(len([float(cell) for cell in row.split(",")]) == 2 for row in rows)
         assert result.stderr == ""
+
+
+def test_a_reader_that_stops_reading_is_no_error(copied):
+    folder, _ = copied
+    command = f"{sys.executable} exp_curve_gan.py --generate 200000 | head -n 1"
+    result = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True)
+    assert result.stdout == "x,y\n"
+    assert result.stderr == ""
 
 
 def test_learns_a_file_of_points(tmp_path, capsys):

@@ -1,6 +1,6 @@
 """How good the generators are, over seeds, shapes and sets of integers: results/quality.md.
 
-python benchmarks/quality.py               # all of it, 20 minutes on 2 cores
+python benchmarks/quality.py               # all of it, 10 minutes on 2 cores
 python benchmarks/quality.py --seeds 3     # a quick look
 """
 
@@ -97,8 +97,8 @@ def summarise(
 def main() -> None:
     """Measure, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=20, help="of each script's own data (20)")
-    parser.add_argument("--other-seeds", type=int, default=2, help="of every other kind (2)")
+    parser.add_argument("--seeds", type=int, default=10, help="of each script's own data (10)")
+    parser.add_argument("--other-seeds", type=int, default=1, help="of every other kind (1)")
     parser.add_argument("--out", type=Path, default=RESULTS / "quality.md")
     options = parser.parse_args()
     own, other = [shape.name for shape in SHAPES[:2]], [shape.name for shape in SHAPES[2:]]

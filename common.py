@@ -538,7 +538,7 @@ def plot_points(real: Tensor, generated: Tensor, history: Sequence[Evaluation]) 
         axes[name].hist(generated[:, i].numpy(), bins, density=True, color=GENERATED,
                         histtype="step", linewidth=1.5, label="generated")  # fmt: skip
         axes[name].set(xlabel=name, ylabel="density")
-    axes["x"].legend()
+    axes["x"].legend(loc="lower center")
     _plot_history(axes, history)
     return figure
 
@@ -547,12 +547,12 @@ def plot_frequencies(real: Tensor, generated: Tensor, history: Sequence[Evaluati
     """Frequencies of the integers that one-hot rows (n, depth) stand for, and the history."""
     figure, axes = _figure([["bars", "bars", "bars"]])
     values = np.arange(real.shape[1])
-    for label, rows, colour, shift in (
-        ("real", real, REAL, -0.2),
-        ("generated", generated, GENERATED, 0.2),
+    for label, rows, colour, width in (
+        ("real", real, REAL, 0.9),
+        ("generated", generated, GENERATED, 0.45),
     ):
         share = one_hot_decode(rows).bincount(minlength=len(values)).numpy() / len(rows)
-        axes["bars"].bar(values + shift, 100 * share, 0.8, color=colour, label=label)
+        axes["bars"].bar(values, 100 * share, width, color=colour, label=label)
     axes["bars"].set(xlabel="integer", ylabel="share in %")
     axes["bars"].legend(loc="upper right", ncols=2)
     _plot_history(axes, history)

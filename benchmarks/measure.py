@@ -69,7 +69,7 @@ def clusters(
     weights: list[float] | None = None,
 ) -> Shape:
     """Round Gaussian clusters, equally likely or by weight."""
-    places = torch.tensor(list(centres))
+    places = torch.tensor(list(centres), dtype=torch.float32)
     shares = torch.ones(len(places)) if weights is None else torch.tensor(weights)
 
     def draw(n: int) -> Tensor:

@@ -1,7 +1,7 @@
 """How good the generators are, over seeds, shapes and sets of integers: results/quality.md.
 
-python benchmarks/quality.py               # all of it, 10 minutes on 2 cores
-python benchmarks/quality.py --seeds 3     # a quick look
+python benchmarks/quality.py               # all of it, 5 minutes on 2 cores
+python benchmarks/quality.py --seeds 20    # a longer look
 """
 
 import argparse
@@ -97,7 +97,7 @@ def summarise(
 def main() -> None:
     """Measure, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=10, help="of each script's own data (10)")
+    parser.add_argument("--seeds", type=int, default=5, help="of each script's own data (5)")
     parser.add_argument("--other-seeds", type=int, default=1, help="of every other kind (1)")
     parser.add_argument("--out", type=Path, default=RESULTS / "quality.md")
     options = parser.parse_args()

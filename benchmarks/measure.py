@@ -70,7 +70,7 @@ def clusters(
 ) -> Shape:
     """Round Gaussian clusters, equally likely or by weight."""
     places = torch.tensor(list(centres), dtype=torch.float32)
-    shares = torch.ones(len(places)) if weights is None else torch.tensor(weights)
+    shares = torch.tensor(weights or [1.0] * len(places))
 
     def draw(n: int) -> Tensor:
         chosen = torch.multinomial(shares, n, replacement=True)

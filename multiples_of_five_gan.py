@@ -30,7 +30,7 @@ LATENT_DIM = DEPTH
 EPOCHS, PATIENCE = 50, 25
 BATCHES_PER_EPOCH = 40
 BATCH_SIZE = 512
-LEARNING_RATE = 0.02
+LEARNING_RATE = 0.04
 AVERAGING = 0.005  # share of the newest weights in the averaged generator
 PENALTY = 0.003
 

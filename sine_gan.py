@@ -26,12 +26,13 @@ from common import Course, FourierFeatures, Restore, Standardize, Training
 X_MIN, X_MAX = -5.0, 5.0
 
 LATENT_DIM = 2
-EPOCHS, PATIENCE = 100, 50
-BATCHES_PER_EPOCH = 40
+EPOCHS, PATIENCE = 40, 20
+BATCHES_PER_EPOCH = 45
 BATCH_SIZE = 256
-LEARNING_RATE = 0.002  # the generator's; the discriminator, which must keep up, twice that
+LEARNING_RATE = 0.004  # the generator's; the discriminator, which must keep up, twice that
+BETAS = (0.0, 0.99)  # no momentum: the two would swing around each other
 AVERAGING = 0.005  # share of the newest weights in the averaged generator
-PENALTY, PENALTY_END = 0.02, 0.002  # on the discriminator's slope
+PENALTY, PENALTY_END = 0.5, 0.001  # on the discriminator's slope: the coarse first, then the fine
 
 
 def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -44,20 +45,40 @@ def layers(inputs: int, width: int, outputs: int) -> nn.Sequential:
     """Three hidden layers: (n, inputs) -> (n, outputs)."""
     hidden: list[nn.Module] = []
     for size in (inputs, width, width):
-        hidden += [nn.Linear(size, width), nn.LeakyReLU(0.2)]
+        hidden += [nn.Linear(size, width), nn.ReLU()]
     return nn.Sequential(*hidden, nn.Linear(width, outputs))
+
+
+class Generator(nn.Module):
+    """Standard normal noise (n, LATENT_DIM) to standardised points (n, features).
+
+    The noise is made uniform first: its rare values, hardly trained, would become stray points.
+    To begin with it passes almost unchanged, spread as widely as the data, so that no part of
+    them is out of reach.
+    """
+
+    def __init__(self, features: int = 2) -> None:
+        super().__init__()
+        octaves = torch.cat([octave * torch.eye(LATENT_DIM) for octave in (1, 2, 4)], dim=1)
+        self.waves = FourierFeatures(octaves)
+        self.layers = layers(LATENT_DIM * 7, 128, features)
+        self.passing = nn.Linear(LATENT_DIM, features, bias=False)
+        nn.init.eye_(self.passing.weight)
+
+    def forward(self, noise: Tensor) -> Tensor:
+        uniform = 3**0.5 * torch.erf(noise / 2**0.5)  # of mean 0 and deviation 1
+        return self.passing(uniform) + self.layers(self.waves(uniform))
 
 
 def build_generator(features: int = 2) -> nn.Module:
     """Standard normal noise (n, LATENT_DIM) to standardised points (n, features)."""
-    octaves = torch.cat([octave * torch.eye(LATENT_DIM) for octave in (1, 2, 4)], dim=1)
-    return nn.Sequential(FourierFeatures(octaves), layers(LATENT_DIM * 7, 128, features))
+    return Generator(features)
 
 
 def build_discriminator(features: int = 2) -> nn.Module:
     """Standardised points (n, features) to logits (n, 1), above zero for "real"."""
-    frequencies = 2.0 * torch.randn(features, 32)
-    return nn.Sequential(FourierFeatures(frequencies), layers(features + 64, 64, 1))
+    waves = FourierFeatures(2.0 * torch.randn(features, 16))
+    return nn.Sequential(waves, layers(features + 32, 64, 1))
 
 
 @common.on_one_thread
@@ -83,17 +104,17 @@ def train(
     averaged = copy.deepcopy(generator)
     learned = nn.Sequential(averaged, Restore(course.real)).to(device)
     discriminator = build_discriminator(data.shape[1]).to(device)
-    g_optimizer = Adam(generator.parameters(), lr, betas=(0.5, 0.99), fused=True)
-    d_optimizer = Adam(discriminator.parameters(), 2 * lr, betas=(0.5, 0.99), fused=True)
+    g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
+    d_optimizer = Adam(discriminator.parameters(), 2 * lr, BETAS, fused=True)
     is_real = torch.ones(batch_size, 1, device=device)
     both = torch.cat([is_real, torch.zeros_like(is_real)])
     latents = torch.randn(1024, LATENT_DIM, device=device)
 
     for epoch in course:
         left = 1 - (epoch - 1) / epochs
-        penalty = max(PENALTY * left, PENALTY_END)
+        penalty = PENALTY_END * (PENALTY / PENALTY_END) ** left
         for optimizer, rate in ((g_optimizer, lr), (d_optimizer, 2 * lr)):
-            optimizer.param_groups[0]["lr"] = rate * min(1, 2 * left)
+            optimizer.param_groups[0]["lr"] = rate * left
         for _ in range(BATCHES_PER_EPOCH):
             points = real[torch.randint(len(real), (batch_size,), device=device)]
             fakes = generator(torch.randn(batch_size, LATENT_DIM, device=device))

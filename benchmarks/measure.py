@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import platform
 import sys
+import types
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ sys.path.insert(0, str(ROOT))
 import common  # noqa: E402 - found through the line above, as the benchmarks are no package
 
 SAMPLES, GENERATED = 2048, 100_000
+DEPTH = 100
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,44 @@ SHAPES = [
 ]
 
 
+# name: the allowed integers, and how often each one is due where they are not equally likely
+SETS: dict[str, tuple[list[int], list[float] | None]] = {
+    "20 multiples of five": (list(range(0, 100, 5)), None),
+    "2 values": ([3, 77], None),
+    "15 primes": ([2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47], None),
+    "50 even values": (list(range(0, 100, 2)), None),
+    "20 values, one to four times as likely": (list(range(0, 100, 5)), [1, 2, 3, 4] * 5),
+    "50 values, five of them ten times as likely": (list(range(50)), ([10] + [1] * 9) * 5),
+    "9 squares, each half as likely": ([i * i for i in range(1, 10)], [0.5**i for i in range(9)]),
+}
+
+
+def due_shares(name: str) -> Tensor:
+    """How often each of the set's values is due, adding up to 1."""
+    values, weights = SETS[name]
+    shares = torch.tensor(weights or [1.0] * len(values), dtype=torch.float32)
+    return shares / shares.sum()
+
+
+def draw_integers(name: str, n: int = SAMPLES) -> Tensor:
+    """One-hot rows (n, 100) of a set, from torch's global random numbers."""
+    chosen = torch.multinomial(due_shares(name), n, replacement=True)
+    return common.one_hot_encode(torch.tensor(SETS[name][0])[chosen], DEPTH)
+
+
+def judge_integers(name: str, rows: Tensor) -> dict[str, float]:
+    """Everything measured of generated one-hot rows (n, 100)."""
+    due = due_shares(name)
+    counts = common.one_hot_decode(rows).bincount(minlength=DEPTH)
+    share = counts[SETS[name][0]] / len(rows)
+    kl = (share * (share.clamp(min=1e-9) / share.sum() / due).log()).sum() / share.sum()
+    return {
+        "valid": share.sum().item(),
+        "present": (share >= due / 5).double().mean().item(),
+        "KL": kl.item(),
+    }
+
+
 @functools.cache
 def truth(name: str) -> tuple[common.SlicedWasserstein, float, float]:
     """Of a shape: the distance to fresh points, that of fresh training sets, the deviation of y."""
@@ -137,6 +177,30 @@ def judge(shape: Shape, data: Tensor, points: Tensor) -> dict[str, float]:
     return found
 
 
+LOWEST = ("inside", "coverage", "near", "clusters", "valid", "present", "precision", "recall")
+
+
+def mean_and_worst(found: list[dict[str, float]], key: str) -> str:
+    """A cell: the mean and the worst of a figure, "" where it was not measured."""
+    figures = [figures[key] for figures in found if key in figures]
+    if not figures:
+        return ""
+    worst = min(figures) if key in LOWEST else max(figures)  # the lowest is the worst, or not
+    return f"{sum(figures) / len(figures):.4g} / {worst:.4g}"
+
+
+def variant(script: str, changes: list[tuple[str, str]]) -> types.ModuleType:
+    """A script as a module, with some of its text replaced; ValueError if a text is not there."""
+    text = (ROOT / f"{script}.py").read_text()
+    for old, new in changes:
+        if text.count(old) != 1:
+            raise ValueError(f"{old!r} stands {text.count(old)} times in {script}.py, not once")
+        text = text.replace(old, new)
+    module = types.ModuleType(script)
+    exec(compile(text, f"{script}.py", "exec"), module.__dict__)  # noqa: S102 - our own script
+    return module
+
+
 def in_parallel(function: Callable, jobs: list) -> Iterator:
     """function(job) of each job, in order, in one process a core."""
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
@@ -147,6 +211,17 @@ def table(header: list[str], rows: Iterable[Iterable[object]]) -> str:
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)
+
+
+def write_into_readme(name: str, text: str) -> None:
+    """Put a table between the README's marks `<!-- name -->` and `<!-- end of name -->`."""
+    readme = ROOT / "README.md"
+    start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+    before, _, rest = readme.read_text().partition(start)
+    _, mark, after = rest.partition(end)
+    if not mark:
+        raise ValueError(f"README.md has no place for {name}")
+    readme.write_text(before + start + text + end + after)
 
 
 def circumstances(command: str) -> str:

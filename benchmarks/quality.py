@@ -1,73 +1,87 @@
-"""How good the generators are, over seeds, shapes and sets of integers: results/quality.md.
+"""How good the generators are, beside the textbook's loop: results/quality.md and quality.png.
 
-python benchmarks/quality.py               # all of it, 5 minutes on 2 cores
-python benchmarks/quality.py --seeds 20    # a longer look
+python benchmarks/quality.py     over 20 seeds, 40 minutes on 2 cores; see --help for a shorter look
 """
 
 import argparse
+import functools
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib.figure
 import measure
+import textbook
 import torch
-from measure import GENERATED, RESULTS, SAMPLES, SHAPES
+from measure import GENERATED, RESULTS, SAMPLES, SETS, SHAPES
 
-import common
 import multiples_of_five_gan
 import sine_gan
 
-# name: the allowed integers, and how often each one is due where they are not equally likely
-SETS: dict[str, tuple[list[int], list[float] | None]] = {
-    "20 multiples of five": (list(range(0, 100, 5)), None),
-    "2 values": ([3, 77], None),
-    "15 primes": ([2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47], None),
-    "50 even values": (list(range(0, 100, 2)), None),
-    "20 values, one to four times as likely": (list(range(0, 100, 5)), [1, 2, 3, 4] * 5),
-    "50 values, five of them ten times as likely": (list(range(50)), ([10] + [1] * 9) * 5),
-    "9 squares, each half as likely": ([i * i for i in range(1, 10)], [0.5**i for i in range(9)]),
-}
-LOWEST = ("inside", "coverage", "near", "clusters", "valid", "present")  # the worst is the lowest
+OWN_POINTS, OTHER_POINTS = SHAPES[:2], SHAPES[2:]
+OWN_INTEGERS, *OTHER_INTEGERS = SETS
+
+
+def draw(shape: measure.Shape, seed: int) -> torch.Tensor:
+    """A training set of a shape, drawn anew for the seed."""
+    torch.manual_seed(1000 + seed)
+    return shape.draw(SAMPLES)
+
+
+def shape_called(name: str) -> measure.Shape:
+    """One of SHAPES."""
+    return next(shape for shape in SHAPES if shape.name == name)
 
 
 def learn_points(job: tuple[str, int]) -> dict[str, float]:
-    """Train on a shape drawn anew for the seed, and judge the generator against the truth."""
-    name, seed = job
-    shape = next(shape for shape in SHAPES if shape.name == name)
-    torch.manual_seed(1000 + seed)
-    data = shape.draw(SAMPLES)
+    """Train on a shape, and judge the generator against the truth that training never saw."""
+    shape, seed = shape_called(job[0]), job[1]
+    data = draw(shape, seed)
     start = time.perf_counter()
     training = sine_gan.train(data, seed=seed, progress=False)
     seconds = time.perf_counter() - start
     points = training.generator(torch.randn(GENERATED, sine_gan.LATENT_DIM))
-    found = measure.judge(shape, data, points)
-    return found | {"told ratio": training.ratio, "seconds": seconds}
+    told = {"ratio": training.ratio, "precision": training.precision, "recall": training.recall}
+    warned = {"warned": float(not training.converged)}
+    return measure.judge(shape, data, points) | told | warned | {"seconds": seconds}
 
 
 def learn_integers(job: tuple[str, int]) -> dict[str, float]:
     """The same for a set of integers."""
     name, seed = job
-    values, weights = SETS[name]
-    due = torch.tensor(weights or [1.0] * len(values), dtype=torch.float32)
-    due /= due.sum()
     torch.manual_seed(1000 + seed)
-    chosen = torch.multinomial(due, SAMPLES, replacement=True)
-    data = common.one_hot_encode(torch.tensor(values)[chosen], multiples_of_five_gan.DEPTH)
+    data = measure.draw_integers(name)
     start = time.perf_counter()
     training = multiples_of_five_gan.train(data, seed=seed, progress=False)
     seconds = time.perf_counter() - start
     latents = torch.randn(GENERATED, multiples_of_five_gan.LATENT_DIM)
-    integers = common.one_hot_decode(training.generator(latents))
-    share = integers.bincount(minlength=multiples_of_five_gan.DEPTH)[values] / GENERATED
-    kl = (share * (share.clamp(min=1e-9) / share.sum() / due).log()).sum() / share.sum()
-    return {
-        "valid": share.sum().item(),
-        "present": (share >= due / 5).double().mean().item(),
-        "KL": kl.item(),
-        "told ratio": training.ratio,
-        "seconds": seconds,
-    }
+    told = {"ratio": training.ratio, "warned": float(not training.converged)}
+    found = measure.judge_integers(name, training.generator(latents))
+    return found | told | {"seconds": seconds}
+
+
+def learn_points_by_the_book(job: tuple[str, int], limit: float) -> dict[str, float]:
+    """The textbook's loop on a shape."""
+    shape, seed = shape_called(job[0]), job[1]
+    assert shape.curve is not None
+    torch.set_num_threads(1)  # as two trainings run side by side
+    data = draw(shape, seed)
+    ended = textbook.learn_points(data, shape.curve, seed=seed, limit=limit)
+    with torch.no_grad():
+        points = ended.generator(torch.randn(GENERATED, 2))
+    return measure.judge(shape, data, points) | {"seconds": ended.seconds}
+
+
+def learn_integers_by_the_book(job: tuple[str, int]) -> dict[str, float]:
+    """The textbook's loop on a set of integers."""
+    name, seed = job
+    torch.set_num_threads(1)
+    torch.manual_seed(1000 + seed)
+    ended = textbook.learn_integers(measure.draw_integers(name), seed=seed)
+    with torch.no_grad():
+        rows = ended.generator(torch.randn(GENERATED, measure.DEPTH))
+    return measure.judge_integers(name, rows) | {"seconds": ended.seconds}
 
 
 def summarise(
@@ -80,47 +94,87 @@ def summarise(
         print(f"{name}, seed {seed}:", {key: round(figure, 4) for key, figure in figures.items()})
         found[name].append(figures)
     keys = list(dict.fromkeys(key for name in names for key in found[name][0]))
-    rows = []
-    for name in names:
-        row = [name]
-        for key in keys:
-            figures = [figures[key] for figures in found[name] if key in figures]
-            if not figures:
-                row.append("")
-                continue
-            worst = min(figures) if key in LOWEST else max(figures)
-            row.append(f"{sum(figures) / len(figures):.4g} / {worst:.4g}")
-        rows.append(row)
+    rows = [[name, *(measure.mean_and_worst(found[name], key) for key in keys)] for name in names]
     return measure.table(["data", *keys], rows)
+
+
+def points_for_picture(name: str) -> torch.Tensor:
+    """2,048 generated points of a shape, seed 0."""
+    training = sine_gan.train(draw(shape_called(name), 0), seed=0, progress=False)
+    return training.generator(torch.randn(SAMPLES, sine_gan.LATENT_DIM))
+
+
+def save_picture(path: Path) -> None:
+    """Real and generated points of every shape, seed 0."""
+    names = [shape.name for shape in SHAPES]
+    figure = matplotlib.figure.Figure(figsize=(15, 9), layout="constrained")
+    axes = figure.subplots(3, 5).flatten()
+    generated = measure.in_parallel(points_for_picture, names)
+    for axis, name, points in zip(axes, names, generated, strict=True):
+        for rows, colour, size in (
+            (draw(shape_called(name), 0), "#b8b8b8", 14),
+            (points, "#0b4f8a", 1.5),
+        ):
+            axis.scatter(*rows.T.numpy(), s=size, color=colour, linewidths=0)
+        axis.set_title(name)
+    figure.suptitle("Real points (grey) and generated ones (blue), seed 0")
+    figure.savefig(path, dpi=80)
 
 
 def main() -> None:
     """Measure, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=3, help="of each script's own data (3)")
-    parser.add_argument("--other-seeds", type=int, default=1, help="of every other kind (1)")
-    parser.add_argument("--out", type=Path, default=RESULTS / "quality.md")
+    add = functools.partial(parser.add_argument, type=int)
+    add("--seeds", default=20, help="of each script's own data (20)")
+    add("--other-seeds", default=5, help="of every other kind (5)")
+    add("--textbook-seeds", default=2, help="of the textbook's loop (2)")
+    add("--textbook-seconds", default=400, help="after which it is cut (400)")
+    add("--out", type=Path, default=RESULTS / "quality.md")
     options = parser.parse_args()
-    own, other = [shape.name for shape in SHAPES[:2]], [shape.name for shape in SHAPES[2:]]
-    integers = list(SETS)
+    points = summarise(learn_points, [shape.name for shape in OWN_POINTS], options.seeds)
+    integers = summarise(learn_integers, [OWN_INTEGERS], options.seeds)
+    other_points = summarise(
+        learn_points, [shape.name for shape in OTHER_POINTS], options.other_seeds
+    )
+    other_integers = summarise(learn_integers, OTHER_INTEGERS, options.other_seeds)
+    by_the_book = functools.partial(learn_points_by_the_book, limit=options.textbook_seconds)
+    textbook_points = summarise(
+        by_the_book, [shape.name for shape in OWN_POINTS], options.textbook_seeds
+    )
+    textbook_integers = summarise(
+        learn_integers_by_the_book, [OWN_INTEGERS], options.textbook_seeds
+    )
+    own = f"{points}\n{integers}"
+    source = measure.circumstances("python benchmarks/quality.py")
     text = f"""# Quality
 
 Mean / worst over seeds, {SAMPLES:,} rows drawn anew for each, {GENERATED:,} generated ones judged
-against the truth that training never saw. F, excess, off-curve error, KL: 0 is best (1 for F);
-shares of 1: inside the range, bins covered, near a cluster, valid, values present. "told ratio" is
-what the training itself says of the result. Two trainings run side by side, which slows both.
+against the truth that training never saw. F (1 is ideal), its excess over the training set's own,
+off-curve error, KL: lower is better. Shares of 1: inside the range, bins covered, near a cluster,
+valid, values present. What the training itself says, from held-out rows: ratio, precision, recall,
+and warned (the share of seeds that were told not to have converged). Two trainings run side by
+side, which slows both.
 
-{measure.circumstances("python benchmarks/quality.py")}
+{source}
 ## The scripts' own data, {options.seeds} seeds
 
-{summarise(learn_points, own, options.seeds)}
-{summarise(learn_integers, integers[:1], options.seeds)}
-## Other shapes and sets, {options.other_seeds} seeds, no setting changed
+{own}
+## The textbook's loop on the same, {options.textbook_seeds} seeds, \
+cut after {options.textbook_seconds} seconds
 
-{summarise(learn_points, other, options.other_seeds)}
-{summarise(learn_integers, integers[1:], options.other_seeds)}"""
+{textbook_points}
+{textbook_integers}
+## Other shapes and sets, {options.other_seeds} seeds each, no setting changed
+
+{other_points}
+{other_integers}
+![real and generated points of every shape](quality.png)
+"""
     options.out.parent.mkdir(exist_ok=True)
     options.out.write_text(text)
+    save_picture(options.out.with_suffix(".png"))
+    if options.out.parent == RESULTS:
+        measure.write_into_readme("quality", f"{own}\n{source}")
 
 
 if __name__ == "__main__":

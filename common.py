@@ -231,20 +231,21 @@ def precision_and_recall(real: Tensor, held_out: Tensor, generated: Tensor) -> t
 
 
 class FourierFeatures(nn.Module):
-    """Appends sines and cosines of the inputs at `frequencies` (Tancik et al. 2020).
+    """Appends sines and cosines of each input at several frequencies (Tancik et al. 2020).
 
-    (n, inputs) -> (n, inputs + 2 * count), for frequencies (inputs, count) in radians per unit.
-    They let a small network see, or make, structure finer than it would come to by itself.
+    (n, inputs) -> (n, inputs * (1 + 2 * len(frequencies))), frequencies in radians per unit. They
+    let a small network see, or make, structure finer than it would come to by itself. Frequencies
+    drawn at random would do as well on average, but a few draws are blind to some directions.
     """
 
     frequencies: Tensor
 
-    def __init__(self, frequencies: Tensor) -> None:
+    def __init__(self, frequencies: Sequence[float] = (1, 2, 4)) -> None:
         super().__init__()
-        self.register_buffer("frequencies", frequencies)
+        self.register_buffer("frequencies", torch.tensor(frequencies, dtype=torch.float32))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        phases = inputs @ self.frequencies
+        phases = (inputs.unsqueeze(2) * self.frequencies).flatten(1)
         return torch.cat([inputs, phases.sin(), phases.cos()], dim=1)
 
 

@@ -59,15 +59,13 @@ class Generator(nn.Module):
 
     def __init__(self, features: int = 2) -> None:
         super().__init__()
-        octaves = torch.cat([octave * torch.eye(LATENT_DIM) for octave in (1, 2, 4)], dim=1)
-        self.waves = FourierFeatures(octaves)
-        self.layers = layers(LATENT_DIM * 7, 128, features)
+        self.layers = nn.Sequential(FourierFeatures(), layers(7 * LATENT_DIM, 128, features))
         self.passing = nn.Linear(LATENT_DIM, features, bias=False)
         nn.init.eye_(self.passing.weight)
 
     def forward(self, noise: Tensor) -> Tensor:
         uniform = 3**0.5 * torch.erf(noise / 2**0.5)  # of mean 0 and deviation 1
-        return self.passing(uniform) + self.layers(self.waves(uniform))
+        return self.passing(uniform) + self.layers(uniform)
 
 
 def build_generator(features: int = 2) -> nn.Module:
@@ -77,8 +75,7 @@ def build_generator(features: int = 2) -> nn.Module:
 
 def build_discriminator(features: int = 2) -> nn.Module:
     """Standardised points (n, features) to logits (n, 1), above zero for "real"."""
-    waves = FourierFeatures(2.0 * torch.randn(features, 16))
-    return nn.Sequential(waves, layers(features + 32, 64, 1))
+    return nn.Sequential(FourierFeatures(), layers(7 * features, 64, 1))
 
 
 @common.on_one_thread

@@ -83,6 +83,7 @@ def clusters(
 
 RING = [(2 * math.cos(i * math.pi / 4), 2 * math.sin(i * math.pi / 4)) for i in range(8)]
 GRID = [(float(i), float(j)) for i in range(-2, 3) for j in range(-2, 3)]
+TURNED_GRID = [(0.866 * x - 0.5 * y, 0.5 * x + 0.866 * y) for x, y in GRID]  # by 30 degrees
 
 SHAPES = [
     curve("exponential", 0, 50, lambda x: 1.08**x),
@@ -95,10 +96,12 @@ SHAPES = [
     curve("noisy sine", -5, 5, torch.sin, noise=0.2),
     closed("circle", torch.cos, torch.sin),
     closed("figure of eight", torch.sin, lambda t: torch.sin(2 * t)),
+    closed("turned ellipse", lambda t: 2 * t.cos() + t.sin(), lambda t: 2 * t.cos() - t.sin()),
     closed("spiral", lambda t: t * torch.cos(2 * t), lambda t: t * torch.sin(2 * t)),
     clusters("ring of 8, deviation 0.05", RING, 0.05),
     clusters("ring of 8, deviation 0.02", RING, 0.02),
     clusters("grid of 25, deviation 0.05", GRID, 0.05),
+    clusters("grid of 25, turned, deviation 0.03", TURNED_GRID, 0.03),
     clusters("4 unequal clusters", [(0, 0), (4, 0), (0, 4), (5, 5)], 0.1, [0.5, 0.3, 0.15, 0.05]),
 ]
 

@@ -1,6 +1,6 @@
 """How good the generators are, beside the textbook's loop: results/quality.md and quality.png.
 
-python benchmarks/quality.py     over 20 seeds, 40 minutes on 2 cores; see --help for a shorter look
+python benchmarks/quality.py     over 20 seeds, 20 minutes on 2 cores
 """
 
 import argparse
@@ -108,7 +108,7 @@ def save_picture(path: Path) -> None:
     """Real and generated points of every shape, seed 0."""
     names = [shape.name for shape in SHAPES]
     figure = matplotlib.figure.Figure(figsize=(15, 9), layout="constrained")
-    axes = figure.subplots(3, 5).flatten()
+    axes = figure.subplots(3, 6).flatten()
     generated = measure.in_parallel(points_for_picture, names)
     for axis, name, points in zip(axes, names, generated, strict=True):
         for rows, colour, size in (
@@ -126,9 +126,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = functools.partial(parser.add_argument, type=int)
     add("--seeds", default=20, help="of each script's own data (20)")
-    add("--other-seeds", default=5, help="of every other kind (5)")
+    add("--other-seeds", default=3, help="of every other kind (3)")
     add("--textbook-seeds", default=2, help="of the textbook's loop (2)")
-    add("--textbook-seconds", default=400, help="after which it is cut (400)")
+    add("--textbook-seconds", default=200, help="after which it is cut (200)")
     add("--out", type=Path, default=RESULTS / "quality.md")
     options = parser.parse_args()
     points = summarise(learn_points, [shape.name for shape in OWN_POINTS], options.seeds)

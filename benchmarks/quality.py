@@ -110,7 +110,9 @@ def save_picture(path: Path) -> None:
     figure = matplotlib.figure.Figure(figsize=(15, 9), layout="constrained")
     axes = figure.subplots(3, 6).flatten()
     generated = measure.in_parallel(points_for_picture, names)
-    for axis, name, points in zip(axes, names, generated, strict=True):
+    for axis in axes[len(names) :]:
+        axis.set_axis_off()
+    for axis, name, points in zip(axes, names, generated, strict=False):
         for rows, colour, size in (
             (draw(shape_called(name), 0), "#b8b8b8", 14),
             (points, "#0b4f8a", 1.5),

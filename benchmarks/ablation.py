@@ -11,7 +11,7 @@ from measure import GENERATED, RESULTS, SAMPLES, SHAPES
 
 CURVE = next(shape for shape in SHAPES if shape.name == "sine")
 CLUSTERS = next(shape for shape in SHAPES if shape.name == "grid of 25, deviation 0.05")
-CLUSTER_SEEDS = 6  # enough to see what happens to them
+CLUSTER_SEEDS = 2  # enough to see what happens to them
 INTEGERS = "20 multiples of five"
 
 Changes = list[tuple[str, str]]  # text of the script, and what stands there without the change
@@ -108,7 +108,7 @@ as in the table of quality.
 
 {points}
 {integers}
-{measure.circumstances("python benchmarks/ablation.py")}"""
+{measure.circumstances("ablation.py")}"""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "ablation.md").write_text(f"# What each change is worth\n\n{tables}")
     measure.write_into_readme("ablation", tables)

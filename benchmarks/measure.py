@@ -227,8 +227,9 @@ def write_into_readme(name: str, text: str) -> None:
     readme.write_text(before + start + text + end + after)
 
 
-def circumstances(command: str) -> str:
-    """By what, where, with what and when a results file was measured."""
+def circumstances(script: str) -> str:
+    """By what command, where, with what and when a results file was measured."""
+    command = " ".join(["python", f"benchmarks/{script}", *sys.argv[1:]])
     processor = platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

@@ -147,7 +147,7 @@ def main() -> None:
         learn_integers_by_the_book, [OWN_INTEGERS], options.textbook_seeds
     )
     own = f"{points}\n{integers}"
-    source = measure.circumstances("python benchmarks/quality.py")
+    source = measure.circumstances("quality.py")
     text = f"""# Quality
 
 Mean / worst over seeds, {SAMPLES:,} rows drawn anew for each, {GENERATED:,} generated ones judged

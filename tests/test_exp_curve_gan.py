@@ -23,10 +23,11 @@ def test_real_samples_lie_on_the_curve():
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_few_epochs_bring_the_points_closer(device):
-    training = script.train(script.real_samples(512), device=device, epochs=8, progress=False)
-    assert [row.epoch for row in training.history] == list(range(1, 9))
-    assert training.history[-1].distance < 0.8 * training.history[0].distance
+def test_a_short_training_brings_the_points_near(device):
+    data = script.real_samples(2048, generator=common.seeded_generator(0))
+    training = script.train(data, device=device, epochs=12, progress=False)
+    assert [row.epoch for row in training.history] == list(range(1, 13))
+    assert training.history[-1].distance < 0.6 * training.history[0].distance
     assert training.generator(torch.randn(7, script.LATENT_DIM)).shape == (7, 2)
     assert not training.generator.training
 

@@ -1,0 +1,128 @@
+"""What a training says of its generator, from held-out rows alone: generators made by hand."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+import common
+import exp_curve_gan
+import multiples_of_five_gan
+
+
+class Function(nn.Module):
+    """A generator that computes what it is told to."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, noise):
+        return self.function(noise)
+
+
+def judged(data, function, latent_dim):
+    """The training that ends with such a generator."""
+    course = common.Course(data, 0, 1, 1, None, 0.1, progress=False)
+    generator, loss = Function(function), torch.zeros(())
+    for _ in course:
+        course.evaluate(generator, torch.randn(1024, latent_dim), loss, loss)
+    return course.training(torch.randn(16384, latent_dim))
+
+
+def uniform(noise):
+    return (1 + torch.erf(noise[:, 0] / 2**0.5)) / 2
+
+
+def on_the_curve(x):
+    return torch.stack([x, 1.08**x], dim=1)
+
+
+def clusters(share, noise):
+    """Two round clusters, the second with a share of the points."""
+    second = (uniform(noise) < share).float()
+    spread = 0.1 * torch.randn(len(noise), 2)
+    return 5 * second[:, None] * torch.tensor([1.0, 2.0]) + spread
+
+
+CURVE = on_the_curve(50 * torch.rand(2048, generator=common.seeded_generator(0)))
+CLUSTERS = clusters(0.05, torch.randn(2048, 2, generator=common.seeded_generator(0)))
+
+
+@pytest.mark.parametrize(
+    ("data", "function"),
+    [
+        (CURVE, lambda noise: on_the_curve(50 * uniform(noise))),
+        (CURVE, lambda noise: on_the_curve(50 * uniform(noise)) + 0.05 * noise),
+        (CLUSTERS, lambda noise: clusters(0.05, noise)),
+    ],
+    ids=["curve", "curve, a little thick", "clusters"],
+)
+def test_a_good_generator_is_called_good(data, function):
+    training = judged(data, function, 2)
+    assert training.converged
+    assert training.ratio < 1.3
+    assert common.describe(training, []).startswith("Good: ")
+
+
+@pytest.mark.parametrize(
+    ("data", "function"),
+    [
+        (CURVE, lambda noise: on_the_curve(torch.full((len(noise),), 25.0))),
+        (CURVE, lambda noise: on_the_curve(35 * uniform(noise))),
+        (CURVE, lambda noise: on_the_curve(50 * uniform(noise)) + 3 * noise),
+        (CURVE, lambda noise: torch.full((len(noise), 2), float("nan"))),
+        (CLUSTERS, lambda noise: clusters(0, noise)),
+        (CLUSTERS, lambda noise: clusters(0.05, noise) + noise.clamp(min=0)),
+    ],
+    ids=["one point", "a third left out", "thick", "nan", "rare cluster left out", "astray"],
+)
+def test_a_bad_generator_is_not(data, function):
+    training = judged(data, function, 2)
+    assert not training.converged
+    assert common.describe(training, []).startswith("WARNING, not converged: ")
+
+
+def test_precision_and_recall_are_the_shares_near_and_covered():
+    generator = common.seeded_generator(0)
+    real = torch.rand(2000, 2, generator=generator)
+    held_out = torch.rand(400, 2, generator=generator)
+    left_half = torch.rand(2000, 2, generator=generator) * torch.tensor([0.5, 1.0])
+    precision, recall = common.precision_and_recall(real, held_out, left_half)
+    assert precision == 1
+    assert recall == pytest.approx(0.5, abs=0.1)
+    precision, recall = common.precision_and_recall(left_half, left_half[:400], real)
+    assert precision == pytest.approx(0.5, abs=0.1)
+    assert recall == 1
+
+
+def test_missing_integers_are_named():
+    data = multiples_of_five_gan.real_samples(2048, generator=common.seeded_generator(0))
+
+    def thirteen_of_twenty(noise):
+        return common.one_hot_encode(5 * (13 * uniform(noise)).long().clamp(max=12), 100)
+
+    training = judged(data, thirteen_of_twenty, 100)
+    missing = common.missing_values(training.held_out, training.generator(torch.randn(2048, 100)))
+    assert missing == [65, 70, 75, 80, 85, 90, 95]
+    assert not training.converged
+    assert "7 of the values are (nearly) missing: 65, 70" in common.describe(training, missing)
+
+
+def test_a_run_that_collapsed_says_so_with_the_remedy(monkeypatch, tmp_path, capsys):
+    def collapsed(features=2):
+        network = nn.Linear(exp_curve_gan.LATENT_DIM, features)
+        nn.init.zeros_(network.weight)  # one point, whatever the noise
+        network.weight.register_hook(torch.zeros_like)
+        return network
+
+    monkeypatch.setattr(exp_curve_gan, "build_generator", collapsed)
+    arguments = ["--epochs", "2", "--quiet", "--device", "cpu", "--out", str(tmp_path)]
+    assert exp_curve_gan.main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "WARNING, not converged" in said
+    assert "--epochs" in said
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["converged"] is False
+    assert metrics["recall"] < 0.2

@@ -111,7 +111,7 @@ def train(
         left = 1 - (epoch - 1) / epochs
         penalty = PENALTY_END * (PENALTY / PENALTY_END) ** left
         for optimizer, rate in ((g_optimizer, lr), (d_optimizer, 2 * lr)):
-            optimizer.param_groups[0]["lr"] = rate * min(1, 1.5 * left)
+            optimizer.param_groups[0]["lr"] = rate * left
         for _ in range(BATCHES_PER_EPOCH):
             points = real[torch.randint(len(real), (batch_size,), device=device)]
             fakes = generator(torch.randn(batch_size, LATENT_DIM, device=device))

@@ -26,7 +26,7 @@ from common import Course, FourierFeatures, Restore, Standardize, Training
 X_MIN, X_MAX = -5.0, 5.0
 
 LATENT_DIM = 2
-EPOCHS, PATIENCE = 40, 20
+EPOCHS, PATIENCE = 40, 30
 BATCHES_PER_EPOCH = 45
 BATCH_SIZE = 256
 LEARNING_RATE = 0.004  # the generator's; the discriminator, which must keep up, twice that

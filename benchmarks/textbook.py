@@ -68,7 +68,7 @@ def learn_points(
         return (points[:, 1] - curve(points[:, 0])).square().mean().item()
 
     torch.manual_seed(seed)
-    batches = DataLoader(data, batch_size=128, shuffle=True)  # type: ignore[arg-type]
+    batches = DataLoader(data, batch_size=128, shuffle=True)
     return _learn(batches, *curve_networks(), 2, 0.0005, error, 1000, limit, watch)
 
 

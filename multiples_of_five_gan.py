@@ -46,8 +46,8 @@ class Generator(nn.Module):
     """One linear layer; its largest output is the integer. (n, depth) noise to (n, depth) one-hot.
 
     The largest has no slope to learn from, so while training the slopes of the softmax stand in
-    for it: the straight-through estimator (Bengio et al. 2013). A softmax alone would do with
-    blends of integers, which no real row is, and end at a single one.
+    for it: the straight-through estimator (Bengio et al. 2013). So the discriminator is shown
+    integers, as real rows are, and no blends of them.
     """
 
     def __init__(self, depth: int) -> None:

@@ -228,15 +228,16 @@ class SlicedWasserstein:
         return (fewer[same_quantile.long()] - more).square().mean(dim=0).sqrt().mean().item()
 
 
-def typical_distance(data: Tensor, count: int, generator: torch.Generator) -> float:
-    """Mean distance of `count` rows of data (n, features), by lot, to the others."""
-    rows = data.detach().cpu()[:20_000].float()
-    distances = []
-    for _ in range(8 if len(rows) > count else 0):
-        order = torch.randperm(len(rows), generator=generator)
-        distance = SlicedWasserstein(rows[order[:count]], scale=rows)
-        distances.append(distance(rows[order[count:]]))
-    return sum(distances) / max(len(distances), 1)
+def distance_of_fresh_rows(
+    distance: SlicedWasserstein, real: Tensor, count: int, generator: torch.Generator
+) -> float:
+    """The furthest of 20 fresh samples of `count` rows; a generator this near passes for real.
+
+    As no fresh ones are at hand, they are drawn with replacement from the real rows (n, features)
+    (bootstrap, Efron 1979).
+    """
+    draws = [torch.randint(len(real), (count,), generator=generator) for _ in range(20)]
+    return max(distance(real[draw]) for draw in draws)
 
 
 def precision_and_recall(real: Tensor, held_out: Tensor, generated: Tensor) -> tuple[float, float]:
@@ -263,6 +264,18 @@ def precision_and_recall(real: Tensor, held_out: Tensor, generated: Tensor) -> t
 
 
 # --- Training ----------------------------------------------------------------------------------
+
+
+def batches(rows: Tensor, size: int) -> Iterator[Tensor]:
+    """Batches (size, features) of rows (n, features), without end, each row as often as any other.
+
+    Rows drawn by lot instead would leave the discriminator to learn from the luck of the draw.
+    """
+    left_over = torch.empty(0, dtype=torch.int64, device=rows.device)
+    while True:
+        shuffled = torch.randperm(len(rows), device=rows.device)
+        *whole, left_over = torch.cat([left_over, shuffled]).split(size)
+        yield from (rows[indices] for indices in whole)
 
 
 class FourierFeatures(nn.Module):
@@ -341,25 +354,25 @@ class Training:
     best_epoch: int
     held_out: Tensor  # (n, features), the real rows that it was measured on and never saw
     distance: float  # of generated samples to the held-out rows
-    real_distance: float  # what as many real rows, drawn by lot, have to other real ones
+    real_distance: float  # of the furthest of 20 fresh real samples, as large as the data, to them
     precision: float  # share of generated samples that lie near real ones
     recall: float  # share of the held-out rows that have generated samples near them
     interrupted: bool
 
     @property
     def ratio(self) -> float:
-        """Distance over that of as many real rows drawn by lot; below 1 for a good generator."""
+        """Distance over that of fresh real samples: below 1, it cannot be told from them."""
         return self.distance / max(self.real_distance, 1e-3)
 
     @property
     def converged(self) -> bool:
         left_out = (1 - self.recall) * len(self.held_out)
         nothing_left_out = left_out < max(1.5, LEFT_OUT * len(self.held_out))
-        return self.ratio <= LUCK and 1 - self.precision <= ASTRAY and nothing_left_out
+        return self.ratio <= NEAR and 1 - self.precision <= ASTRAY and nothing_left_out
 
 
-LUCK = 1.5  # ratios up to this come about by which rows were held out, if some values are rare
-ASTRAY = 0.1  # share of generated samples that may lie away from all real ones
+NEAR = 1.25  # the ratio up to which a generator counts as good: perfect ones reach 1.2 by luck
+ASTRAY = 0.05  # share of generated samples that may lie away from all real ones
 LEFT_OUT = 0.02  # share of held-out rows (or a single one) that may have no generated ones near
 
 
@@ -392,8 +405,11 @@ class Course:
         torch.manual_seed(seed)
         self.real, self.held_out = hold_out(data, seeded_generator(seed))
         self.distance = SlicedWasserstein(self.held_out, scale=self.real)
-        self.real_distance = typical_distance(data, len(self.held_out), seeded_generator(seed))
-        self.stop = EarlyStop(patience, noise=LUCK * self.real_distance)
+        count = min(len(data), 2048)  # more would ask more of a generator than such a small one has
+        self.real_distance = distance_of_fresh_rows(
+            self.distance, self.real, count, seeded_generator(seed)
+        )
+        self.stop = EarlyStop(patience, noise=NEAR * self.real_distance)
         self.ended = False
 
     def __iter__(self) -> Iterator[int]:
@@ -804,7 +820,7 @@ def describe(training: Training, missing: list[int]) -> str:
     """How good a generator is, in plain words, from held-out real samples alone."""
     facts = (
         f"distance {training.distance:.3f} to {len(training.held_out):,} held-out real samples, "
-        f"where as many drawn by lot have {training.real_distance:.3f}; "
+        f"where fresh real samples would have up to {training.real_distance:.3f}; "
         f"{training.precision:.1%} of the generated lie near real ones, "
         f"{training.recall:.1%} of the held-out near generated ones"
     )

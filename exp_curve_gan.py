@@ -14,6 +14,7 @@ told only how the discriminator, which tries to tell its points from real ones, 
 import copy
 import sys
 from collections.abc import Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +32,8 @@ BATCHES_PER_EPOCH = 45
 BATCH_SIZE = 256
 LEARNING_RATE = 0.004  # the generator's; the discriminator, which must keep up, twice that
 BETAS = (0.0, 0.99)  # no momentum: the two would swing around each other
-AVERAGING = 0.005  # share of the newest weights in the averaged generator
-PENALTY, PENALTY_END = 0.5, 0.001  # on the discriminator's slope: the coarse first, then the fine
+AVERAGING = 0.01  # share of the newest weights in the averaged generator
+PENALTY, PENALTY_END = 0.5, 0.0001  # on the discriminator's slope: the coarse first, then the fine
 
 
 def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -96,7 +97,7 @@ def train(
     """
     course = Course(data, seed, epochs, patience, batch_size, lr, progress)
     batch_size = batch_size or min(BATCH_SIZE, len(data))
-    real = Standardize(course.real)(course.real).to(device)
+    real = common.batches(Standardize(course.real)(course.real).to(device), batch_size)
     generator = build_generator(data.shape[1]).to(device)
     averaged = copy.deepcopy(generator)
     learned = nn.Sequential(averaged, Restore(course.real)).to(device)
@@ -112,8 +113,7 @@ def train(
         penalty = PENALTY_END * (PENALTY / PENALTY_END) ** left
         for optimizer, rate in ((g_optimizer, lr), (d_optimizer, 2 * lr)):
             optimizer.param_groups[0]["lr"] = rate * left
-        for _ in range(BATCHES_PER_EPOCH):
-            points = real[torch.randint(len(real), (batch_size,), device=device)]
+        for points in islice(real, BATCHES_PER_EPOCH):
             fakes = generator(torch.randn(batch_size, LATENT_DIM, device=device))
 
             # Discriminator step: tell real points from generated ones

@@ -14,6 +14,7 @@ integer. It is never told what the integers have in common, nor how many there a
 import copy
 import sys
 from collections.abc import Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -91,7 +92,7 @@ def train(
     course = Course(data, seed, epochs, patience, batch_size, lr, progress)
     batch_size = batch_size or min(BATCH_SIZE, len(data))
     depth = data.shape[1]
-    real = course.real.to(device)
+    real = common.batches(course.real.to(device), batch_size)
     generator = build_generator(depth).to(device)
     averaged = copy.deepcopy(generator).eval()
     discriminator = build_discriminator(depth).to(device)
@@ -104,8 +105,7 @@ def train(
     for epoch in course:
         for optimizer in (g_optimizer, d_optimizer):
             optimizer.param_groups[0]["lr"] = lr * (1 - (epoch - 1) / epochs)
-        for _ in range(BATCHES_PER_EPOCH):
-            rows = real[torch.randint(len(real), (batch_size,), device=device)]
+        for rows in islice(real, BATCHES_PER_EPOCH):
             fakes = generator(torch.randn(batch_size, depth, device=device))
 
             # Discriminator step: tell real rows from generated ones

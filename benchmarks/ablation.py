@@ -4,15 +4,25 @@ python benchmarks/ablation.py     over 20 seeds, 25 minutes on 2 cores
 """
 
 import argparse
+from collections.abc import Callable, Iterable, Iterator
 
 import measure
 import torch
 from measure import GENERATED, RESULTS, SAMPLES, SHAPES
 
-CURVE = next(shape for shape in SHAPES if shape.name == "sine")
-CLUSTERS = next(shape for shape in SHAPES if shape.name == "grid of 25, deviation 0.05")
-CLUSTER_SEEDS = 2  # enough to see what happens to them
-INTEGERS = "20 multiples of five"
+CURVE, CLUSTERS = (
+    next(shape for shape in SHAPES if shape.name == name)
+    for name in ("exponential", "grid of 25, deviation 0.05")
+)
+INTEGERS, UNEQUAL = "20 multiples of five", "50 values, five of them ten times as likely"
+FEWER_SEEDS = 3  # of the clusters and the unequal integers: enough to see what happens to them
+
+BY_LOT = """
+def by_lot(rows, size):
+    while True:
+        yield rows[torch.randint(len(rows), (size,))]
+
+"""
 
 Changes = list[tuple[str, str]]  # text of the script, and what stands there without the change
 
@@ -21,6 +31,10 @@ POINTS_WITHOUT: dict[str, Changes] = {
     "standardised data": [
         ("Standardize(course.real)(course.real)", "course.real"),
         ("Restore(course.real)", "nn.Identity()"),
+    ],
+    "batches with each row as often as any other": [
+        ("common.batches(", "by_lot("),
+        ("@common.on_one_thread", BY_LOT + "@common.on_one_thread"),
     ],
     "noise made uniform": [("3**0.5 * torch.erf(noise / 2**0.5)", "noise")],
     "a start as wide as the data": [("nn.init.eye_(", "nn.init.zeros_(")],
@@ -31,10 +45,10 @@ POINTS_WITHOUT: dict[str, Changes] = {
         ("FourierFeatures(), layers(7 * f", "FourierFeatures([0, 0, 0]), layers(7 * f")
     ],
     "gradient penalty": [(" + penalty * common.gradient_penalty(scores, rows)", "")],
-    "a penalty that falls (0.03 throughout)": [(") ** left", ") ** 0.5")],
+    "a penalty that falls (0.007 throughout)": [(") ** left", ") ** 0.5")],
     "no momentum (0.9 as usual)": [("BETAS = (0.0, ", "BETAS = (0.9, ")],
     "rates that fall": [("rate * left", "rate")],
-    "averaged weights": [("AVERAGING = 0.005", "AVERAGING = 1.0")],
+    "averaged weights": [("AVERAGING = 0.01", "AVERAGING = 1.0")],
 }
 INTEGERS_WITHOUT: dict[str, Changes] = {
     "nothing taken out": [],
@@ -52,59 +66,74 @@ def learn_points(job: tuple[str, int, int]) -> dict[str, float]:
     shape = SHAPES[number]
     torch.manual_seed(1000 + seed)
     data = shape.draw(SAMPLES)
-    training = measure.variant("sine_gan", POINTS_WITHOUT[without]).train(
+    training = measure.variant("exp_curve_gan", POINTS_WITHOUT[without]).train(
         data, seed=seed, progress=False
     )
     found = measure.judge(shape, data, training.generator(torch.randn(GENERATED, 2)))
     return found | {"warned": float(not training.converged)}
 
 
-def learn_integers(job: tuple[str, int]) -> dict[str, float]:
-    """The same for the integers."""
-    without, seed = job
+def learn_integers(job: tuple[str, str, int]) -> dict[str, float]:
+    """The same for a set of integers."""
+    without, name, seed = job
     torch.manual_seed(1000 + seed)
-    data = measure.draw_integers(INTEGERS)
+    data = measure.draw_integers(name)
     training = measure.variant("multiples_of_five_gan", INTEGERS_WITHOUT[without]).train(
         data, seed=seed, progress=False
     )
-    found = measure.judge_integers(INTEGERS, training.generator(torch.randn(GENERATED, 100)))
+    found = measure.judge_integers(name, training.generator(torch.randn(GENERATED, 100)))
     return found | {"warned": float(not training.converged)}
+
+
+def measure_rows(
+    function: Callable[[tuple], dict[str, float]],
+    without: Iterable[str],
+    columns: list[tuple[object, int, list[str]]],
+) -> Iterator[list[str]]:
+    """A row a change taken out; `columns` are (data, seeds, keys of the figures to show)."""
+    for change in without:
+        row = [change]
+        for data, seeds, keys in columns:
+            jobs = [(change, data, seed) for seed in range(seeds)]
+            found = list(measure.in_parallel(function, jobs))
+            row += [measure.mean_and_worst(found, key) for key in keys]
+        print(row, flush=True)
+        yield row
 
 
 def main() -> None:
     """Measure, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=20, help="(20)")
-    seeds = range(parser.parse_args().seeds)
+    seeds = parser.parse_args().seeds
+    fewer = min(seeds, FEWER_SEEDS)
 
-    rows = []
-    for without in POINTS_WITHOUT:
-        row = [without]
-        for number, keys in (
-            (SHAPES.index(CURVE), ["excess", "off-curve", "warned"]),
-            (SHAPES.index(CLUSTERS), ["excess", "near", "clusters", "warned"]),
-        ):
-            few = seeds[:CLUSTER_SEEDS] if SHAPES[number] is CLUSTERS else seeds
-            jobs = [(without, number, seed) for seed in few]
-            found = list(measure.in_parallel(learn_points, jobs))
-            row += [measure.mean_and_worst(found, key) for key in keys]
-        rows.append(row)
-        print(row, flush=True)
-    header = ["without", "sine: excess", "off-curve", "warned"]
-    header += ["25 clusters: excess", "near", "found", "warned"]
-    points = measure.table(header, rows)
-
-    rows = []
-    for without in INTEGERS_WITHOUT:
-        jobs = [(without, seed) for seed in seeds]
-        found = list(measure.in_parallel(learn_integers, jobs))
-        keys = ["valid", "present", "KL", "warned"]
-        rows.append([without, *(measure.mean_and_worst(found, key) for key in keys)])
-        print(rows[-1], flush=True)
-    integers = measure.table(["without", "integers: valid", "present", "KL", "warned"], rows)
-
-    tables = f"""Mean / worst over {len(seeds)} seeds ({CLUSTER_SEEDS} of the clusters); figures
-as in the table of quality.
+    points = measure.table(
+        ["without", "exponential: excess", "off-curve", "warned"]
+        + ["25 clusters: excess", "near", "found", "warned"],
+        measure_rows(
+            learn_points,
+            POINTS_WITHOUT,
+            [
+                (SHAPES.index(CURVE), seeds, ["excess", "off-curve", "warned"]),
+                (SHAPES.index(CLUSTERS), fewer, ["excess", "near", "clusters", "warned"]),
+            ],
+        ),
+    )
+    integers = measure.table(
+        ["without", "20 integers: valid", "present", "KL", "warned"]
+        + ["50 unequal integers: valid", "present", "KL", "warned"],
+        measure_rows(
+            learn_integers,
+            INTEGERS_WITHOUT,
+            [
+                (INTEGERS, seeds, ["valid", "present", "KL", "warned"]),
+                (UNEQUAL, fewer, ["valid", "present", "KL", "warned"]),
+            ],
+        ),
+    )
+    tables = f"""Mean / worst over {seeds} seeds ({fewer} of the clusters and of the unequal
+integers); figures as in the table of quality.
 
 {points}
 {integers}

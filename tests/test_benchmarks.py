@@ -15,7 +15,7 @@ import textbook
 
 @pytest.mark.parametrize("without", ablation.POINTS_WITHOUT)
 def test_each_change_can_be_taken_out_of_the_curves(without):
-    module = measure.variant("sine_gan", ablation.POINTS_WITHOUT[without])
+    module = measure.variant("exp_curve_gan", ablation.POINTS_WITHOUT[without])
     training = module.train(module.real_samples(64), epochs=1, progress=False)
     assert training.generator(torch.randn(5, 2)).shape == (5, 2)
 

@@ -3,6 +3,7 @@
 import io
 import math
 import os
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,21 @@ class TestData:
     def test_constant_column_is_restored_exactly(self):
         data = torch.full((100, 1), 0.1)
         assert (common.Restore(data)(torch.randn(100, 1)) == data).all()
+
+
+class TestBatches:
+    @pytest.mark.parametrize("size", [1, 3, 10, 25])
+    def test_hold_each_row_as_often_as_any_other(self, size):
+        rows = torch.arange(10.0).unsqueeze(1)
+        taken = torch.cat(list(islice(common.batches(rows, size), 20)))
+        assert taken.shape == (20 * size, 1)
+        counts = taken.flatten().long().bincount(minlength=10)
+        assert counts.max() - counts.min() <= 1
+
+    def test_are_shuffled_anew(self):
+        rows = torch.arange(100.0).unsqueeze(1)
+        first, second = islice(common.batches(rows, 100), 2)
+        assert not torch.equal(first, second)
 
 
 class TestDistance:

@@ -246,10 +246,10 @@ def precision_and_recall(real: Tensor, held_out: Tensor, generated: Tensor) -> t
     Near a real row is whatever is no further than its fifth nearest real one, or a fifth of a
     standard deviation (improved precision and recall, Kynkaanniemi et al. 2019). A distance sums
     up all rows; these two notice the few that are astray, and the rare ones that are left out.
-    All have shape (n, features), any n; at most 4,096 rows of each are looked at.
+    All have shape (n, features), any n; at most 2,048 rows of each are looked at.
     """
     rows = Standardize(real)
-    real, held_out, generated = (rows(part[:4096].float()) for part in (real, held_out, generated))
+    real, held_out, generated = (rows(part[:2048].float()) for part in (real, held_out, generated))
     if not generated.isfinite().all():
         return 0.0, 0.0
 
@@ -372,6 +372,7 @@ class Training:
 
 
 NEAR = 1.25  # the ratio up to which a generator counts as good: perfect ones reach 1.2 by luck
+LUCK = 3  # the ratio up to which generators differ, after an epoch, by the few samples drawn alone
 ASTRAY = 0.05  # share of generated samples that may lie away from all real ones
 LEFT_OUT = 0.02  # share of held-out rows (or a single one) that may have no generated ones near
 
@@ -409,7 +410,7 @@ class Course:
         self.real_distance = distance_of_fresh_rows(
             self.distance, self.real, count, seeded_generator(seed)
         )
-        self.stop = EarlyStop(patience, noise=NEAR * self.real_distance)
+        self.stop = EarlyStop(patience, noise=LUCK * self.real_distance)
         self.ended = False
 
     def __iter__(self) -> Iterator[int]:

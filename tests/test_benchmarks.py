@@ -10,7 +10,10 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import ablation
 import measure
+import speed
 import textbook
+
+import common
 
 
 @pytest.mark.parametrize("without", ablation.POINTS_WITHOUT)
@@ -49,3 +52,37 @@ def test_the_textbook_runs():
     assert not ended.stopped
     ended = textbook.learn_integers(measure.draw_integers("2 values"), limit=0)
     assert ended.generator(torch.randn(3, 100)).shape == (3, 100)
+
+
+def test_moments_of_a_training_are_noted():
+    module = measure.variant("exp_curve_gan", [])
+    evaluate = common.Course.evaluate
+    with speed.noting_moments() as moments:
+        training = module.train(module.real_samples(64), epochs=2, progress=False)
+    assert common.Course.evaluate is evaluate
+    assert 0 < moments[0][0] < moments[1][0]
+    latents = torch.randn(5, 2)
+    assert torch.equal(moments[1][1].eval()(latents), training.generator(latents))
+
+
+def test_moments_are_looked_up():
+    course = [(1.0, 4.0), (2.0, 1.9), (3.0, 1.2)]
+    assert speed.first_at_most(2.0, course) == 2.0
+    assert speed.first_at_most(1.0, course) == float("inf")
+    assert speed.last_by(2.5, course) == 1.9
+    assert speed.in_words([1.0, 2.0], 400) == "1.5"
+    assert speed.in_words([1.0, float("inf")], 400) == "not in 400 s (1 of 2)"
+
+
+def test_the_floor_counts_each_product_of_the_networks():
+    """Of 3 hidden layers and an output: generator 3 each, discriminator 6 and 2 each."""
+    products = speed.products_of_points(10)
+    assert len(products) == (3 + 6 + 2) * 4 + 3  # and 3 of the generator's linear way around
+    assert sum(n == 20 for n, _, _ in products) == 6 * 4
+    assert speed.floor_seconds(products) > 0
+
+
+def test_code_is_run_in_its_own_process():
+    found = speed.in_its_own_process("import sys; spent = {'seconds': int(sys.argv[1])}", 7)
+    assert found["seconds"] == 7
+    assert found["MB"] > 1

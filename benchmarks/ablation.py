@@ -36,6 +36,12 @@ POINTS_WITHOUT: dict[str, Changes] = {
         ("common.batches(", "by_lot("),
         ("@common.on_one_thread", BY_LOT + "@common.on_one_thread"),
     ],
+    "even noise": [
+        (
+            "common.even_noise(batch_size, LATENT_DIM, device)",
+            "iter(lambda: torch.randn(batch_size, LATENT_DIM), None)",
+        )
+    ],
     "noise made uniform": [("3**0.5 * torch.erf(noise / 2**0.5)", "noise")],
     "a start as wide as the data": [("nn.init.eye_(", "nn.init.zeros_(")],
     "waves in the generator": [
@@ -44,10 +50,9 @@ POINTS_WITHOUT: dict[str, Changes] = {
     "waves in the discriminator": [
         ("FourierFeatures(), layers(7 * f", "FourierFeatures([0, 0, 0]), layers(7 * f")
     ],
-    "gradient penalty": [(" + penalty * common.gradient_penalty(scores, rows)", "")],
-    "a penalty that falls (0.007 throughout)": [(") ** left", ") ** 0.5")],
+    "gradient penalty": [(" + PENALTY * common.gradient_penalty(scores, rows)", "")],
     "no momentum (0.9 as usual)": [("BETAS = (0.0, ", "BETAS = (0.9, ")],
-    "rates that fall": [("rate * left", "rate")],
+    "rates that fall": [("rate = lr * (1 - (epoch - 1) / epochs)", "rate = lr")],
     "averaged weights": [("AVERAGING = 0.01", "AVERAGING = 1.0")],
 }
 INTEGERS_WITHOUT: dict[str, Changes] = {

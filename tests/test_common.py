@@ -93,6 +93,22 @@ class TestBatches:
         assert not torch.equal(first, second)
 
 
+class TestEvenNoise:
+    def test_leaves_no_gaps(self):
+        """256 Sobol points have one in each of 16 by 16 equal parts."""
+        for noise in islice(common.even_noise(256, 2, "cpu"), 3):
+            cells = (16 * torch.special.ndtr(noise)).long()
+            assert len(cells.unique(dim=0)) == 256
+
+    def test_is_standard_normal_and_drawn_anew(self):
+        batches = list(islice(common.even_noise(100, 3, "cpu"), 100))
+        noise = torch.cat(batches)
+        assert noise.shape == (10_000, 3)
+        assert noise.isfinite().all()
+        assert torch.allclose(noise.T.cov(), torch.eye(3), atol=0.05)
+        assert not torch.equal(batches[0], batches[1])
+
+
 class TestDistance:
     def test_is_zero_for_the_same_rows_in_another_order(self):
         rows = torch.randn(500, 3)

@@ -143,10 +143,11 @@ def hold_out(data: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     if n == 1:
         return rows, rows
     count = min(max(n // 16, 32), n // 2, 2048)
-    groups = neighbours(Standardize(rows)(rows), count, generator)
+    some = torch.arange(n) if n <= 2**15 else torch.randperm(n, generator=generator)[: 2**15]
+    groups = neighbours(Standardize(rows[some])(rows[some]), count, generator)
     by_lot = [group[torch.randint(len(group), (), generator=generator)] for group in groups]
     held_out = torch.zeros(n, dtype=torch.bool)
-    held_out[torch.stack(by_lot)] = True
+    held_out[some[torch.stack(by_lot)]] = True
     order = torch.randperm(n, generator=generator)
     return rows[order[~held_out[order]]], rows[order[held_out[order]]]
 
@@ -258,14 +259,25 @@ def precision_and_recall(real: Tensor, held_out: Tensor, generated: Tensor) -> t
     if not generated.isfinite().all():
         return 0.0, 0.0
 
-    def reach(distances: Tensor) -> Tensor:  # (n, len(real)) -> (n,)
-        nearest = distances.kthvalue(min(5, distances.shape[1]), dim=1).values
+    def reach(rows: Tensor) -> Tensor:  # (n, features) -> (n,)
+        nearest = torch.cdist(rows, real).kthvalue(min(5, len(real)), dim=1).values
         return nearest.clamp(min=0.2)
 
-    near_real = (torch.cdist(generated, real) <= reach(torch.cdist(real, real))).any(dim=1)
-    to_real, to_generated = torch.cdist(held_out, real), torch.cdist(held_out, generated)
-    covered = to_generated.min(dim=1).values <= reach(to_real)
-    return near_real.float().mean().item(), covered.float().mean().item()
+    reach_of_real = in_blocks(reach, real)
+
+    def near_real(rows: Tensor) -> Tensor:
+        return (torch.cdist(rows, real) <= reach_of_real).any(dim=1)
+
+    def covered(rows: Tensor) -> Tensor:
+        return torch.cdist(rows, generated).amin(dim=1) <= reach(rows)
+
+    precision, recall = in_blocks(near_real, generated), in_blocks(covered, held_out)
+    return precision.float().mean().item(), recall.float().mean().item()
+
+
+def in_blocks(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """function(rows), for a function of each row by itself, in little memory."""
+    return torch.cat([function(block) for block in rows.split(256)])
 
 
 # --- Training ----------------------------------------------------------------------------------
@@ -458,7 +470,7 @@ class Course:
         """The result, the best generator measured once more on fresh latents (n, LATENT_DIM)."""
         assert self.stop.best_model is not None, "evaluate was never called"
         best = self.stop.best_model.eval().cpu().requires_grad_(False)
-        generated = best(latents)
+        generated = in_blocks(best, latents)
         precision, recall = precision_and_recall(self.real, self.held_out, generated)
         return Training(
             generator=best,

@@ -42,11 +42,11 @@ def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
     return torch.stack([x, BASE**x], dim=1)
 
 
-def layers(inputs: int, width: int, outputs: int) -> nn.Sequential:
+def layers(inputs: int, width: int, outputs: int, activation: nn.Module) -> nn.Sequential:
     """Three hidden layers: (n, inputs) -> (n, outputs)."""
     hidden: list[nn.Module] = []
     for size in (inputs, width, width):
-        hidden += [nn.Linear(size, width), nn.ReLU()]
+        hidden += [nn.Linear(size, width), activation]
     return nn.Sequential(*hidden, nn.Linear(width, outputs))
 
 
@@ -60,7 +60,8 @@ class Generator(nn.Module):
 
     def __init__(self, features: int = 2) -> None:
         super().__init__()
-        self.layers = nn.Sequential(FourierFeatures(), layers(7 * LATENT_DIM, 128, features))
+        hidden = layers(7 * LATENT_DIM, 128, features, nn.ReLU())
+        self.layers = nn.Sequential(FourierFeatures(), hidden)
         self.passing = nn.Linear(LATENT_DIM, features, bias=False)
         nn.init.eye_(self.passing.weight)
 
@@ -75,8 +76,12 @@ def build_generator(features: int = 2) -> nn.Module:
 
 
 def build_discriminator(features: int = 2) -> nn.Module:
-    """Standardised points (n, features) to logits (n, 1), above zero for "real"."""
-    return nn.Sequential(FourierFeatures(), layers(7 * features, 64, 1))
+    """Standardised points (n, features) to logits (n, 1), above zero for "real".
+
+    Leaky, as some of its units would die where it finds nothing to tell apart, and all of them
+    where the generator is good from the start.
+    """
+    return nn.Sequential(FourierFeatures(), layers(7 * features, 64, 1, nn.LeakyReLU(0.1)))
 
 
 @common.on_one_thread

@@ -728,7 +728,7 @@ INTEGERS = Kind(
 )
 
 SAMPLES = 2048  # real ones, drawn anew for each seed
-CHUNK = 65_536  # rows generated at a time
+CHUNK = 4096  # rows generated at a time: what a layer makes of them fits a core's cache
 
 
 def run(

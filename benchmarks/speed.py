@@ -33,6 +33,7 @@ CURVES = {"exponential": exp_curve_gan, "sine": sine_gan}
 SHAPE = {shape.name: shape for shape in SHAPES}
 BUDGETS = (5, 10, 20)  # seconds
 LEVELS = (2.0, 1.3)  # of F
+OWN_INTEGERS = "20 multiples of five"
 
 Moments = list[tuple[float, nn.Module]]  # seconds since the start, and the generator then
 
@@ -157,9 +158,6 @@ def iterations_table() -> str:
     return measure.table(header, rows)
 
 
-OWN_INTEGERS = "20 multiples of five"
-
-
 # --- Distance against time ---------------------------------------------------------------------
 
 
@@ -277,6 +275,34 @@ def distance_table(seeds: int, textbook_seeds: int, limit: float) -> tuple[str, 
     header = ["loop", *(f"s until F {level}" for level in LEVELS)]
     header += [*(f"F after {budget} s" for budget in BUDGETS), "s until it stops"]
     return measure.table(header, rows), courses
+
+
+def integers_table(seeds: int) -> str:
+    """Whole runs on the integers, both loops in turn."""
+    ours, book = [], []
+    for seed in range(seeds):
+        torch.manual_seed(1000 + seed)
+        data = measure.draw_integers(OWN_INTEGERS)
+        start = time.perf_counter()
+        training = multiples_of_five_gan.train(data, seed=seed, progress=False)
+        ours.append((time.perf_counter() - start, training.generator))
+        ended = textbook.learn_integers(data, seed=seed)
+        book.append((ended.seconds, ended.generator))
+    rows = []
+    for loop, runs in (("integers, ours", ours), ("integers, textbook", book)):
+        judged = [judge_integers(generator) for _, generator in runs]
+        rows.append(
+            [loop, *(measure.mean_and_worst(judged, key) for key in judged[0])]
+            + [f"{statistics.median(seconds for seconds, _ in runs):.1f}"]
+        )
+    return measure.table(["loop", "valid", "present", "KL", "s until it stops"], rows)
+
+
+@torch.no_grad()
+def judge_integers(generator: nn.Module) -> dict[str, float]:
+    """Shares valid and present, and KL, of 100,000 generated integers."""
+    rows = generator(torch.randn(GENERATED, multiples_of_five_gan.LATENT_DIM))
+    return measure.judge_integers(OWN_INTEGERS, rows)
 
 
 def save_picture(path: Path, courses: dict) -> None:
@@ -422,6 +448,8 @@ def main() -> None:
         print(generating, flush=True)
     growth = growth_tables()
     print(growth, flush=True)
+    integers = integers_table(options.seeds)
+    print(integers, flush=True)
     distances, courses = distance_table(options.seeds, options.textbook_seeds, options.limit)
     source = measure.circumstances("speed.py")
     text = f"""# Speed
@@ -437,6 +465,9 @@ Means over {options.seeds} seeds. The textbook's loop was run until it stopped b
 of a default run. F after 5, 10, 20 s: ours with as many epochs as take that long.
 
 {distances}
+Integers, mean / worst; seconds: median.
+
+{integers}
 ![F against seconds](speed.png)
 
 ## An iteration
@@ -458,7 +489,7 @@ Floor: the time of an iteration's bare matrix products.
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "speed.md").write_text(text)
     save_picture(RESULTS / "speed.png", courses)
-    measure.write_into_readme("speed", f"{distances}\n{source}")
+    measure.write_into_readme("speed", f"{distances}\n{integers}\n{source}")
 
 
 if __name__ == "__main__":

@@ -135,8 +135,9 @@ def check_count(name: str, value: int) -> None:
 def hold_out(data: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Part rows (n, features), shuffled, into those to learn from and those to measure on.
 
-    A sixteenth is held out: more would measure better, and leave less to learn from. To leave both
-    parts alike, it is one row, by lot, of each group of neighbours. A single row serves as both.
+    A sixteenth, at most 2,048 rows, is held out: more would measure better, and leave less to learn
+    from. To leave both parts alike, it is one row, by lot, of each group of neighbours (of a sample
+    of the rows, where they are many). A single row serves as both.
     """
     n = len(data)
     rows = data.detach().cpu().float()

@@ -811,7 +811,8 @@ def save_training(
     missing = kind.missing(training.held_out, generated)
     verdict = describe(training, missing)
     picture, table = io.BytesIO(), io.StringIO()
-    kind.plot(data, generated, training.history).savefig(picture, format="png", dpi=120)
+    figure = kind.plot(data, generated, training.history)
+    figure.savefig(picture, format="png", dpi=120, bbox_inches="tight")  # or labels may be cut off
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(field.name for field in fields(Evaluation))
     writer.writerows(asdict(row).values() for row in training.history)

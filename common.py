@@ -133,7 +133,7 @@ def check_count(name: str, value: int) -> None:
 
 
 def hold_out(data: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Part rows (n, features), shuffled, into those to learn from and those to measure on.
+    """Part rows (n, features) into those to learn from and those to measure on, in their order.
 
     A sixteenth, at most 2,048 rows, is held out: more would measure better, and leave less to learn
     from. To leave both parts alike, it is one row, by lot, of each group of neighbours (of a sample
@@ -149,8 +149,7 @@ def hold_out(data: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     by_lot = [group[torch.randint(len(group), (), generator=generator)] for group in groups]
     held_out = torch.zeros(n, dtype=torch.bool)
     held_out[some[torch.stack(by_lot)]] = True
-    order = torch.randperm(n, generator=generator)
-    return rows[order[~held_out[order]]], rows[order[held_out[order]]]
+    return rows[~held_out], rows[held_out]
 
 
 def neighbours(rows: Tensor, count: int, generator: torch.Generator) -> list[Tensor]:
@@ -178,11 +177,13 @@ class Standardize(nn.Module):
 
     def __init__(self, data: Tensor) -> None:
         super().__init__()
-        exact = data.detach().cpu().double()  # float32 loses the spread of columns far from zero
-        deviation = exact.std(dim=0, correction=0)
-        deviation[(exact == exact[0]).all(dim=0)] = 0  # a constant column, but for rounding
-        self.register_buffer("mean", exact.mean(dim=0).float())
-        self.register_buffer("deviation", deviation.float())
+        columns = data.detach().cpu().unbind(dim=1)
+        # double, as float32 loses the spread of columns far from zero; one by one, to save room
+        moments = [torch.std_mean(column.double(), correction=0) for column in columns]
+        deviation, mean = (torch.stack(moment) for moment in zip(*moments, strict=True))
+        constant = torch.stack([(column == column[0]).all() for column in columns])
+        self.register_buffer("mean", mean.float())
+        self.register_buffer("deviation", deviation.where(~constant, 0).float())  # but for rounding
 
     def forward(self, rows: Tensor) -> Tensor:
         return (rows - self.mean) / self.deviation.where(
@@ -254,10 +255,14 @@ def precision_and_recall(real: Tensor, held_out: Tensor, generated: Tensor) -> t
     standard deviation (improved precision and recall, Kynkaanniemi et al. 2019); twice that for a
     held-out one, which may have none near by luck. A distance sums up all rows; these two notice
     the few that are astray, and the rare ones that are left out. All have shape (n, features), any
-    n; at most 2,048 rows of each are looked at.
+    n; at most 2,048 rows of each are looked at, drawn by lot.
     """
-    rows = Standardize(real)
-    real, held_out, generated = (rows(part[:2048].float()) for part in (real, held_out, generated))
+    standardize, random = Standardize(real), seeded_generator(0)
+
+    def some(rows: Tensor) -> Tensor:
+        return standardize(rows[torch.randperm(len(rows), generator=random)[:2048]].float())
+
+    real, held_out, generated = some(real), some(held_out), some(generated)
     if not generated.isfinite().all():
         return 0.0, 0.0
 
@@ -289,11 +294,12 @@ def batches(rows: Tensor, size: int) -> Iterator[Tensor]:
 
     Rows drawn by lot instead would leave the discriminator to learn from the luck of the draw.
     """
-    left_over = torch.empty(0, dtype=torch.int64, device=rows.device)
+    indices = torch.empty(0, dtype=torch.int64, device=rows.device)
     while True:
-        shuffled = torch.randperm(len(rows), device=rows.device)
-        *whole, left_over = torch.cat([left_over, shuffled]).split(size)
-        yield from (rows[indices] for indices in whole)
+        while len(indices) < size:
+            indices = torch.cat([indices, torch.randperm(len(rows), device=rows.device)])
+        yield rows[indices[:size]]
+        indices = indices[size:]
 
 
 def even_noise(size: int, columns: int, device: str | torch.device) -> Iterator[Tensor]:

@@ -495,6 +495,7 @@ Floor: the time of an iteration's bare matrix products.
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "speed.md").write_text(text)
     save_picture(RESULTS / "speed.png", courses)
+    measure.write_into_readme("speed", f"{distances}\n{integers}\n{source}")
 
 
 if __name__ == "__main__":

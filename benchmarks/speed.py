@@ -378,7 +378,8 @@ sys.stdout = standard_output
 """
 REPORT = """
 import json, re
-peak = re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())  # maxrss counts the parent's
+# as getrusage would count the memory of the parent, too
+peak = re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())
 print(json.dumps({**globals().get("spent", {}), "MB": int(peak[1]) / 1024}))
 """
 

@@ -1,6 +1,7 @@
 """What the scripts share, so that each of them can keep to its one concept.
 
-In order: randomness and device, data, distance, training, files, pictures, command line.
+In order: randomness and device, data, distance, training, files, pictures, kinds of samples,
+command line.
 Copy this file along with the script that you copy; nothing else of the collection is needed.
 """
 
@@ -11,6 +12,7 @@ import csv
 import functools
 import inspect
 import io
+import itertools
 import json
 import math
 import os
@@ -18,10 +20,12 @@ import platform
 import signal
 import sys
 import warnings
+import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Any, Generic, NoReturn, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -116,6 +120,64 @@ def _type_name(value: object) -> str:
     return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
 
 
+def load_images(dataset: str, folder: Path | str, train: bool = True) -> tuple[Tensor, Tensor]:
+    """Images (n, 784), 0 black to 1 white, and labels (n,) of "mnist" or "fashion".
+
+    torchvision reads them from `folder`, and downloads them to it, with checksums, where they are
+    absent. Failure if that cannot be done.
+    """
+    try:
+        from torchvision import datasets
+    except ImportError:
+        raise Failure("images need torchvision; pip install torchvision") from None
+    kind = {"mnist": datasets.MNIST, "fashion": datasets.FashionMNIST}[dataset]
+    raw = Path(folder, kind.__name__, "raw")
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it tries
+            found = kind(str(folder), train=train, download=True)
+        if found.data.shape[1:] != (28, 28) or len(found.data) != len(found.targets):
+            raise ValueError
+    except (AssertionError, ValueError):
+        raise Failure(f"the images in {raw} are damaged; delete them, to have them anew") from None
+    except (RuntimeError, OSError):
+        files = ", ".join(name for name, _ in kind.resources)
+        raise Failure(
+            f"no images in {raw}, nor could they be downloaded from {' or '.join(kind.mirrors)}; "
+            f"connect, choose another --data-dir, or place these in {raw}, unpacked: {files}"
+        ) from None
+    return found.data.flatten(1).float() / 255, found.targets.long()
+
+
+def read_image(path: Path) -> Tensor:
+    """An image file as a row (1, 784), shrunk to 28 by 28 pixels, 0 black to 1 white."""
+    from PIL import Image  # which matplotlib needs as well
+
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("L").resize((28, 28)), dtype=np.float32)
+    except OSError as error:
+        raise Failure(f"cannot read {path}: {error.strerror or 'it is not an image'}") from None
+    return torch.from_numpy(pixels).view(1, -1) / 255
+
+
+def check_images(images: Tensor, pixels: int | None = None) -> None:
+    """ValueError unless `images` are square ones as rows (n, pixels), with values in 0..1."""
+    check_rows(images)
+    if images.shape[1] != (pixels or math.isqrt(images.shape[1]) ** 2):
+        wanted = f"{pixels} pixels" if pixels else "a square number of pixels"
+        raise ValueError(f"images must be rows of {wanted}, not {images.shape[1]}")
+    low, high = images.min().item(), images.max().item()
+    if low < 0 or high > 1:
+        raise ValueError(f"pixels must lie in 0..1; these lie in {low:g}..{high:g}")
+
+
+def check_labels(labels: Tensor, count: int, classes: int) -> None:
+    """ValueError unless `labels` are `count` integers in 0..classes-1."""
+    one_hot_encode(labels, classes)
+    if len(labels) != count:
+        raise ValueError(f"{count} images need as many labels, not {len(labels)}")
+
+
 def check_rows(rows: Tensor) -> None:
     """ValueError unless `rows` is a float tensor (n, features), neither of them 0, and finite."""
     if not isinstance(rows, Tensor) or not rows.is_floating_point():
@@ -126,13 +188,25 @@ def check_rows(rows: Tensor) -> None:
         raise ValueError("data must be finite, but holds NaN or infinity")
 
 
+def check_settings(rows: int, epochs: int, batch_size: int | None, lr: float) -> None:
+    """ValueError unless one can train like this on so many rows."""
+    check_count("epochs", epochs)
+    check_count("batch_size", 1 if batch_size is None else batch_size)
+    if batch_size is not None and batch_size > rows:
+        raise ValueError(f"batch_size {batch_size} is larger than the data, {rows} rows")
+    if not (isinstance(lr, float | int) and 0 < lr < math.inf):
+        raise ValueError(f"lr must be a positive number, not {lr!r}")
+
+
 def check_count(name: str, value: int) -> None:
     """ValueError unless `value` is an integer of at least 1."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} must be an integer of at least 1, not {value!r}")
 
 
-def hold_out(data: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def hold_out(
+    data: Tensor, generator: torch.Generator, one_unit: bool = False
+) -> tuple[Tensor, Tensor]:
     """Part rows (n, features) into those to learn from and those to measure on, in their order.
 
     A sixteenth, at most 2,048 rows, is held out: more would measure better, and leave less to learn
@@ -145,7 +219,7 @@ def hold_out(data: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         return rows, rows
     count = min(max(n // 16, 32), n // 2, 2048)
     some = torch.arange(n) if n <= 2**15 else torch.randperm(n, generator=generator)[: 2**15]
-    groups = neighbours(Standardize(rows[some])(rows[some]), count, generator)
+    groups = neighbours(Standardize(rows[some], one_unit)(rows[some]), count, generator)
     by_lot = [group[torch.randint(len(group), (), generator=generator)] for group in groups]
     held_out = torch.zeros(n, dtype=torch.bool)
     held_out[some[torch.stack(by_lot)]] = True
@@ -170,12 +244,16 @@ def neighbours(rows: Tensor, count: int, generator: torch.Generator) -> list[Ten
 
 
 class Standardize(nn.Module):
-    """Rows (n, features) in the data's units to mean 0 and standard deviation 1 in each column."""
+    """Rows (n, features) in the data's units to mean 0 and standard deviation 1 in each column.
+
+    Of columns in `one_unit`, such as pixels, the deviation is 1 on average only (root mean square):
+    one that hardly varies does not count as much as the others.
+    """
 
     mean: Tensor  # (features,)
     deviation: Tensor
 
-    def __init__(self, data: Tensor) -> None:
+    def __init__(self, data: Tensor, one_unit: bool = False) -> None:
         super().__init__()
         columns = data.detach().cpu().unbind(dim=1)
         # double, as float32 loses the spread of columns far from zero; one by one, to save room
@@ -183,6 +261,8 @@ class Standardize(nn.Module):
         deviation, mean = (torch.stack(moment) for moment in zip(*moments, strict=True))
         constant = torch.stack([(column == column[0]).all() for column in columns])
         self.register_buffer("mean", mean.float())
+        if one_unit:
+            deviation, constant = deviation.square().mean().sqrt().expand_as(mean), constant.all()
         self.register_buffer("deviation", deviation.where(~constant, 0).float())  # but for rounding
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -209,10 +289,16 @@ class SlicedWasserstein:
     for real ones left out. Its unit is a standard deviation of the `scale` rows (`real` itself).
     """
 
-    def __init__(self, real: Tensor, scale: Tensor | None = None, directions: int = 64) -> None:
+    def __init__(
+        self,
+        real: Tensor,
+        scale: Tensor | None = None,
+        directions: int = 64,
+        one_unit: bool = False,
+    ) -> None:
         """`real` and `scale` have shape (n, features); ValueError if empty or not finite."""
         check_rows(real)
-        self.standardize = Standardize(real if scale is None else scale)
+        self.standardize = Standardize(real if scale is None else scale, one_unit)
         normal = torch.randn(directions, real.shape[1], generator=seeded_generator(0))
         self.directions = normal / normal.norm(dim=1, keepdim=True)
         self.real = self._sorted_projections(real)
@@ -248,7 +334,9 @@ def distance_of_fresh_rows(
     return max(distance(real[draw]) for draw in draws)
 
 
-def precision_and_recall(real: Tensor, held_out: Tensor, generated: Tensor) -> tuple[float, float]:
+def precision_and_recall(
+    real: Tensor, held_out: Tensor, generated: Tensor, one_unit: bool = False
+) -> tuple[float, float]:
     """Share of generated rows near real ones, and of held-out rows near generated ones.
 
     Near a real row is whatever is no further than its fifth nearest real one, or a tenth of a
@@ -257,7 +345,7 @@ def precision_and_recall(real: Tensor, held_out: Tensor, generated: Tensor) -> t
     the few that are astray, and the rare ones that are left out. All have shape (n, features), any
     n; at most 2,048 rows of each are looked at, drawn by lot.
     """
-    standardize, random = Standardize(real), seeded_generator(0)
+    standardize, random = Standardize(real, one_unit), seeded_generator(0)
 
     def some(rows: Tensor) -> Tensor:
         return standardize(rows[torch.randperm(len(rows), generator=random)[:2048]].float())
@@ -279,6 +367,24 @@ def precision_and_recall(real: Tensor, held_out: Tensor, generated: Tensor) -> t
 
     precision, recall = in_blocks(near_real, generated), in_blocks(covered, held_out)
     return precision.float().mean().item(), recall.float().mean().item()
+
+
+def recognise(
+    images: Tensor, real: Tensor, labels: Tensor, among_real: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The class (n,) of each image (n, pixels), and whether it is plainly of that class (n,).
+
+    The class is that of the nearest real image; plainly, if four of the five nearest are of it.
+    The real ones have shape (m, pixels), their labels (m,). `among_real`: the images are themselves
+    among the real ones.
+    """
+    skipped = 1 if among_real else 0  # itself
+
+    def nearest(rows: Tensor) -> Tensor:
+        return torch.cdist(rows, real).topk(min(5 + skipped, len(real)), largest=False).indices
+
+    classes = labels[in_blocks(nearest, images)[:, skipped:]]
+    return classes[:, 0], (classes == classes[:, :1]).sum(dim=1) >= 4
 
 
 def in_blocks(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
@@ -340,43 +446,68 @@ def gradient_penalty(scores: Tensor, rows: Tensor) -> Tensor:
     return slopes.square().sum(dim=1).mean()
 
 
+def shifted(images: Tensor, most: int) -> Tensor:
+    """Square images (n, pixels), each moved by lot, by at most so many pixels along each axis.
+
+    A discriminator that sees them so has more to learn from (Zhao et al. 2020).
+    """
+    n, side = len(images), math.isqrt(images.shape[1])
+    padded = nn.functional.pad(images.view(n, side, side), (most,) * 4)
+    starts = torch.randint(2 * most + 1, (2, n, 1), device=images.device)
+    rows, columns = starts + torch.arange(side, device=images.device)
+    image = torch.arange(n, device=images.device)
+    return padded[image[:, None, None], rows[:, :, None], columns[:, None, :]].flatten(1)
+
+
 @torch.no_grad()
 def move_towards(average: nn.Module, model: nn.Module, share: float) -> None:
-    """Exponential moving average of weights: move `average` by `share` of the way to `model`."""
+    """Exponential moving average of weights: move `average` by `share` of the way to `model`.
+
+    With what batch normalisation keeps of its inputs, which belongs to the weights.
+    """
     update = get_ema_multi_avg_fn(1 - share)
-    update(list(average.parameters()), list(model.parameters()), 0)
+    update(*(
+        [*network.parameters(), *(part for part in network.buffers() if part.is_floating_point())]
+        for network in (average, model)
+    ), 0)  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """One row of a training's history."""
+class Row:
+    """What is noted of an epoch; subclasses add figures."""
 
     epoch: int
+
+
+@dataclass(frozen=True)
+class Evaluation(Row):
+    """What is noted of an epoch of adversarial training."""
+
     discriminator_loss: float
     generator_loss: float
     distance: float
 
 
 class EarlyStop:
-    """Keeps the best model by distance; says stop after `patience` evaluations without a better.
+    """Keeps the best model, that of the lowest error; says stop after `patience` without a better.
 
-    Distances up to `noise` cannot be told apart: among them the later model counts as the better.
+    Errors up to `noise` cannot be told apart: among them the later model counts as the better.
     """
 
     def __init__(self, patience: int, noise: float = 0.0) -> None:
         check_count("patience", patience)
         self.patience = patience
         self.noise = noise
-        self.best_distance = math.inf
+        self.lowest = math.inf
         self.best_model: nn.Module | None = None
         self.best_at = 0  # the number of the evaluation, counted from 1
         self.evaluations = 0
 
-    def update(self, distance: float, model: nn.Module) -> bool:
+    def update(self, error: float, model: nn.Module) -> bool:
         """Take note of an evaluation; True when it is time to stop. NaN is never the best."""
         self.evaluations += 1
-        if distance < max(self.best_distance, self.noise) or self.best_model is None:
-            self.best_distance = math.inf if math.isnan(distance) else distance
+        if error < max(self.lowest, self.noise) or self.best_model is None:
+            self.lowest = math.inf if math.isnan(error) else error
             self.best_model = copy.deepcopy(model)
             self.best_at = self.evaluations
         return self.evaluations - self.best_at >= self.patience
@@ -414,12 +545,45 @@ ASTRAY = 0.05  # share of generated samples that may lie away from all real ones
 LEFT_OUT = 0.02  # share of held-out rows (or a single one) that may have no generated ones near
 
 
-class Course:
-    """The course of one training, epoch by epoch: `for epoch in course`.
+AnyRow = TypeVar("AnyRow", bound=Row)
 
-    Holds out real rows, shows progress, keeps history and the best generator. Ends after the last
-    epoch, when patience is spent, when a loss is not finite any more, or when interrupted.
+
+class Epochs(Generic[AnyRow]):
+    """The epochs of a training, counted from 1: `for epoch in epochs`, with a `note` in each.
+
+    Shows progress, keeps history and the best model. Ends after the last epoch, when patience is
+    spent, when a loss is not finite any more, or when interrupted.
     """
+
+    def __init__(self, epochs: int, stop: EarlyStop, progress: bool) -> None:
+        self.epochs, self.stop, self.progress = epochs, stop, progress
+        self.history: list[AnyRow] = []
+        self.ended = False
+
+    def __iter__(self) -> Iterator[int]:
+        with tqdm(total=self.epochs, unit="epoch", disable=not self.progress, leave=False) as bar:
+            for epoch in range(1, self.epochs + 1):
+                yield epoch
+                _, *figures = asdict(self.history[-1]).items()
+                bar.set_postfix({name: f"{figure:.3f}" for name, figure in figures}, refresh=False)
+                bar.update()
+                if self.ended or INTERRUPTED:
+                    return
+
+    def note(self, row: AnyRow, error: float, model: nn.Module) -> None:
+        """Add the row of an epoch to the history; `error` says how far the model is from good."""
+        self.history.append(row)
+        finite = all(math.isfinite(f) for name, f in asdict(row).items() if name.endswith("loss"))
+        self.ended = self.stop.update(error, model) or not finite
+
+    def best_model(self) -> nn.Module:
+        """The best model, on the CPU, ready for use."""
+        assert self.stop.best_model is not None, "no epoch was noted"
+        return self.stop.best_model.eval().cpu().requires_grad_(False)
+
+
+class Course(Epochs[Evaluation]):
+    """The epochs of an adversarial training, judged by the distance to held-out real rows."""
 
     def __init__(
         self,
@@ -430,38 +594,19 @@ class Course:
         batch_size: int | None,
         lr: float,
         progress: bool,
+        one_unit: bool = False,
     ) -> None:
         check_rows(data)
-        check_count("epochs", epochs)
-        check_count("batch_size", 1 if batch_size is None else batch_size)
-        if batch_size is not None and batch_size > len(data):
-            raise ValueError(f"batch_size {batch_size} is larger than the data, {len(data)} rows")
-        if not (isinstance(lr, float | int) and 0 < lr < math.inf):
-            raise ValueError(f"lr must be a positive number, not {lr!r}")
-        self.epochs, self.progress = epochs, progress
-        self.history: list[Evaluation] = []
+        check_settings(len(data), epochs, batch_size, lr)
         torch.manual_seed(seed)
-        self.real, self.held_out = hold_out(data, seeded_generator(seed))
-        self.distance = SlicedWasserstein(self.held_out, scale=self.real)
+        self.real, self.held_out = hold_out(data, seeded_generator(seed), one_unit)
+        self.one_unit = one_unit
+        self.distance = SlicedWasserstein(self.held_out, scale=self.real, one_unit=one_unit)
         count = min(len(data), 2048)  # more would ask more of a generator than such a small one has
         self.real_distance = distance_of_fresh_rows(
             self.distance, self.real, count, seeded_generator(seed)
         )
-        self.stop = EarlyStop(patience, noise=LUCK * self.real_distance)
-        self.ended = False
-
-    def __iter__(self) -> Iterator[int]:
-        with tqdm(total=self.epochs, unit="epoch", disable=not self.progress, leave=False) as bar:
-            for epoch in range(1, self.epochs + 1):
-                yield epoch
-                last = self.history[-1]
-                bar.set_postfix(
-                    D=f"{last.discriminator_loss:.3f}", G=f"{last.generator_loss:.3f}",
-                    distance=f"{last.distance:.3f}", refresh=False,
-                )  # fmt: skip
-                bar.update()
-                if self.ended or INTERRUPTED:
-                    return
+        super().__init__(epochs, EarlyStop(patience, LUCK * self.real_distance), progress)
 
     def evaluate(
         self, generator: nn.Module, latents: Tensor, d_loss: Tensor, g_loss: Tensor
@@ -469,16 +614,14 @@ class Course:
         """Measure the generator, as it is after an epoch, on latents (n, LATENT_DIM)."""
         with torch.no_grad():
             distance = self.distance(generator(latents))
-        losses = d_loss.item(), g_loss.item()
-        self.history.append(Evaluation(len(self.history) + 1, *losses, distance))
-        self.ended = self.stop.update(distance, generator) or not all(map(math.isfinite, losses))
+        row = Evaluation(len(self.history) + 1, d_loss.item(), g_loss.item(), distance)
+        self.note(row, distance, generator)
 
     def training(self, latents: Tensor) -> Training:
         """The result, the best generator measured once more on fresh latents (n, LATENT_DIM)."""
-        assert self.stop.best_model is not None, "evaluate was never called"
-        best = self.stop.best_model.eval().cpu().requires_grad_(False)
+        best = self.best_model()
         generated = in_blocks(best, latents)
-        precision, recall = precision_and_recall(self.real, self.held_out, generated)
+        precision, recall = precision_and_recall(self.real, self.held_out, generated, self.one_unit)
         return Training(
             generator=best,
             history=self.history,
@@ -493,6 +636,11 @@ class Course:
 
 
 INTERRUPTED: list[int] = []  # signals received; a course ends after the epoch under way
+
+
+def exit_status() -> int:
+    """0, or what the shell expects of a program that a signal has ended."""
+    return 128 + INTERRUPTED[0] if INTERRUPTED else 0
 
 
 @contextlib.contextmanager
@@ -535,6 +683,11 @@ def prepare_folder(folder: Path) -> None:
         (folder / ".writable").unlink()
     except OSError as error:
         raise Failure(f"cannot write to {folder}: {error.strerror}; choose another --out") from None
+
+
+def model_files(name: str, model: nn.Module, example: Tensor) -> dict[str, bytes]:
+    """`model` in both formats, for any number of rows like `example`."""
+    return {f"{name}.pt": torchscript(model, example), f"{name}.pt2": exported(model, example)}
 
 
 def torchscript(model: nn.Module, example: Tensor) -> bytes:
@@ -636,9 +789,46 @@ def read_integers(path: Path, depth: int) -> Tensor:
     return one_hot_encode(integers.flatten().long(), depth)
 
 
+def save_pngs(folder: Path, pixels: Iterator[np.ndarray], count: int) -> Path:
+    """Write blocks (n, height, width) of bytes as 00000.png, ... in generated/."""
+    from PIL import Image  # which matplotlib needs as well
+
+    folder = folder / "generated"
+    folder.mkdir(exist_ok=True)
+    for i, image in enumerate(itertools.chain.from_iterable(pixels)):
+        Image.fromarray(image).save(folder / f"{i:0{max(5, len(str(count - 1)))}}.png")
+    return folder
+
+
+def save_npz(folder: Path, pixels: Iterator[np.ndarray], count: int) -> Path:
+    """Write blocks (n, 28, 28) of bytes as one array `images` (count, 28, 28) in generated.npz."""
+    path = folder / "generated.npz"
+    head = {"descr": "|u1", "fortran_order": False, "shape": (count, 28, 28)}
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("images.npy", "w", force_zip64=True) as file,
+    ):
+        np.lib.format.write_array_header_1_0(file, head)  # block by block, so that memory is flat
+        for block in pixels:
+            file.write(block.tobytes())
+    return path
+
+
 # --- Pictures ----------------------------------------------------------------------------------
 
-REAL, GENERATED = "#9a9a9a", "#0b4f8a"  # light and dark: told apart in black and white as well
+
+def png(figure: Figure) -> bytes:
+    """A figure as a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120, bbox_inches="tight")  # or labels may be cut off
+    return buffer.getvalue()
+
+
+REAL, GENERATED, WRONG = (
+    "#9a9a9a",
+    "#0b4f8a",
+    "#b03a00",
+)  # light and dark: told apart in black and white as well
 
 
 def plot_points(real: Tensor, generated: Tensor, history: Sequence[Evaluation]) -> Figure:
@@ -669,22 +859,147 @@ def plot_points(real: Tensor, generated: Tensor, history: Sequence[Evaluation]) 
 def plot_frequencies(real: Tensor, generated: Tensor, history: Sequence[Evaluation]) -> Figure:
     """Frequencies of the integers that one-hot rows (n, depth) stand for, and the history."""
     figure, axes = _figure([["bars", "bars", "bars"]])
-    values = np.arange(real.shape[1])
-    for label, rows, colour, width in (
-        ("real", real, REAL, 0.9),
-        ("generated", generated, GENERATED, 0.45),
-    ):
-        share = one_hot_decode(rows).bincount(minlength=len(values)).numpy() / len(rows)
-        axes["bars"].bar(values, 100 * share, width, color=colour, label=label)
-    axes["bars"].set(xlabel="integer", ylabel="share in %")
-    axes["bars"].legend(loc="upper right", ncols=2)
+    _plot_shares(axes["bars"], one_hot_decode(real), one_hot_decode(generated))
+    axes["bars"].set(xlabel="integer")
     _plot_history(axes, history)
     return figure
 
 
-def _figure(top: list[list[str]]) -> tuple[Figure, dict[str, Axes]]:
+def plot_images(
+    real: Tensor,
+    generated: Tensor,
+    labels: Tensor,
+    classes: Tensor,
+    history: Sequence[Evaluation],
+) -> Figure:
+    """The first 64 real and generated images (n, 784), how often each class comes, the history.
+
+    `labels` are those of all real images, `classes` what the generated ones were recognised as.
+    """
+    figure, axes = _figure([["real", "generated", "classes"]])
+    for name, images in (("real", real), ("generated", generated)):
+        axes[name].imshow(image_grid(images[:64], 8), cmap="gray", vmin=0, vmax=1)
+        axes[name].set_title(name)
+        axes[name].set_axis_off()
+    _plot_shares(axes["classes"], labels, classes)
+    axes["classes"].set(xlabel="class", xticks=range(int(labels.max()) + 1))
+    _plot_history(axes, history)
+    return figure
+
+
+def plot_predictions(
+    images: Tensor,
+    labels: Tensor,
+    predicted: Tensor,
+    categories: Sequence[str],
+    history: Sequence[Row],
+) -> Figure:
+    """The first 25 images (n, 784) with what they are taken for, confusions, and the history."""
+    tiles = [[str(5 * row + column) for column in range(5)] for row in range(5)]
+    figure, axes = _figure([[tiles, "confusion"]], ["loss", "accuracy"])
+    for i in range(25):
+        axis = axes[str(i)]
+        axis.set_axis_off()
+        if i < len(images):
+            axis.imshow(images[i].view(28, 28).numpy(), cmap="gray_r")
+            is_, taken_for = categories[int(labels[i])], categories[int(predicted[i])]
+            if is_ == taken_for:
+                axis.set_title(taken_for, fontsize=6)
+            else:
+                axis.set_title(f"{taken_for}\n(is {is_})", fontsize=6, color=WRONG)
+    shares = confusion(labels, predicted, len(categories))
+    axes["confusion"].imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
+    for i, j in torch.nonzero(shares >= 0.005).tolist():
+        colour = "white" if shares[i, j] > 0.5 else "black"
+        axes["confusion"].text(j, i, f"{100 * shares[i, j]:.0f}", ha="center", va="center",
+            fontsize=7, color=colour)  # fmt: skip
+    ticks = range(len(categories))
+    axes["confusion"].set(title="% of each category (row) taken for (column)")
+    axes["confusion"].set_xticks(ticks, categories, rotation=90)
+    axes["confusion"].set_yticks(ticks, categories)
+    epochs = [row.epoch for row in history]
+    for name in ("training_loss", "validation_loss", "validation_accuracy"):
+        part, figure_name = name.split("_")
+        colour = REAL if part == "training" else GENERATED
+        axes[figure_name].plot(epochs, [getattr(row, name) for row in history], color=colour,
+            label=part)  # fmt: skip
+    for name in ("loss", "accuracy"):
+        axes[name].set(xlabel="epoch", ylabel=name)
+        axes[name].legend()
+    return figure
+
+
+def confusion(labels: Tensor, predicted: Tensor, classes: int) -> Tensor:
+    """Shares (classes, classes) of the images of each class, a row, that are taken for each."""
+    counts = (classes * labels + predicted).bincount(minlength=classes**2).view(classes, classes)
+    return counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def image_grid(images: Tensor, columns: int) -> np.ndarray:
+    """Square images (n, pixels), row by row, as one with so many columns."""
+    side = math.isqrt(images.shape[1])
+    rows = math.ceil(len(images) / columns)
+    grid = torch.zeros(rows * columns, side, side)
+    grid[: len(images)] = images.view(-1, side, side)
+    return grid.view(rows, columns, side, side).transpose(1, 2).flatten(2).flatten(0, 1).numpy()
+
+
+def _plot_shares(axis: Axes, real: Tensor, generated: Tensor) -> None:
+    """Bars of how often each integer comes among real ones (n,) and generated ones (m,)."""
+    for label, integers, colour, width in (
+        ("real", real, REAL, 0.9),
+        ("generated", generated, GENERATED, 0.45),
+    ):
+        share = integers.bincount().numpy() / len(integers)
+        axis.bar(np.arange(len(share)), 100 * share, width, color=colour, label=label)
+    axis.set(ylabel="share in %")
+    axis.legend(loc="upper right", ncols=2)
+
+
+def plot_path(generated: Tensor, path: Tensor) -> Figure:
+    """Points (steps, 2) on a walk, light to dark, over generated ones (n, 2)."""
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.subplots()
+    x, y = generated[:, :2].T.numpy()
+    axes.scatter(x, y, s=4, color=REAL, linewidths=0, label="generated")
+    x, y = path[:, :2].T.numpy()
+    axes.plot(x, y, color=GENERATED, linewidth=0.5)
+    steps = axes.scatter(
+        x, y, c=range(1, len(path) + 1), cmap="Blues", s=40, edgecolors=GENERATED, zorder=3
+    )
+    figure.colorbar(steps, label="step of the walk")
+    axes.set(xlabel="x", ylabel="y")
+    axes.legend()
+    return figure
+
+
+def plot_share_by_step(integers: Tensor) -> Figure:
+    """How often each integer comes at each step of a walk; integers (n, steps)."""
+    depth = int(integers.max()) + 1
+    shares = torch.stack([step.bincount(minlength=depth) / len(step) for step in integers.T])
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(100 * shares.T.numpy(), cmap="Blues", origin="lower", aspect="auto",
+        extent=(0.5, len(shares) + 0.5, -0.5, depth - 0.5))  # fmt: skip
+    figure.colorbar(image, label="share near this step, in %")
+    axes.set(xlabel="step of the walk", ylabel="integer")
+    return figure
+
+
+def plot_strips(images: Tensor, steps: int) -> Figure:
+    """Walks from image to image, a row each; images (walks * steps, pixels)."""
+    figure = Figure(figsize=(0.6 * steps, 0.6 * len(images) / steps))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(image_grid(images, steps), cmap="gray", vmin=0, vmax=1)
+    axes.set_axis_off()
+    return figure
+
+
+def _figure(
+    top: list[list[Any]], bottom: Sequence[str] = ("losses", "losses", "distance")
+) -> tuple[Figure, dict[str, Axes]]:
     figure = Figure(figsize=(10, 7), layout="constrained")
-    mosaic: Any = [*top, ["losses", "losses", "distance"]]
+    mosaic: Any = [*top, list(bottom)]
     heights = [3 / len(top)] * len(top) + [1.4]
     return figure, figure.subplot_mosaic(mosaic, height_ratios=heights)
 
@@ -700,39 +1015,186 @@ def _plot_history(axes: dict[str, Axes], history: Sequence[Evaluation]) -> None:
     axes["distance"].set(xlabel="epoch", ylabel="distance")
 
 
-# --- Command line ------------------------------------------------------------------------------
+# --- Kinds of samples --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Kind:
-    """How samples of one kind are read, written, drawn and judged."""
+class Report:
+    """What a training came to: for the eye, in words, and in figures."""
 
-    columns: str  # the header of a CSV file
-    number_format: str
-    read: Callable[[Path, int], Tensor]  # (file, features) -> data (n, features)
-    decode: Callable[[Tensor], Tensor]  # samples (n, features) -> numbers (n, columns)
-    plot: Callable[[Tensor, Tensor, Sequence[Evaluation]], Figure]
-    missing: Callable[[Tensor, Tensor], list[int]]  # (held out, generated) -> values left out
+    picture: Figure
+    good: bool
+    verdict: str
+    figures: dict[str, Any]
 
 
-def missing_values(held_out: Tensor, generated: Tensor) -> list[int]:
-    """Values among held-out one-hot rows that generated ones have less than a fifth of."""
+class Kind(ABC):
+    """What differs between points, integers and images on the command line."""
+
+    @abstractmethod
+    def add_options(self, parser: argparse.ArgumentParser) -> None:
+        """Add the kind's own options to those of every script."""
+
+    @abstractmethod
+    def load(self, options: argparse.Namespace, real_samples: Callable[..., Tensor]) -> Tensor:
+        """The data (n, features) to learn from."""
+
+    @abstractmethod
+    def features(self, real_samples: Callable[..., Tensor]) -> int:
+        """How many columns a generator of this kind has to give."""
+
+    @abstractmethod
+    def report(self, data: Tensor, generated: Tensor, training: Training) -> Report:
+        """Show and judge generated samples (n, features)."""
+
+    @abstractmethod
+    def plot_walk(self, model: nn.Module, latents: Tensor) -> Figure:
+        """Show what is generated on walks through the latent space (walks, steps, latent_dim)."""
+
+    @abstractmethod
+    def write(self, samples: Iterator[Tensor], options: argparse.Namespace) -> None:
+        """Write samples, which come as blocks (rows, features), so that memory stays flat."""
+
+
+class Points(Kind):
+    """Points (n, 2): a line of a CSV file each."""
+
+    header, number_format = "x,y", "%.9g"
+
+    def add_options(self, parser: argparse.ArgumentParser) -> None:
+        add = parser.add_argument
+        add("--data", metavar="FILE", type=Path, help="learn the numbers in a CSV file instead")
+
+    def load(self, options: argparse.Namespace, real_samples: Callable[..., Tensor]) -> Tensor:
+        if options.data:
+            return self.read(options.data, self.features(real_samples))
+        return real_samples(SAMPLES, generator=seeded_generator(options.seed))
+
+    def features(self, real_samples: Callable[..., Tensor]) -> int:
+        return real_samples(1).shape[1]
+
+    def read(self, path: Path, features: int) -> Tensor:
+        return read_points(path, features)
+
+    def report(self, data: Tensor, generated: Tensor, training: Training) -> Report:
+        picture = plot_points(data, generated, training.history)
+        return Report(picture, training.converged, describe(training), {})
+
+    def plot_walk(self, model: nn.Module, latents: Tensor) -> Figure:
+        return plot_path(model(torch.randn(SAMPLES, latents.shape[2])), model(latents[0]))
+
+    def write(self, samples: Iterator[Tensor], options: argparse.Namespace) -> None:
+        print(self.header)
+        line = ",".join([self.number_format] * len(self.header.split(","))) + "\n"
+        for rows in samples:
+            sys.stdout.write(line * len(rows) % tuple(self.numbers(rows).flatten().tolist()))
+        sys.stdout.flush()
+
+    def numbers(self, rows: Tensor) -> Tensor:
+        return rows
+
+
+class Integers(Points):
+    """Integers as one-hot rows (n, depth): a line of a CSV file each."""
+
+    header, number_format = "integer", "%d"
+
+    def read(self, path: Path, features: int) -> Tensor:
+        return read_integers(path, features)
+
+    def report(self, data: Tensor, generated: Tensor, training: Training) -> Report:
+        missing = missing_values(*map(one_hot_decode, (training.held_out, generated)))
+        picture = plot_frequencies(data, generated, training.history)
+        good = training.converged and not missing
+        return Report(picture, good, describe(training, missing), {"missing_values": missing})
+
+    def plot_walk(self, model: nn.Module, latents: Tensor) -> Figure:
+        near = 0.95 * latents[0] + 0.3 * torch.randn(SAMPLES, 1, latents.shape[2])
+        return plot_share_by_step(torch.stack([one_hot_decode(model(rows)) for rows in near]))
+
+    def numbers(self, rows: Tensor) -> Tensor:
+        return one_hot_decode(rows)
+
+
+class Images(Kind):
+    """Images (n, 784), 0 black to 1 white, of classes that real ones are labelled with."""
+
+    labels: Tensor  # (n,) of the data loaded
+
+    def add_options(self, parser: argparse.ArgumentParser) -> None:
+        add = parser.add_argument
+        add("--dataset", choices=["mnist", "fashion"], default="mnist", help="(%(default)s)")
+        add_data_dir(parser)
+        add("--format", choices=["png", "npz"], default="png",
+            help="of generated images: a folder of them, or one array (%(default)s)")  # fmt: skip
+
+    def load(self, options: argparse.Namespace, real_samples: Callable[..., Tensor]) -> Tensor:
+        images, self.labels = load_images(options.dataset, options.data_dir)
+        return images
+
+    def features(self, _: Callable[..., Tensor]) -> int:
+        return 28 * 28
+
+    def report(self, data: Tensor, generated: Tensor, training: Training) -> Report:
+        some = torch.randperm(len(data), generator=seeded_generator(0))[: len(generated)]
+        _, plain_of_real = recognise(data[some], data, self.labels, among_real=True)
+        classes, plain = recognise(generated, data, self.labels)
+        missing = missing_values(self.labels, classes[plain])
+        share, real_share = plain.float().mean().item(), plain_of_real.float().mean().item()
+        verdict = (
+            f"{share:.0%} of the generated images are plainly of one class, of real ones "
+            f"{real_share:.0%}; classes missing: {', '.join(map(str, missing)) or 'none'}; "
+            f"distance {training.distance:.3f} to {len(training.held_out):,} held-out real images, "
+            f"where fresh real ones would have up to {training.real_distance:.3f}"
+        )
+        near = training.ratio <= NEAR_FOR_IMAGES
+        good = near and share >= PLAIN * real_share and not missing
+        verdict = f"Good: {verdict}." if good else f"WARNING, not good: {verdict}. {REMEDY}"
+        picture = plot_images(data[some], generated, self.labels, classes, training.history)
+        figures = {"plain": share, "plain_of_real": real_share, "missing_values": missing}
+        return Report(picture, good, verdict, figures)
+
+    def plot_walk(self, model: nn.Module, latents: Tensor) -> Figure:
+        return plot_strips(model(latents.flatten(0, 1)), latents.shape[1])
+
+    def write(self, samples: Iterator[Tensor], options: argparse.Namespace) -> None:
+        pixels = ((255 * rows).round().byte().view(-1, 28, 28).numpy() for rows in samples)
+        save = save_npz if options.format == "npz" else save_pngs
+        print(f"Saved in {save(options.out, pixels, options.generate)}")
+
+
+REMEDY = "Try more --epochs, another --seed or a lower --lr."
+# Images count as good up to this ratio, and with this share of what is plain among real ones: worse
+# have more than ten times the Frechet distance of two halves of the digits
+NEAR_FOR_IMAGES, PLAIN = 1.6, 0.9
+
+
+def missing_values(real: Tensor, generated: Tensor) -> list[int]:
+    """Integers among real ones (n,) that generated ones (m,) have less than a fifth of."""
+    depth = int(max(real.max(), generated.max() if len(generated) else 0)) + 1
     due, got = (
-        one_hot_decode(rows).bincount(minlength=rows.shape[1]) / len(rows)
-        for rows in (held_out, generated)
+        integers.bincount(minlength=depth) / max(len(integers), 1) for integers in (real, generated)
     )
     return torch.nonzero((due > 0) & (got < due / 5)).flatten().tolist()
 
 
-POINTS = Kind("x,y", "%.9g", read_points, lambda points: points, plot_points, lambda *_: [])
-INTEGERS = Kind(
-    "integer",
-    "%d",
-    read_integers,
-    lambda rows: one_hot_decode(rows).unsqueeze(1),
-    plot_frequencies,
-    missing_values,
-)
+def describe(training: Training, missing: Sequence[int] = ()) -> str:
+    """How good a generator is, in plain words, from held-out real samples alone."""
+    facts = (
+        f"distance {training.distance:.3f} to {len(training.held_out):,} held-out real samples, "
+        f"where fresh real samples would have up to {training.real_distance:.3f}; "
+        f"{training.precision:.1%} of the generated lie near real ones, "
+        f"{training.recall:.1%} of the held-out near generated ones"
+    )
+    if missing:
+        values = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
+        facts += f"; {len(missing)} of the values are (nearly) missing: {values}"
+    if training.converged and not missing:
+        return f"Good: {facts}."
+    return f"WARNING, not converged: {facts}. {REMEDY}"
+
+
+# --- Command line ------------------------------------------------------------------------------
 
 SAMPLES = 2048  # real ones, drawn anew for each seed
 CHUNK = 4096  # rows generated at a time: what a layer makes of them fits a core's cache
@@ -748,37 +1210,49 @@ def run(
     real_samples: Callable[..., Tensor],
     train: Callable[..., Training],
 ) -> int:
-    """The command line of a script: train, or use what was saved. Gives the exit status."""
-    options = _parser(script, about, train).parse_args(argv)
-    features = real_samples(1).shape[1]
-    try:
+    """The command line of a GAN script: train, or use what was saved. Gives the exit status."""
+    parser = training_parser(f"{script}_gan.py", about, Path("outputs", script), train)
+    kind.add_options(parser)
+
+    add = parser.add_argument
+    add("--generate", metavar="N", type=whole, help="no training: write N generated samples")
+    add("--interpolate", metavar="N", type=whole,
+        help="no training: walk the latent space in N steps, save a picture")  # fmt: skip
+    options = parser.parse_args(argv)
+
+    def use_saved() -> int:
+        features = kind.features(real_samples)
+        model = load_torchscript(options.out / "generator.pt", latent_dim, features)
         if options.generate:
-            model = load_torchscript(options.out / "generator.pt", latent_dim, features)
-            write_samples(model, kind, latent_dim, options.generate, options.seed)
-            return 0
-        if options.data:
-            data = kind.read(options.data, features)
-        else:
-            data = real_samples(SAMPLES, generator=seeded_generator(options.seed))
-        device = choose_device(options.device)
+            kind.write(generate(model, latent_dim, options.generate, options.seed), options)
+        if options.interpolate:
+            path = options.out / "interpolation.png"
+            torch.manual_seed(options.seed)
+            write_whole(path, png(kind.plot_walk(model, walks(options.interpolate, latent_dim))))
+            print(f"Saved in {path}", file=sys.stderr if options.generate else sys.stdout)
+        return 0
+
+    def work() -> int:
+        if options.generate or options.interpolate:
+            return use_saved()
+        data = kind.load(options, real_samples)
+        settings = training_settings(options)
         prepare_folder(options.out)
         with stop_gently():
-            training = train(
-                data,
-                seed=options.seed,
-                device=device,
-                progress=not options.quiet,
-                epochs=options.epochs,
-                patience=options.patience,
-                batch_size=options.batch_size,
-                lr=options.lr,
-            )
-            status = 128 + INTERRUPTED[0] if INTERRUPTED else 0
-            report = save_training(training, data, options.out, kind, latent_dim, options.seed)
-        print(report)
+            training = train(data, **settings)
+            status = exit_status()
+            print(save_training(training, data, options.out, kind, latent_dim, options.seed))
         if options.show:
             show_picture(options.out / "samples.png")
         return status
+
+    return reporting(script, work)
+
+
+def reporting(script: str, work: Callable[[], int]) -> int:
+    """Do the work, and give its exit status; of what went wrong, one line on standard error."""
+    try:
+        return work()
     except (Failure, ValueError) as error:
         print(f"{script}: {error}", file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1
@@ -794,17 +1268,24 @@ def run(
         return 130
 
 
-def write_samples(model: nn.Module, kind: Kind, latent_dim: int, rows: int, seed: int) -> None:
-    """Write generated samples as CSV to standard output, some at a time, so that memory is flat."""
+def generate(model: nn.Module, latent_dim: int, rows: int, seed: int) -> Iterator[Tensor]:
+    """Generated samples (rows, features), in blocks."""
     random = seeded_generator(seed)
-    print(kind.columns)
-    line = ",".join([kind.number_format] * len(kind.columns.split(","))) + "\n"
     for start in range(0, rows, CHUNK):
         latents = torch.randn(min(CHUNK, rows - start), latent_dim, generator=random)
         with torch.no_grad():
-            numbers = kind.decode(model(latents))
-        sys.stdout.write(line * len(numbers) % tuple(numbers.flatten().tolist()))
-    sys.stdout.flush()
+            yield model(latents)
+
+
+def walks(steps: int, latent_dim: int, count: int = 8) -> Tensor:
+    """Latents (count, steps, latent_dim) on the way from one to another.
+
+    On an arc, so that those between are as normal as the ends (White 2016); a straight line would
+    pass through the middle, where normal noise hardly ever is.
+    """
+    start, end = torch.randn(2, count, 1, latent_dim)
+    angle = torch.linspace(0, math.pi / 2, steps).unsqueeze(1)
+    return angle.cos() * start + angle.sin() * end
 
 
 def save_training(
@@ -813,62 +1294,52 @@ def save_training(
     """Save all that a training gave, and put in words what it came to."""
     random = seeded_generator(seed + 1)  # other samples than those that chose the best
     latents = torch.randn(SAMPLES, latent_dim, generator=random)
-    generated = training.generator(latents)
-    missing = kind.missing(training.held_out, generated)
-    verdict = describe(training, missing)
-    picture, table = io.BytesIO(), io.StringIO()
-    figure = kind.plot(data, generated, training.history)
-    figure.savefig(picture, format="png", dpi=120, bbox_inches="tight")  # or labels may be cut off
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(field.name for field in fields(Evaluation))
-    writer.writerows(asdict(row).values() for row in training.history)
+    report = kind.report(data, training.generator(latents), training)
     metrics = {
-        "verdict": verdict,
-        "converged": training.converged and not missing,
+        "verdict": report.verdict,
+        "converged": report.good,
         "distance": training.distance,
         "distance_of_real_samples": training.real_distance,
         "ratio": training.ratio,
         "precision": training.precision,
         "recall": training.recall,
-        "missing_values": missing,
+        **report.figures,
         "samples": len(data),
-        "epochs": len(training.history),
         "best_epoch": training.best_epoch,
         "interrupted": training.interrupted,
         "seed": seed,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
     }
-    files = {
-        "generator.pt": torchscript(training.generator, latents),
-        "generator.pt2": exported(training.generator, latents),
-        "samples.png": picture.getvalue(),
+    models = model_files("generator", training.generator, latents)
+    return save_results(folder, models, report.picture, training.history, metrics)
+
+
+def save_results(
+    folder: Path,
+    models: dict[str, bytes],
+    picture: Figure,
+    history: Sequence[Row],
+    metrics: dict[str, Any],
+) -> str:
+    """Save what a training gave, and sum it up in words."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(field.name for field in fields(history[0]))
+    writer.writerows(asdict(row).values() for row in history)
+    versions = {"torch": torch.__version__, "python": platform.python_version()}
+    metrics = metrics | {"epochs": len(history)} | versions
+    files = models | {
+        "samples.png": png(picture),
         "history.csv": table.getvalue().encode(),
         "metrics.json": json.dumps(metrics, indent=2).encode() + b"\n",
     }
     for name, content in files.items():
         write_whole(folder / name, content)
-    ending = "interrupted" if training.interrupted else "ended"
+    ending = "interrupted" if metrics["interrupted"] else "ended"
     return (
-        f"Learned from {len(data):,} samples, {ending} after epoch {len(training.history)}, "
-        f"best at epoch {training.best_epoch}.\n{verdict}\nSaved in {folder}: {', '.join(files)}"
+        f"Learned from {metrics['samples']:,} samples, {ending} after epoch {len(history)}, "
+        f"best at epoch {metrics['best_epoch']}.\n"
+        f"{metrics['verdict']}\nSaved in {folder}: {', '.join(files)}"
     )
-
-
-def describe(training: Training, missing: list[int]) -> str:
-    """How good a generator is, in plain words, from held-out real samples alone."""
-    facts = (
-        f"distance {training.distance:.3f} to {len(training.held_out):,} held-out real samples, "
-        f"where fresh real samples would have up to {training.real_distance:.3f}; "
-        f"{training.precision:.1%} of the generated lie near real ones, "
-        f"{training.recall:.1%} of the held-out near generated ones"
-    )
-    if missing:
-        values = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
-        facts += f"; {len(missing)} of the values are (nearly) missing: {values}"
-    if training.converged and not missing:
-        return f"Good: {facts}."
-    return f"WARNING, not converged: {facts}. Try more --epochs, another --seed or a lower --lr."
 
 
 def show_picture(path: Path) -> None:
@@ -887,14 +1358,15 @@ class _OneLineParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see --help\n")
 
 
-def _whole(text: str, least: int = 1) -> int:
+def whole(text: str, least: int = 1) -> int:
+    """The type of an option: an integer of at least `least`."""
     if not text.isdecimal() or not least <= int(text) < 2**63:
         raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least {least}")
     return int(text)
 
 
 def _seed(text: str) -> int:
-    return _whole(text, least=0)
+    return whole(text, least=0)
 
 
 def _rate(text: str) -> float:
@@ -904,9 +1376,12 @@ def _rate(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
 
 
-def _parser(script: str, about: str, train: Callable[..., Training]) -> argparse.ArgumentParser:
+def training_parser(
+    program: str, about: str, out: Path, train: Callable[..., Any]
+) -> argparse.ArgumentParser:
+    """A parser of the options that every script has; the defaults are those of `train`."""
     parser = _OneLineParser(
-        f"{script}_gan.py",
+        program,
         description=about,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -914,17 +1389,33 @@ def _parser(script: str, about: str, train: Callable[..., Training]) -> argparse
     add = parser.add_argument
     add("--seed", metavar="N", type=_seed, help="everything random follows from it (0)")
     add("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps (auto)")
-    add("--epochs", metavar="N", type=_whole, help="epochs at most (%(default)s)")
-    add("--patience", metavar="N", type=_whole, help="stop after N without a better (%(default)s)")
-    add("--batch-size", metavar="N", type=_whole, help="real samples a step (the script's own)")
-    add("--lr", metavar="X", type=_rate, help="learning rate of the generator (%(default)s)")
+    add("--epochs", metavar="N", type=whole, help="epochs at most (%(default)s)")
+    add("--patience", metavar="N", type=whole, help="stop after N without a better (%(default)s)")
+    add("--batch-size", metavar="N", type=whole, help="real samples a step (the script's own)")
+    add("--lr", metavar="X", type=_rate, help="learning rate (%(default)s)")
     add("--out", metavar="DIR", type=Path, help="where results go (%(default)s)")
-    add("--data", metavar="FILE", type=Path, help="learn the numbers in a CSV file instead")
-    add("--generate", metavar="N", type=_whole, help="no training: print N samples as CSV")
     add("--show", action="store_true", help="open the picture in a window")
     add("--quiet", action="store_true", help="no progress bar")
-    parser.set_defaults(
-        **{name: default.default for name, default in inspect.signature(train).parameters.items()}
-        | {"data": None, "device": "auto", "out": Path("outputs", script)}
-    )
+    arguments = inspect.signature(train).parameters.values()
+    defaults = {each.name: each.default for each in arguments if each.default is not each.empty}
+    parser.set_defaults(**defaults | {"device": "auto", "out": out})
     return parser
+
+
+def add_data_dir(parser: argparse.ArgumentParser) -> None:
+    """Where images lie, or are downloaded to."""
+    parser.add_argument("--data-dir", metavar="DIR", type=Path, default=Path("data"),
+        help="where the images lie, or are downloaded to (%(default)s)")  # fmt: skip
+
+
+def training_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The arguments for `train` that the options stand for."""
+    return {
+        "seed": options.seed,
+        "device": choose_device(options.device),
+        "progress": not options.quiet,
+        "epochs": options.epochs,
+        "patience": options.patience,
+        "batch_size": options.batch_size,
+        "lr": options.lr,
+    }

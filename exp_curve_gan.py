@@ -149,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
         script="exp_curve",
         about=__doc__,
-        kind=common.POINTS,
+        kind=common.Points(),
         latent_dim=LATENT_DIM,
         real_samples=real_samples,
         train=train,

@@ -133,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
         script="multiples_of_five",
         about=__doc__,
-        kind=common.INTEGERS,
+        kind=common.Integers(),
         latent_dim=LATENT_DIM,
         real_samples=real_samples,
         train=train,

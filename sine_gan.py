@@ -149,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
         script="sine",
         about=__doc__,
-        kind=common.POINTS,
+        kind=common.Points(),
         latent_dim=LATENT_DIM,
         real_samples=real_samples,
         train=train,

@@ -236,13 +236,12 @@ def last_by(budget: float, course: list[tuple[float, float]]) -> float:
 
 
 def in_words(seconds: list[float], limit: float) -> str:
-    """A mean time, or how many runs never came there."""
-    never = sum(map(math.isinf, seconds))
-    if never:
-        return f"not in {limit:.0f} s" + (
-            f" ({never} of {len(seconds)})" if never < len(seconds) else ""
-        )
-    return f"{statistics.mean(seconds):.1f}"
+    """The mean time of the runs that came there, and how many never did."""
+    came = [second for second in seconds if second < math.inf]
+    if not came:
+        return f"not in {limit:.0f} s"
+    never = len(seconds) - len(came)
+    return f"{statistics.mean(came):.1f}" + (f"; {never} of {len(seconds)} never" if never else "")
 
 
 def distance_table(seeds: int, textbook_seeds: int, limit: float) -> tuple[str, dict]:
@@ -327,7 +326,7 @@ def save_picture(path: Path, courses: dict) -> None:
 WHOLE_COMMAND = """
 import time
 start = time.perf_counter()
-import dataclasses, functools, sys
+import functools, sys
 import common, exp_curve_gan
 import torch._dynamo  # by Adam and by torch.export, whether one would or not
 from matplotlib.figure import Figure
@@ -346,7 +345,7 @@ def timed(name, function):
 
 exp_curve_gan.train = timed("training", exp_curve_gan.train)
 common.save_training = timed("saving", common.save_training)
-common.POINTS = dataclasses.replace(common.POINTS, plot=timed("plotting", common.plot_points))
+common.plot_points = timed("plotting", common.plot_points)
 Figure.savefig = timed("plotting", Figure.savefig)
 exp_curve_gan.main(["--quiet", "--device", "cpu", "--out", sys.argv[1]])
 spent["saving"] -= spent["plotting"]

@@ -1,5 +1,6 @@
 """What the tests share: where the scripts are, and how a user runs one."""
 
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -23,3 +24,23 @@ def run_script(name: str, *arguments: object, folder: Path = ROOT) -> subprocess
         cwd=folder,
         timeout=120,
     )
+
+
+def write_images(folder: Path, name: str, train: int = 60, test: int = 20) -> Path:
+    """A tiny data set for torchvision to read: in each class, one bright bar at a place of its own.
+
+    `name` is that of the class in torchvision.datasets; gives the folder, as for --data-dir.
+    """
+    raw = folder / name / "raw"
+    raw.mkdir(parents=True)
+    random = torch.Generator().manual_seed(0)
+    for part, count in (("train", train), ("t10k", test)):
+        labels = torch.arange(count) % 10
+        images = torch.randint(0, 50, (count, 28, 28), generator=random)
+        for image, label in zip(images, labels, strict=True):
+            image[2 * label + 4 : 2 * label + 6, 4:24] = 255
+        for kind, values in (("images-idx3", images), ("labels-idx1", labels)):
+            head = struct.pack(f">{values.ndim + 1}i", 0x800 + values.ndim, *values.shape)
+            content = head + values.to(torch.uint8).numpy().tobytes()
+            (raw / f"{part}-{kind}-ubyte").write_bytes(content)
+    return folder

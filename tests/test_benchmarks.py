@@ -71,7 +71,7 @@ def test_moments_are_looked_up():
     assert speed.first_at_most(1.0, course) == float("inf")
     assert speed.last_by(2.5, course) == 1.9
     assert speed.in_words([1.0, 2.0], 400) == "1.5"
-    assert speed.in_words([1.0, float("inf")], 400) == "not in 400 s (1 of 2)"
+    assert speed.in_words([1.0, float("inf")], 400) == "1.0; 1 of 2 never"
 
 
 def test_the_floor_counts_each_product_of_the_networks():

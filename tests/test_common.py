@@ -3,6 +3,8 @@
 import io
 import math
 import os
+import subprocess
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -155,14 +157,14 @@ class TestEarlyStop:
             nn.init.constant_(model.weight, distance)
             assert stop.update(distance, model) == (number == 5)
         assert stop.best_at == 3
-        assert stop.best_distance == 1.0
+        assert stop.lowest == 1.0
         assert stop.best_model.weight.item() == 1.0
 
     def test_among_distances_that_cannot_be_told_apart_the_later_is_better(self):
         stop = EarlyStop(patience=2, noise=1.5)
         for distance in (1.0, 1.4, 1.6):
             stop.update(distance, nn.Identity())
-        assert stop.best_distance == 1.4
+        assert stop.lowest == 1.4
 
     @pytest.mark.parametrize("patience", [0, -1, 1.5, True, None])
     def test_patience_is_a_positive_integer(self, patience):
@@ -277,9 +279,8 @@ def test_threads_are_given_back():
 
 
 def test_missing_values_are_found():
-    held_out = common.one_hot_encode(torch.tensor([1, 1, 2, 3]), 5)
-    generated = common.one_hot_encode(torch.tensor([1] * 90 + [2] * 9 + [4]), 5)
-    assert common.missing_values(held_out, generated) == [3]
+    generated = torch.tensor([1] * 90 + [2] * 9 + [4])
+    assert common.missing_values(torch.tensor([1, 1, 2, 3]), generated) == [3]
 
 
 @pytest.mark.parametrize("plot", [common.plot_points, common.plot_frequencies])
@@ -294,8 +295,32 @@ def test_pictures_name_what_they_show(plot):
     assert any("generated" in text for text in legends)
 
 
-@pytest.mark.parametrize("name", ["exp_curve_gan.py", "sine_gan.py", "multiples_of_five_gan.py"])
-def test_inline_dependencies_are_those_of_requirements(name):
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("exp_curve_gan.py", set()),
+        ("sine_gan.py", set()),
+        ("multiples_of_five_gan.py", set()),
+        ("digits_gan.py", {"torchvision"}),
+        ("fashion_classifier.py", {"torchvision"}),
+    ],
+)
+def test_inline_dependencies_are_those_of_requirements(name, more):
     root = Path(common.__file__).parent
     head = (root / name).read_text().split('dependencies = ["')[1].split('"]')[0]
-    assert head.split('", "') == (root / "requirements.txt").read_text().split()
+    assert set(head.split('", "')) == set((root / "requirements.txt").read_text().split()) | more
+
+
+def test_without_torchvision_images_are_refused_and_all_else_works(tmp_path):
+    code = """
+import sys
+sys.modules["torchvision"] = None  # cannot be imported
+import digits_gan, sine_gan
+print(sine_gan.main(["--epochs", "1", "--quiet"]), digits_gan.main([]))
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(common.__file__).parent)}
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert result.stdout.endswith("0 1\n")
+    assert "pip install torchvision" in result.stderr

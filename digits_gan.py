@@ -1,0 +1,139 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["torch>=2.7", "torchvision", "numpy", "matplotlib>=3.8", "tqdm"]
+# ///
+"""A GAN that learns to write digits: images of 28 by 28 pixels, from MNIST.
+
+The generator turns normal noise (64 numbers) into an image. It is never told what a digit is, nor
+that there are ten of them.
+
+    python digits_gan.py                        train, and save in outputs/digits
+    python digits_gan.py --dataset fashion      the same for clothes
+    python digits_gan.py --generate 100         images of the saved generator
+    python digits_gan.py --interpolate 12       what lies between one digit and another
+"""
+
+import copy
+import sys
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits as bce
+from torch.optim import Adam
+
+import common
+from common import Course, Training
+
+PIXELS = 28 * 28
+
+LATENT_DIM = 64
+EPOCHS, PATIENCE = 50, 50
+BATCHES_PER_EPOCH = 240
+BATCH_SIZE = 64
+LEARNING_RATE = 0.001
+BETAS = (0.5, 0.99)
+AVERAGING = 0.002  # share of the newest weights in the averaged generator
+SHIFT = 2  # pixels: the discriminator, shown no image twice alike, cannot learn them by heart
+
+
+def real_samples(
+    n: int,
+    generator: torch.Generator | None = None,
+    *,
+    dataset: str = "mnist",
+    data_dir: str | Path = "data",
+) -> Tensor:
+    """`n` images (n, 784) of a data set, drawn by lot, 0 black to 1 white."""
+    images, _ = common.load_images(dataset, data_dir)
+    return images[torch.randint(len(images), (n,), generator=generator)]
+
+
+def build_generator(pixels: int = PIXELS) -> nn.Module:
+    """Standard normal noise (n, LATENT_DIM) to images (n, pixels), pixels in 0..1."""
+    layers: list[nn.Module] = []
+    sizes = (LATENT_DIM, 128, 256, 512, 1024)
+    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+        layers += [nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], pixels), nn.Sigmoid())
+
+
+def build_discriminator(pixels: int = PIXELS) -> nn.Module:
+    """Images (n, pixels) to logits (n, 1), above zero for "real"."""
+    return nn.Sequential(
+        nn.Linear(pixels, 512), nn.LeakyReLU(0.2),
+        nn.Linear(512, 256), nn.LeakyReLU(0.2),
+        nn.Linear(256, 128), nn.LeakyReLU(0.2),
+        nn.Linear(128, 1),
+    )  # fmt: skip
+
+
+def train(
+    data: Tensor,
+    *,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    progress: bool = True,
+    epochs: int = EPOCHS,
+    patience: int = PATIENCE,
+    batch_size: int | None = None,
+    lr: float = LEARNING_RATE,
+) -> Training:
+    """Learn to generate images like those of `data` (n, pixels), square ones, in 0..1.
+
+    Raises ValueError for data of another shape or range, and for bad settings.
+    """
+    common.check_images(data)
+    course = Course(data, seed, epochs, patience, batch_size, lr, progress, one_unit=True)
+    batch_size = batch_size or min(BATCH_SIZE, len(data))
+    real = common.batches(course.real.to(device), batch_size)
+    generator = build_generator(data.shape[1]).to(device)
+    averaged = copy.deepcopy(generator).eval()
+    discriminator = build_discriminator(data.shape[1]).to(device)
+    g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
+    d_optimizer = Adam(discriminator.parameters(), lr, BETAS, fused=True)
+    is_real = torch.ones(batch_size, 1, device=device)
+    both = torch.cat([is_real, torch.zeros_like(is_real)])
+    latents = torch.randn(2048, LATENT_DIM, device=device)
+
+    for epoch in course:
+        for optimizer in (g_optimizer, d_optimizer):
+            optimizer.param_groups[0]["lr"] = lr * (1 - (epoch - 1) / epochs)
+        for images in islice(real, BATCHES_PER_EPOCH):
+            fakes = generator(torch.randn(batch_size, LATENT_DIM, device=device))
+
+            # Discriminator step: tell real images from generated ones
+            seen = common.shifted(torch.cat([images, fakes.detach()]), SHIFT)
+            d_loss = bce(discriminator(seen), both)
+            d_optimizer.zero_grad()
+            d_loss.backward()
+            d_optimizer.step()
+
+            # Generator step: be taken for real
+            g_loss = bce(discriminator(common.shifted(fakes, SHIFT)), is_real)
+            g_optimizer.zero_grad()
+            g_loss.backward(inputs=list(generator.parameters()))
+            g_optimizer.step()
+            common.move_towards(averaged, generator, AVERAGING)
+
+        course.evaluate(averaged, latents, d_loss, g_loss)
+    return course.training(torch.randn(4096, LATENT_DIM))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; gives the exit status."""
+    return common.run(
+        argv,
+        script="digits",
+        about=__doc__,
+        kind=common.Images(),
+        latent_dim=LATENT_DIM,
+        real_samples=real_samples,
+        train=train,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""digits_gan.py, used from code and as a script."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import DEVICES, write_images
+
+import common
+import digits_gan as script
+
+pytest.importorskip("torchvision")
+FILES = {"generator.pt", "generator.pt2", "samples.png", "history.csv", "metrics.json"}
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return write_images(tmp_path_factory.mktemp("images"), "MNIST")
+
+
+@pytest.fixture(scope="module")
+def out(data_dir, tmp_path_factory):
+    """Where a short training, as a user would run it, has saved its results."""
+    out = tmp_path_factory.mktemp("out")
+    assert script.main([*arguments(data_dir, out), "--epochs", "1"]) == 0
+    return out
+
+
+def arguments(data_dir, out):
+    return ["--data-dir", str(data_dir), "--device", "cpu", "--quiet", "--out", str(out)]
+
+
+def test_real_samples_are_images_drawn_by_lot(data_dir):
+    images = script.real_samples(500, common.seeded_generator(0), data_dir=data_dir)
+    assert images.shape == (500, 784)
+    assert len(images.unique(dim=0)) == 60
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_short_training_brings_the_images_near(data_dir, device, monkeypatch):
+    monkeypatch.setattr(script, "BATCHES_PER_EPOCH", 20)
+    monkeypatch.setattr(script, "AVERAGING", 0.1)  # over few steps, as they are few
+    images, _ = common.load_images("mnist", data_dir)
+    training = script.train(images, device=device, epochs=5, progress=False)
+    assert training.history[-1].distance < 0.7 * training.history[0].distance
+    generated = training.generator(torch.randn(1, script.LATENT_DIM))
+    assert generated.shape == (1, 784)
+    assert 0 <= generated.min() <= generated.max() <= 1
+
+
+def test_same_seed_same_training_other_seed_another(data_dir, monkeypatch):
+    monkeypatch.setattr(script, "BATCHES_PER_EPOCH", 3)
+    images, _ = common.load_images("mnist", data_dir)
+    histories = [script.train(images, seed=s, epochs=2, progress=False).history for s in (1, 1, 2)]
+    assert histories[0] == histories[1] != histories[2]
+
+
+def test_pixels_out_of_range_are_refused():
+    with pytest.raises(ValueError, match="0..1"):
+        script.train(255 * torch.rand(20, 784), progress=False)
+
+
+class TestCommandLine:
+    def test_saves_everything_and_tells_the_truth(self, out):
+        assert {file.name for file in out.iterdir()} >= FILES
+        metrics = json.loads((out / "metrics.json").read_text())
+        assert metrics["converged"] is False
+        assert metrics["verdict"].startswith("WARNING")
+        assert metrics["plain"] < metrics["plain_of_real"]
+
+    def test_saved_generators_load_in_plain_torch_and_agree(self, out):
+        latents = torch.randn(5, script.LATENT_DIM)
+        images = torch.jit.load(out / "generator.pt", map_location="cpu")(latents)
+        assert images.shape == (5, 784)
+        program = torch.export.load(out / "generator.pt2").module()
+        assert torch.allclose(program(latents), images, atol=1e-4)
+
+    def test_generates_png_files(self, data_dir, out):
+        from PIL import Image
+
+        assert script.main([*arguments(data_dir, out), "--generate", "12"]) == 0
+        files = sorted((out / "generated").iterdir())
+        assert [file.name for file in files][::11] == ["00000.png", "00011.png"]
+        with Image.open(files[0]) as image:
+            assert image.size == (28, 28)
+            assert image.mode == "L"
+
+    def test_generates_one_array(self, data_dir, out):
+        more = ["--generate", "5000", "--format", "npz"]
+        assert script.main([*arguments(data_dir, out), *more]) == 0
+        images = np.load(out / "generated.npz")["images"]
+        assert images.shape == (5000, 28, 28)
+        assert images.dtype == np.uint8
+        assert len(np.unique(images.reshape(5000, -1), axis=0)) > 4000
+
+    def test_walks_between_images(self, data_dir, out):
+        assert script.main([*arguments(data_dir, out), "--interpolate", "6"]) == 0
+        assert (out / "interpolation.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_classes_are_recognised_and_blends_are_not(tmp_path):
+    folder = write_images(tmp_path, "MNIST", train=300, test=100)
+    images, labels = common.load_images("mnist", folder)
+    others, other_labels = common.load_images("mnist", folder, train=False)
+    classes, plain = common.recognise(others, images, labels)
+    assert (classes == other_labels).all()
+    assert plain.all()
+    _, plain = common.recognise(images, images, labels, among_real=True)
+    assert plain.all()
+    _, plain = common.recognise((others + others.roll(1, dims=0)) / 2, images, labels)
+    assert plain.float().mean() < 0.85

@@ -1235,8 +1235,8 @@ def run(
     def work() -> int:
         if options.generate or options.interpolate:
             return use_saved()
-        data = kind.load(options, real_samples)
         settings = training_settings(options)
+        data = kind.load(options, real_samples)
         prepare_folder(options.out)
         with stop_gently():
             training = train(data, **settings)

@@ -25,12 +25,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.optim import Adam
 
 import common
-from common import Course, Training
+from common import Course, Standardize, Training
 
 PIXELS = 28 * 28
 
 LATENT_DIM = 64
-EPOCHS, PATIENCE = 50, 50
+EPOCHS, PATIENCE = 56, 56
 BATCHES_PER_EPOCH = 240
 BATCH_SIZE = 64
 LEARNING_RATE = 0.001
@@ -91,7 +91,8 @@ def train(
     real = common.batches(course.real.to(device), batch_size)
     generator = build_generator(data.shape[1]).to(device)
     averaged = copy.deepcopy(generator).eval()
-    discriminator = build_discriminator(data.shape[1]).to(device)
+    standardize = Standardize(course.real, one_unit=True)
+    discriminator = nn.Sequential(standardize, build_discriminator(data.shape[1])).to(device)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     d_optimizer = Adam(discriminator.parameters(), lr, BETAS, fused=True)
     is_real = torch.ones(batch_size, 1, device=device)

@@ -9,14 +9,17 @@ import threading
 import pytest
 import torch
 
+import digits_gan
 import exp_curve_gan
+import fashion_classifier
 import multiples_of_five_gan
 import sine_gan
 
 SCRIPTS = [exp_curve_gan, sine_gan, multiples_of_five_gan]
+IMAGE_SCRIPTS = [digits_gan, fashion_classifier]
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", [*SCRIPTS, *IMAGE_SCRIPTS])
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
@@ -29,11 +32,9 @@ SCRIPTS = [exp_curve_gan, sine_gan, multiples_of_five_gan]
         (["--lr", "nan"], "positive"),
         (["--lr", "inf"], "positive"),
         (["--batch-size", "0"], "at least 1"),
-        (["--batch-size", "100000"], "larger than the data"),
         (["--seed", "x"], "integer"),
         (["--seed", "-1"], "integer"),
         (["--seed", "99999999999999999999"], "integer"),
-        (["--generate", "0"], "at least 1"),
         (["--device", "quantum"], "choose from auto, cpu"),
     ],
 )
@@ -44,6 +45,20 @@ def test_a_wrong_command_line_is_one_clear_line(script, arguments, hint, tmp_pat
     message = capsys.readouterr().err
     assert hint in message
     assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_batches_larger_than_the_data_are_refused(script, tmp_path, capsys):
+    assert script.main(["--batch-size", "100000", "--out", str(tmp_path)]) == 2
+    assert "larger than the data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, digits_gan])
+@pytest.mark.parametrize("option", ["--generate", "--interpolate"])
+def test_no_samples_are_none(script, option, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        script.main([option, "0"])
+    assert "at least 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -82,7 +97,7 @@ def test_help_names_every_option(script, capsys):
         script.main(["--help"])
     words = capsys.readouterr().out
     for option in ("seed", "device", "epochs", "patience", "batch-size", "lr", "out", "data",
-                   "generate", "show", "quiet"):  # fmt: skip
+                   "generate", "interpolate", "show", "quiet"):  # fmt: skip
         assert f"--{option}" in words
 
 

@@ -124,6 +124,14 @@ class TestCommandLine:
         assert result.stderr == ""
 
 
+def test_walks_the_latent_space(copied):
+    result = run_script("exp_curve_gan.py", "--interpolate", 9, folder=copied[0])
+    assert result.returncode == 0
+    assert result.stderr == ""
+    picture = copied[0] / result.stdout.removeprefix("Saved in ").strip()
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_reader_that_stops_reading_is_no_error(copied):
     folder, _ = copied
     command = f"{sys.executable} exp_curve_gan.py --generate 200000 | head -n 1"

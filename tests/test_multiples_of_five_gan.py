@@ -44,6 +44,8 @@ def test_command_line(tmp_path, capsys):
     assert header == "integer"
     assert len(rows) == 50
     assert all(0 <= int(row) < 100 for row in rows)
+    assert script.main(["--interpolate", "7", *out]) == 0
+    assert (tmp_path / "interpolation.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_file_of_integers(tmp_path, capsys):

@@ -39,10 +39,10 @@ def test_real_samples_are_images_drawn_by_lot(data_dir):
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_short_training_brings_the_images_near(data_dir, device, monkeypatch):
-    monkeypatch.setattr(script, "BATCHES_PER_EPOCH", 20)
-    monkeypatch.setattr(script, "AVERAGING", 0.1)  # over few steps, as they are few
+    monkeypatch.setattr(script, "BATCHES_PER_EPOCH", 10)
+    monkeypatch.setattr(script, "AVERAGING", 0.05)  # over few steps, as they are few
     images, _ = common.load_images("mnist", data_dir)
-    training = script.train(images, device=device, epochs=5, progress=False)
+    training = script.train(images, device=device, epochs=6, progress=False)
     assert training.history[-1].distance < 0.7 * training.history[0].distance
     generated = training.generator(torch.randn(1, script.LATENT_DIM))
     assert generated.shape == (1, 784)

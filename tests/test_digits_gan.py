@@ -67,7 +67,7 @@ class TestCommandLine:
         metrics = json.loads((out / "metrics.json").read_text())
         assert metrics["converged"] is False
         assert metrics["verdict"].startswith("WARNING")
-        assert metrics["plain"] < metrics["plain_of_real"]
+        assert metrics["ratio"] > 1.6
 
     def test_saved_generators_load_in_plain_torch_and_agree(self, out):
         latents = torch.randn(5, script.LATENT_DIM)
@@ -110,3 +110,14 @@ def test_classes_are_recognised_and_blends_are_not(tmp_path):
     assert plain.all()
     _, plain = common.recognise((others + others.roll(1, dims=0)) / 2, images, labels)
     assert plain.float().mean() < 0.85
+
+
+def test_classes_left_out_are_named(data_dir, monkeypatch):
+    monkeypatch.setattr(script, "BATCHES_PER_EPOCH", 1)
+    kind = common.Images()
+    images, kind.labels = common.load_images("mnist", data_dir)
+    training = script.train(images, epochs=1, progress=False)
+    report = kind.report(images, images[kind.labels < 7], training)
+    assert not report.good
+    assert report.figures["missing_values"] == [7, 8, 9]
+    assert "classes missing: 7, 8, 9" in report.verdict

@@ -824,11 +824,8 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-REAL, GENERATED, WRONG = (
-    "#9a9a9a",
-    "#0b4f8a",
-    "#b03a00",
-)  # light and dark: told apart in black and white as well
+# Light and dark, to be told apart in black and white as well
+REAL, GENERATED, WRONG = "#9a9a9a", "#0b4f8a", "#b03a00"
 
 
 def plot_points(real: Tensor, generated: Tensor, history: Sequence[Evaluation]) -> Figure:
@@ -1144,8 +1141,7 @@ class Images(Kind):
         verdict = (
             f"{share:.0%} of the generated images are plainly of one class, of real ones "
             f"{real_share:.0%}; classes missing: {', '.join(map(str, missing)) or 'none'}; "
-            f"distance {training.distance:.3f} to {len(training.held_out):,} held-out real images, "
-            f"where fresh real ones would have up to {training.real_distance:.3f}"
+            f"{distance_in_words(training)}"
         )
         near = training.ratio <= NEAR_FOR_IMAGES
         good = near and share >= PLAIN * real_share and not missing
@@ -1178,11 +1174,18 @@ def missing_values(real: Tensor, generated: Tensor) -> list[int]:
     return torch.nonzero((due > 0) & (got < due / 5)).flatten().tolist()
 
 
+def distance_in_words(training: Training) -> str:
+    """The distance to held-out samples, beside what real ones would have."""
+    return (
+        f"distance {training.distance:.3f} to {len(training.held_out):,} held-out real samples, "
+        f"where fresh real samples would have up to {training.real_distance:.3f}"
+    )
+
+
 def describe(training: Training, missing: Sequence[int] = ()) -> str:
     """How good a generator is, in plain words, from held-out real samples alone."""
     facts = (
-        f"distance {training.distance:.3f} to {len(training.held_out):,} held-out real samples, "
-        f"where fresh real samples would have up to {training.real_distance:.3f}; "
+        f"{distance_in_words(training)}; "
         f"{training.precision:.1%} of the generated lie near real ones, "
         f"{training.recall:.1%} of the held-out near generated ones"
     )

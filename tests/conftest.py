@@ -44,3 +44,8 @@ def write_images(folder: Path, name: str, train: int = 60, test: int = 20) -> Pa
             content = head + values.to(torch.uint8).numpy().tobytes()
             (raw / f"{part}-{kind}-ubyte").write_bytes(content)
     return folder
+
+
+def image_arguments(data_dir: Path, out: Path) -> list[str]:
+    """What an image script is told on the command line in every test."""
+    return ["--data-dir", str(data_dir), "--device", "cpu", "--quiet", "--out", str(out)]

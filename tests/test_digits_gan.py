@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import DEVICES, write_images
+from conftest import DEVICES, image_arguments, write_images
 
 import common
 import digits_gan as script
@@ -23,12 +23,8 @@ def data_dir(tmp_path_factory):
 def out(data_dir, tmp_path_factory):
     """Where a short training, as a user would run it, has saved its results."""
     out = tmp_path_factory.mktemp("out")
-    assert script.main([*arguments(data_dir, out), "--epochs", "1"]) == 0
+    assert script.main([*image_arguments(data_dir, out), "--epochs", "1"]) == 0
     return out
-
-
-def arguments(data_dir, out):
-    return ["--data-dir", str(data_dir), "--device", "cpu", "--quiet", "--out", str(out)]
 
 
 def test_real_samples_are_images_drawn_by_lot(data_dir):
@@ -79,7 +75,7 @@ class TestCommandLine:
     def test_generates_png_files(self, data_dir, out):
         from PIL import Image
 
-        assert script.main([*arguments(data_dir, out), "--generate", "12"]) == 0
+        assert script.main([*image_arguments(data_dir, out), "--generate", "12"]) == 0
         files = sorted((out / "generated").iterdir())
         assert [file.name for file in files][::11] == ["00000.png", "00011.png"]
         with Image.open(files[0]) as image:
@@ -88,14 +84,14 @@ class TestCommandLine:
 
     def test_generates_one_array(self, data_dir, out):
         more = ["--generate", "5000", "--format", "npz"]
-        assert script.main([*arguments(data_dir, out), *more]) == 0
+        assert script.main([*image_arguments(data_dir, out), *more]) == 0
         images = np.load(out / "generated.npz")["images"]
         assert images.shape == (5000, 28, 28)
         assert images.dtype == np.uint8
         assert len(np.unique(images.reshape(5000, -1), axis=0)) > 4000
 
     def test_walks_between_images(self, data_dir, out):
-        assert script.main([*arguments(data_dir, out), "--interpolate", "6"]) == 0
+        assert script.main([*image_arguments(data_dir, out), "--interpolate", "6"]) == 0
         assert (out / "interpolation.png").read_bytes().startswith(b"\x89PNG")
 
 

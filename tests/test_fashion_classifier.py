@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from conftest import DEVICES, ROOT, write_images
+from conftest import DEVICES, ROOT, image_arguments, write_images
 
 import common
 import fashion_classifier as script
@@ -22,12 +22,8 @@ def data_dir(tmp_path_factory):
 def out(data_dir, tmp_path_factory):
     """Where a training, as a user would run it, has saved its results."""
     out = tmp_path_factory.mktemp("out")
-    assert script.main([*arguments(data_dir, out), "--epochs", "20"]) == 0
+    assert script.main([*image_arguments(data_dir, out), "--epochs", "20"]) == 0
     return out
-
-
-def arguments(data_dir, out):
-    return ["--data-dir", str(data_dir), "--device", "cpu", "--quiet", "--out", str(out)]
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -94,7 +90,7 @@ class TestCommandLine:
             pixels = (255 * images[i]).byte().view(28, 28).numpy()
             files.append(str(tmp_path / f"{i}.png"))
             Image.fromarray(pixels).resize((56, 56)).save(files[-1])
-        assert script.main([*arguments(data_dir, out), "--predict", *files]) == 0
+        assert script.main([*image_arguments(data_dir, out), "--predict", *files]) == 0
         header, *rows = capsys.readouterr().out.splitlines()
         assert header == "image,category,probability"
         right = [script.CATEGORIES[labels[i]] == row.split(",")[1] for i, row in enumerate(rows)]
@@ -102,7 +98,7 @@ class TestCommandLine:
         assert sum(right) > 5
 
     def test_what_is_no_image_is_one_clear_line(self, data_dir, out, capsys):
-        assert script.main([*arguments(data_dir, out), "--predict", __file__]) == 1
+        assert script.main([*image_arguments(data_dir, out), "--predict", __file__]) == 1
         assert "it is not an image" in capsys.readouterr().err
 
 
@@ -130,7 +126,7 @@ class TestImagesFromDisk:
         monkeypatch.setattr(
             FashionMNIST, "mirrors", ["http://localhost:9/"]
         )  # nobody listens there
-        assert script.main(arguments(tmp_path, tmp_path / "out")) == 1
+        assert script.main(image_arguments(tmp_path, tmp_path / "out")) == 1
         said = capsys.readouterr()
         assert said.out == ""
         assert said.err.count("\n") == 1
@@ -141,5 +137,5 @@ class TestImagesFromDisk:
         folder = write_images(tmp_path, "FashionMNIST")
         file = folder / "FashionMNIST" / "raw" / "train-images-idx3-ubyte"
         file.write_bytes(file.read_bytes()[:-100])
-        assert script.main(arguments(folder, tmp_path / "out")) == 1
+        assert script.main(image_arguments(folder, tmp_path / "out")) == 1
         assert "damaged" in capsys.readouterr().err

@@ -17,10 +17,14 @@ import json
 import math
 import os
 import platform
+import re
+import shutil
 import signal
 import sys
+import threading
 import warnings
 import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -29,6 +33,7 @@ from typing import Any, Generic, NoReturn, ParamSpec, TypeVar
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
@@ -48,11 +53,23 @@ def seeded_generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def choose_device(name: str = "auto") -> torch.device:
+def random_states() -> list[Tensor]:
+    """Where torch's own sources of random numbers stand: the CPU's, and those of CUDA devices."""
+    return [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
+
+
+def set_random_states(states: Sequence[Tensor]) -> None:
+    """Let torch's own sources of random numbers go on from where they stood."""
+    torch.set_rng_state(states[0])
+    torch.cuda.set_rng_state_all(states[1:])
+
+
+def choose_device(name: str | torch.device = "auto") -> torch.device:
     """The device called `name`; "auto" is the accelerator that torch reports, else the CPU.
 
     Raises ValueError, naming the devices that are there, for one that is not.
     """
+    name = str(name)
     present = ["cpu"]
     accelerator = (
         torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
@@ -178,18 +195,29 @@ def check_labels(labels: Tensor, count: int, classes: int) -> None:
         raise ValueError(f"{count} images need as many labels, not {len(labels)}")
 
 
+def check_one_hot(rows: Tensor) -> None:
+    """ValueError unless `rows` (n, depth) are one-hot: a single 1 in each, and zeros."""
+    check_rows(rows)
+    if not torch.equal(rows, one_hot_encode(one_hot_decode(rows), rows.shape[1]).to(rows)):
+        raise ValueError("data must be one-hot rows: a single 1 in each, zeros elsewhere")
+
+
 def check_rows(rows: Tensor) -> None:
     """ValueError unless `rows` is a float tensor (n, features), neither of them 0, and finite."""
     if not isinstance(rows, Tensor) or not rows.is_floating_point():
         raise ValueError(f"data must be a tensor of floats, not {_type_name(rows)}")
     if rows.ndim != 2 or 0 in rows.shape:
         raise ValueError(f"data must have shape (n, features), not {tuple(rows.shape)}")
-    if not rows.isfinite().all():
-        raise ValueError("data must be finite, but holds NaN or infinity")
+    if not (rows.float().abs() <= LARGEST).all():
+        raise ValueError(f"data must be finite, within {LARGEST:g}; these hold NaN or larger ones")
 
 
-def check_settings(rows: int, epochs: int, batch_size: int | None, lr: float) -> None:
+LARGEST = 1e37  # in the data: differences and sums of larger ones may leave float32
+
+
+def check_settings(rows: int, seed: int, epochs: int, batch_size: int | None, lr: float) -> None:
     """ValueError unless one can train like this on so many rows."""
+    check_count("seed", seed, least=0)
     check_count("epochs", epochs)
     check_count("batch_size", 1 if batch_size is None else batch_size)
     if batch_size is not None and batch_size > rows:
@@ -198,10 +226,10 @@ def check_settings(rows: int, epochs: int, batch_size: int | None, lr: float) ->
         raise ValueError(f"lr must be a positive number, not {lr!r}")
 
 
-def check_count(name: str, value: int) -> None:
-    """ValueError unless `value` is an integer of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be an integer of at least 1, not {value!r}")
+def check_count(name: str, value: int, least: int = 1) -> None:
+    """ValueError unless `value` is an integer of at least `least`, and of 64 bits at most."""
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63:
+        raise ValueError(f"{name} must be an integer of at least {least}, not {value!r}")
 
 
 def hold_out(
@@ -309,10 +337,11 @@ class SlicedWasserstein:
 
     def __call__(self, samples: Tensor) -> float:
         """The distance of `samples` (m, features), any m; infinite if one of them is not finite."""
-        if samples.ndim != 2 or len(samples) == 0 or samples.shape[1] != self.directions.shape[1]:
-            expected = f"(n, {self.directions.shape[1]})"
-            raise ValueError(f"samples must have shape {expected}, not {tuple(samples.shape)}")
-        if not samples.isfinite().all():
+        features = self.directions.shape[1:]
+        if not isinstance(samples, Tensor) or samples.shape[1:] != features or not len(samples):
+            found = tuple(samples.shape) if isinstance(samples, Tensor) else _type_name(samples)
+            raise ValueError(f"samples must have shape (n, {features[0]}), not {found}")
+        if not samples.float().isfinite().all():
             return math.inf
         fewer, more = sorted(
             (self._sorted_projections(samples), self.real), key=lambda p: p.shape[1]
@@ -395,17 +424,33 @@ def in_blocks(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
 # --- Training ----------------------------------------------------------------------------------
 
 
-def batches(rows: Tensor, size: int) -> Iterator[Tensor]:
+class Batches:
     """Batches (size, features) of rows (n, features), without end, each row as often as any other.
 
     Rows drawn by lot instead would leave the discriminator to learn from the luck of the draw.
     """
-    indices = torch.empty(0, dtype=torch.int64, device=rows.device)
-    while True:
-        while len(indices) < size:
-            indices = torch.cat([indices, torch.randperm(len(rows), device=rows.device)])
-        yield rows[indices[:size]]
-        indices = indices[size:]
+
+    def __init__(self, rows: Tensor, size: int) -> None:
+        self.rows, self.size = rows, size
+        self.shuffled = torch.empty(0, dtype=torch.int64, device=rows.device)  # indices to come
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return self
+
+    def __next__(self) -> Tensor:
+        while len(self.shuffled) < self.size:
+            more = torch.randperm(len(self.rows), device=self.rows.device)
+            self.shuffled = torch.cat([self.shuffled, more])
+        chosen, self.shuffled = self.shuffled[: self.size], self.shuffled[self.size :]
+        return self.rows[chosen]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What `load_state_dict` needs to go on from here."""
+        return {"shuffled": self.shuffled.clone()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from where another one was."""
+        self.shuffled = state["shuffled"].to(self.rows.device)
 
 
 def even_noise(size: int, columns: int, device: str | torch.device) -> Iterator[Tensor]:
@@ -512,6 +557,18 @@ class EarlyStop:
             self.best_at = self.evaluations
         return self.evaluations - self.best_at >= self.patience
 
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to go on from here, after an update."""
+        assert self.best_model is not None
+        best = self.best_model.state_dict()
+        return {"lowest": self.lowest, "best": best, "at": self.best_at, "of": self.evaluations}
+
+    def load_state_dict(self, state: dict[str, Any], model: nn.Module) -> None:
+        """Go on from where another one was; `model` has the form of the best one."""
+        self.best_model = copy.deepcopy(model)
+        self.best_model.load_state_dict(state["best"])
+        self.lowest, self.best_at, self.evaluations = state["lowest"], state["at"], state["of"]
+
 
 @dataclass(frozen=True)
 class Training:
@@ -526,6 +583,7 @@ class Training:
     precision: float  # share of generated samples that lie near real ones
     recall: float  # share of the held-out rows that have generated samples near them
     interrupted: bool
+    diverged: bool  # ended as the losses were not finite any more
 
     @property
     def ratio(self) -> float:
@@ -552,33 +610,41 @@ class Epochs(Generic[AnyRow]):
     """The epochs of a training, counted from 1: `for epoch in epochs`, with a `note` in each.
 
     Shows progress, keeps history and the best model. Ends after the last epoch, when patience is
-    spent, when a loss is not finite any more, or when interrupted.
+    spent, when an error or a loss is not finite any more, or when interrupted.
     """
 
     def __init__(self, epochs: int, stop: EarlyStop, progress: bool) -> None:
         self.epochs, self.stop, self.progress = epochs, stop, progress
         self.history: list[AnyRow] = []
-        self.ended = False
+        self.ended = self.diverged = False
 
     def __iter__(self) -> Iterator[int]:
-        with tqdm(total=self.epochs, unit="epoch", disable=not self.progress, leave=False) as bar:
-            for epoch in range(1, self.epochs + 1):
-                yield epoch
+        with tqdm(
+            total=self.epochs,
+            initial=len(self.history),
+            unit="epoch",
+            disable=not self.progress,
+            leave=False,
+        ) as bar:
+            while len(self.history) < self.epochs and not self.ended:
+                yield len(self.history) + 1
                 _, *figures = asdict(self.history[-1]).items()
                 bar.set_postfix({name: f"{figure:.3f}" for name, figure in figures}, refresh=False)
                 bar.update()
-                if self.ended or INTERRUPTED:
+                if INTERRUPTED:
                     return
 
     def note(self, row: AnyRow, error: float, model: nn.Module) -> None:
         """Add the row of an epoch to the history; `error` says how far the model is from good."""
         self.history.append(row)
-        finite = all(math.isfinite(f) for name, f in asdict(row).items() if name.endswith("loss"))
-        self.ended = self.stop.update(error, model) or not finite
+        losses = [figure for name, figure in asdict(row).items() if name.endswith("loss")]
+        self.diverged = not all(map(math.isfinite, [error, *losses]))
+        self.ended = self.diverged or self.stop.update(error, model)
 
     def best_model(self) -> nn.Module:
-        """The best model, on the CPU, ready for use."""
-        assert self.stop.best_model is not None, "no epoch was noted"
+        """The best model, on the CPU, ready for use; Failure if the losses were never finite."""
+        if self.stop.best_model is None:
+            raise Failure("the losses are not finite from the start; nothing was saved; lower --lr")
         return self.stop.best_model.eval().cpu().requires_grad_(False)
 
 
@@ -597,7 +663,7 @@ class Course(Epochs[Evaluation]):
         one_unit: bool = False,
     ) -> None:
         check_rows(data)
-        check_settings(len(data), epochs, batch_size, lr)
+        check_settings(len(data), seed, epochs, batch_size, lr)
         torch.manual_seed(seed)
         self.real, self.held_out = hold_out(data, seeded_generator(seed), one_unit)
         self.one_unit = one_unit
@@ -607,6 +673,59 @@ class Course(Epochs[Evaluation]):
             self.distance, self.real, count, seeded_generator(seed)
         )
         super().__init__(epochs, EarlyStop(patience, LUCK * self.real_distance), progress)
+        self.checkpoint: Path | None = None
+        self.parts: dict[str, Any] = {}
+        self.settings = {
+            "data": zlib.crc32(data.detach().cpu().float().contiguous().numpy().tobytes()),
+            "seed": seed,
+            "epochs": epochs,
+            "patience": patience,
+            "batch_size": batch_size,
+            "lr": lr,
+        }
+
+    def keep(
+        self, checkpoint: Path | None, resume: bool, model: nn.Module, parts: dict[str, Any]
+    ) -> None:
+        """Save to `checkpoint`, after each epoch, where the training stands; `resume`: go on there.
+
+        `parts` are all that changes on the way and has a state_dict, `model` is what is evaluated.
+        Failure if there is nothing to go on from; ValueError if that is another training.
+        """
+        self.checkpoint, self.parts = checkpoint, parts
+        if not resume:
+            return
+        if checkpoint is None or not checkpoint.exists():
+            raise Failure(f"no training to go on with, as there is no {checkpoint}; omit --resume")
+        try:
+            with _quiet():
+                state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+            settings = state["settings"]
+            if settings == self.settings:
+                for name, part in parts.items():
+                    part.load_state_dict(state["parts"][name])
+                self.stop.load_state_dict(state["stop"], model)
+                self.history = [Evaluation(**row) for row in state["history"]]
+                self.ended = state["ended"]
+                set_random_states(state["random"])
+        except Exception:  # torch raises errors of many kinds over a file that it cannot read
+            raise Failure(f"{checkpoint} is damaged, or of another kind; omit --resume") from None
+        if settings != self.settings:
+            other = [name for name in self.settings if settings.get(name) != self.settings[name]]
+            raise ValueError(f"{checkpoint} is of a training with another {', '.join(other)}")
+
+    def _state(self) -> bytes:
+        buffer = io.BytesIO()
+        state = {
+            "settings": self.settings,
+            "parts": {name: part.state_dict() for name, part in self.parts.items()},
+            "stop": self.stop.state_dict(),
+            "history": [asdict(row) for row in self.history],
+            "ended": self.ended,
+            "random": random_states(),
+        }
+        torch.save(state, buffer)
+        return buffer.getvalue()
 
     def evaluate(
         self, generator: nn.Module, latents: Tensor, d_loss: Tensor, g_loss: Tensor
@@ -616,6 +735,8 @@ class Course(Epochs[Evaluation]):
             distance = self.distance(generator(latents))
         row = Evaluation(len(self.history) + 1, d_loss.item(), g_loss.item(), distance)
         self.note(row, distance, generator)
+        if self.checkpoint and not self.diverged:
+            write_whole(self.checkpoint, self._state())
 
     def training(self, latents: Tensor) -> Training:
         """The result, the best generator measured once more on fresh latents (n, LATENT_DIM)."""
@@ -632,6 +753,7 @@ class Course(Epochs[Evaluation]):
             precision=precision,
             recall=recall,
             interrupted=bool(INTERRUPTED),
+            diverged=self.diverged,
         )
 
 
@@ -646,6 +768,9 @@ def exit_status() -> int:
 @contextlib.contextmanager
 def stop_gently() -> Iterator[None]:
     """Let Ctrl-C and SIGTERM end a training after its epoch; a second one ends it at once."""
+    if threading.current_thread() is not threading.main_thread():  # which alone gets signals
+        yield
+        return
 
     def note(number: int, _: object) -> None:
         if INTERRUPTED:
@@ -665,24 +790,56 @@ def stop_gently() -> Iterator[None]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: beside its place, then moved into it."""
-    partial = path.with_name(f".{path.name}.partial")
+    """Write a file whole, or not at all."""
+    write_all(path.parent, {path.name: content})
+
+
+def write_all(folder: Path, files: dict[str, bytes]) -> None:
+    """Write files into a folder, whole, and all of them: if one fails, the earlier ones stay.
+
+    They are written beside their places, and moved into them when all are on the disk.
+    """
+    partial = {name: folder / PARTIAL.format(name) for name in files}
     try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
+        for name, content in files.items():
+            with partial[name].open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for name, path in partial.items():
+            path.replace(folder / name)
     finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+        for path in partial.values():
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
-def prepare_folder(folder: Path) -> None:
-    """Make the folder for results; Failure, before any work is done, if it cannot be written to."""
+PARTIAL = ".{}.partial"  # the name of a file while it is written
+
+
+@contextlib.contextmanager
+def reserved(folder: Path) -> Iterator[None]:
+    """Have the folder for results, made where absent, for this process alone.
+
+    What a killed one has left there half-written is removed. Failure, before any work is done, if
+    it cannot be written to, or if another process has it.
+    """
+    lock = FileLock(folder / ".lock", timeout=0)  # which the system opens again if we are killed
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / ".writable", b"")
-        (folder / ".writable").unlink()
+        lock.acquire()
+        for leftover in folder.glob(PARTIAL.format("*")):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        write_whole(folder / "writable", b"")
+        (folder / "writable").unlink()
+    except Timeout:
+        raise Failure(f"another run saves to {folder}; wait, or choose another --out") from None
     except OSError as error:
         raise Failure(f"cannot write to {folder}: {error.strerror}; choose another --out") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def model_files(name: str, model: nn.Module, example: Tensor) -> dict[str, bytes]:
@@ -712,7 +869,7 @@ def exported(model: nn.Module, example: Tensor) -> bytes:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """TorchScript works, but torch warns of its successor with every call."""
+    """Without torch's warnings: that TorchScript has a successor, or that a file is not its own."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -733,6 +890,8 @@ def load_torchscript(path: Path, inputs: int, outputs: int) -> nn.Module:
     except OSError as error:
         raise Failure(f"cannot read {path}: {error.strerror}; train first") from None
     try:
+        if zipfile.ZipFile(io.BytesIO(content)).testzip():
+            raise ValueError("a checksum is wrong")
         with torch.no_grad(), _quiet():
             model = torch.jit.load(io.BytesIO(content), map_location="cpu").eval()
             shape = tuple(model(torch.zeros(3, inputs)).shape)
@@ -771,11 +930,10 @@ def read_numbers(path: Path, wanted: str, valid: Callable[[list[float]], bool]) 
 
 def read_points(path: Path, features: int = 2) -> Tensor:
     """A CSV file of two numbers a line as points (n, 2)."""
-    largest = torch.finfo(torch.float32).max
     return read_numbers(
         path,
         "two finite numbers",
-        lambda row: len(row) == features and all(abs(number) <= largest for number in row),
+        lambda row: len(row) == features and all(abs(number) <= LARGEST for number in row),
     )
 
 
@@ -790,27 +948,42 @@ def read_integers(path: Path, depth: int) -> Tensor:
 
 
 def save_pngs(folder: Path, pixels: Iterator[np.ndarray], count: int) -> Path:
-    """Write blocks (n, height, width) of bytes as 00000.png, ... in generated/."""
+    """Write blocks (n, height, width) of bytes as 00000.png, ... in generated/, in place of others.
+
+    Those that were there before are gone only when all are on the disk.
+    """
     from PIL import Image  # which matplotlib needs as well
 
-    folder = folder / "generated"
-    folder.mkdir(exist_ok=True)
-    for i, image in enumerate(itertools.chain.from_iterable(pixels)):
-        Image.fromarray(image).save(folder / f"{i:0{max(5, len(str(count - 1)))}}.png")
-    return folder
+    place, partial = folder / "generated", folder / PARTIAL.format("generated")
+    partial.mkdir()
+    try:
+        for i, image in enumerate(itertools.chain.from_iterable(pixels)):
+            Image.fromarray(image).save(partial / f"{i:0{max(5, len(str(count - 1)))}}.png")
+        place.mkdir(exist_ok=True)
+        for earlier in place.glob("[0-9]*.png"):
+            earlier.unlink()
+        for image in partial.iterdir():
+            image.replace(place / image.name)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return place
 
 
 def save_npz(folder: Path, pixels: Iterator[np.ndarray], count: int) -> Path:
     """Write blocks (n, 28, 28) of bytes as one array `images` (count, 28, 28) in generated.npz."""
-    path = folder / "generated.npz"
+    path, partial = folder / "generated.npz", folder / PARTIAL.format("generated.npz")
     head = {"descr": "|u1", "fortran_order": False, "shape": (count, 28, 28)}
-    with (
-        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
-        archive.open("images.npy", "w", force_zip64=True) as file,
-    ):
-        np.lib.format.write_array_header_1_0(file, head)  # block by block, so that memory is flat
-        for block in pixels:
-            file.write(block.tobytes())
+    try:
+        with (
+            zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive,
+            archive.open("images.npy", "w", force_zip64=True) as file,
+        ):
+            np.lib.format.write_array_header_1_0(file, head)  # block by block: memory is flat
+            for block in pixels:
+                file.write(block.tobytes())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
     return path
 
 
@@ -1036,6 +1209,10 @@ class Kind(ABC):
     def load(self, options: argparse.Namespace, real_samples: Callable[..., Tensor]) -> Tensor:
         """The data (n, features) to learn from."""
 
+    def settings(self, options: argparse.Namespace) -> dict[str, Any]:
+        """Arguments for `train` besides those of every script."""
+        return {}
+
     @abstractmethod
     def features(self, real_samples: Callable[..., Tensor]) -> int:
         """How many columns a generator of this kind has to give."""
@@ -1124,10 +1301,15 @@ class Images(Kind):
         add_data_dir(parser)
         add("--format", choices=["png", "npz"], default="png",
             help="of generated images: a folder of them, or one array (%(default)s)")  # fmt: skip
+        add("--resume", action="store_true",
+            help="go on with a training that was interrupted, or killed")  # fmt: skip
 
     def load(self, options: argparse.Namespace, real_samples: Callable[..., Tensor]) -> Tensor:
         images, self.labels = load_images(options.dataset, options.data_dir)
         return images
+
+    def settings(self, options: argparse.Namespace) -> dict[str, Any]:
+        return {"checkpoint": options.out / CHECKPOINT, "resume": options.resume}
 
     def features(self, _: Callable[..., Tensor]) -> int:
         return 28 * 28
@@ -1156,7 +1338,8 @@ class Images(Kind):
     def write(self, samples: Iterator[Tensor], options: argparse.Namespace) -> None:
         pixels = ((255 * rows).round().byte().view(-1, 28, 28).numpy() for rows in samples)
         save = save_npz if options.format == "npz" else save_pngs
-        print(f"Saved in {save(options.out, pixels, options.generate)}")
+        with reserved(options.out):
+            print(f"Saved in {save(options.out, pixels, options.generate)}")
 
 
 REMEDY = "Try more --epochs, another --seed or a lower --lr."
@@ -1200,6 +1383,7 @@ def describe(training: Training, missing: Sequence[int] = ()) -> str:
 # --- Command line ------------------------------------------------------------------------------
 
 SAMPLES = 2048  # real ones, drawn anew for each seed
+CHECKPOINT = "checkpoint.pth"  # of a training under way, beside its results
 CHUNK = 4096  # rows generated at a time: what a layer makes of them fits a core's cache
 
 
@@ -1231,20 +1415,25 @@ def run(
         if options.interpolate:
             path = options.out / "interpolation.png"
             torch.manual_seed(options.seed)
-            write_whole(path, png(kind.plot_walk(model, walks(options.interpolate, latent_dim))))
+            picture = png(kind.plot_walk(model, walks(options.interpolate, latent_dim)))
+            with reserved(options.out):
+                write_whole(path, picture)
             print(f"Saved in {path}", file=sys.stderr if options.generate else sys.stdout)
         return 0
 
     def work() -> int:
         if options.generate or options.interpolate:
             return use_saved()
-        settings = training_settings(options)
+        settings = training_settings(options) | kind.settings(options)
         data = kind.load(options, real_samples)
-        prepare_folder(options.out)
-        with stop_gently():
+        with reserved(options.out), stop_gently():
             training = train(data, **settings)
-            status = exit_status()
             print(save_training(training, data, options.out, kind, latent_dim, options.seed))
+            if not training.interrupted:
+                (options.out / CHECKPOINT).unlink(missing_ok=True)
+            elif settings.get("checkpoint"):
+                print("To go on from there, add --resume.")
+            status = exit_status()
         if options.show:
             show_picture(options.out / "samples.png")
         return status
@@ -1254,21 +1443,66 @@ def run(
 
 def reporting(script: str, work: Callable[[], int]) -> int:
     """Do the work, and give its exit status; of what went wrong, one line on standard error."""
+    mend_streams()
+
+    def complain(reason: object, status: int = 1) -> int:
+        print(f"{script}: {reason}", file=sys.stderr)
+        return status
+
     try:
-        return work()
-    except (Failure, ValueError) as error:
-        print(f"{script}: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ValueError) else 1
+        with within_memory():
+            status = work()
+        sys.stdout.flush()
+        return status
+    except Failure as failure:
+        return complain(failure)
+    except ValueError as error:
+        return complain(error, 2)
     except BrokenPipeError:  # nobody reads on, as in `--generate 1000 | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        reason = f"cannot save: {error.strerror}; make room, or choose another --out"
-        print(f"{script}: {reason}", file=sys.stderr)
-        return 1
+        return complain(f"cannot save: {error.strerror}; make room, or choose another --out")
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        return complain("there is not enough memory; lower --batch-size, or learn from less data")
     except KeyboardInterrupt:
-        print(f"{script}: interrupted, nothing was saved", file=sys.stderr)
-        return 130
+        return complain("interrupted, nothing was saved", 130)
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError:  # or Python would complain of it at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def within_memory() -> Iterator[None]:
+    """Let what would need more memory than there is fail, where Linux would kill the process."""
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.exists() or torch.accelerator.is_available():  # whose drivers map what they like
+        yield
+        return
+    import resource  # which Windows does not have
+
+    (kilobytes,) = re.findall(r"MemAvailable: +(\d+)", meminfo.read_text())
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    available = 1024 * int(kilobytes)
+    limit = available if soft == resource.RLIM_INFINITY else min(soft, available)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def mend_streams() -> None:
+    """Without a standard stream, write to nowhere; escape what is not in a stream's encoding."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the shell, as by 2>&-
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def generate(model: nn.Module, latent_dim: int, rows: int, seed: int) -> Iterator[Tensor]:
@@ -1310,6 +1544,7 @@ def save_training(
         "samples": len(data),
         "best_epoch": training.best_epoch,
         "interrupted": training.interrupted,
+        "diverged": training.diverged,
         "seed": seed,
     }
     models = model_files("generator", training.generator, latents)
@@ -1335,9 +1570,10 @@ def save_results(
         "history.csv": table.getvalue().encode(),
         "metrics.json": json.dumps(metrics, indent=2).encode() + b"\n",
     }
-    for name, content in files.items():
-        write_whole(folder / name, content)
+    write_all(folder, files)
     ending = "interrupted" if metrics["interrupted"] else "ended"
+    if metrics["diverged"]:
+        ending += " by losses that are not finite any more (lower --lr)"
     return (
         f"Learned from {metrics['samples']:,} samples, {ending} after epoch {len(history)}, "
         f"best at epoch {metrics['best_epoch']}.\n"

@@ -9,6 +9,7 @@ that there are ten of them.
 
     python digits_gan.py                        train, and save in outputs/digits
     python digits_gan.py --dataset fashion      the same for clothes
+    python digits_gan.py --resume               go on with a training that was interrupted
     python digits_gan.py --generate 100         images of the saved generator
     python digits_gan.py --interpolate 12       what lies between one digit and another
 """
@@ -80,15 +81,19 @@ def train(
     patience: int = PATIENCE,
     batch_size: int | None = None,
     lr: float = LEARNING_RATE,
+    checkpoint: Path | None = None,
+    resume: bool = False,
 ) -> Training:
     """Learn to generate images like those of `data` (n, pixels), square ones, in 0..1.
 
+    After each epoch, where it stands is saved to `checkpoint`; `resume`: go on from there.
     Raises ValueError for data of another shape or range, and for bad settings.
     """
     common.check_images(data)
+    device = common.choose_device(device)
     course = Course(data, seed, epochs, patience, batch_size, lr, progress, one_unit=True)
-    batch_size = batch_size or min(BATCH_SIZE, len(data))
-    real = common.batches(course.real.to(device), batch_size)
+    batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # to have a deviation to norm
+    real = common.Batches(course.real.to(device), batch_size)
     generator = build_generator(data.shape[1]).to(device)
     averaged = copy.deepcopy(generator).eval()
     standardize = Standardize(course.real, one_unit=True)
@@ -98,6 +103,10 @@ def train(
     is_real = torch.ones(batch_size, 1, device=device)
     both = torch.cat([is_real, torch.zeros_like(is_real)])
     latents = torch.randn(2048, LATENT_DIM, device=device)
+    course.keep(checkpoint, resume, averaged, {
+        "generator": generator, "averaged": averaged, "discriminator": discriminator,
+        "g_optimizer": g_optimizer, "d_optimizer": d_optimizer, "batches": real,
+    })  # fmt: skip
 
     for epoch in course:
         for optimizer in (g_optimizer, d_optimizer):

@@ -100,11 +100,12 @@ def train(
 
     Raises ValueError for data of another shape, empty, or not finite, and for bad settings.
     """
+    device = common.choose_device(device)
     course = Course(data, seed, epochs, patience, batch_size, lr, progress)
     batch_size = batch_size or min(BATCH_SIZE, len(data))
     real = Standardize(course.real)(course.real).to(device)
     real_and_noise = zip(
-        common.batches(real, batch_size),
+        common.Batches(real, batch_size),
         common.even_noise(batch_size, LATENT_DIM, device),
         strict=True,
     )

@@ -55,6 +55,7 @@ class Training:
     history: list[Epoch]
     best_epoch: int
     interrupted: bool
+    diverged: bool  # ended as the loss was not finite any more
 
 
 def build_classifier() -> nn.Module:
@@ -86,15 +87,16 @@ def train(
     """
     common.check_images(images, PIXELS)
     common.check_labels(labels, len(images), len(CATEGORIES))
-    common.check_settings(len(images), epochs, batch_size, lr)
+    common.check_settings(len(images), seed, epochs, batch_size, lr)
     if len(images) < 2:
         raise ValueError("one image is too few: one to learn from, one to validate on")
+    device = common.choose_device(device)
     torch.manual_seed(seed)
     images, labels = images.to(device), labels.to(device)
     count = math.ceil(VALIDATION * len(images))
     validation, learned = torch.randperm(len(images)).tensor_split([count])
     batch_size = batch_size or min(BATCH_SIZE, len(learned))
-    batches = common.batches(learned.to(device), batch_size)
+    batches = common.Batches(learned.to(device), batch_size)
     steps = math.ceil(len(learned) / batch_size)
     classifier = build_classifier().to(device)
     optimizer = Adam(classifier.parameters(), lr, fused=True)
@@ -118,7 +120,11 @@ def train(
         accuracy = (logits.argmax(dim=1) == labels[validation]).float().mean().item()
         course.note(Epoch(epoch, total.item() / steps, error, accuracy), error, classifier)
     return Training(
-        course.best_model(), course.history, course.stop.best_at, bool(common.INTERRUPTED)
+        classifier=course.best_model(),
+        history=course.history,
+        best_epoch=course.stop.best_at,
+        interrupted=bool(common.INTERRUPTED),
+        diverged=course.diverged,
     )
 
 
@@ -127,10 +133,8 @@ def learn(options: argparse.Namespace) -> int:
     settings = common.training_settings(options)
     images, labels = common.load_images("fashion", options.data_dir, train=True)
     test_images, test_labels = common.load_images("fashion", options.data_dir, train=False)
-    common.prepare_folder(options.out)
-    with common.stop_gently():
+    with common.reserved(options.out), common.stop_gently():
         training = train(images, labels, **settings)
-        status = common.exit_status()
         predicted = training.classifier(test_images).argmax(dim=1)
         accuracy = (predicted == test_labels).float().mean().item()
         of_each = common.confusion(test_labels, predicted, len(CATEGORIES)).diag().tolist()
@@ -147,9 +151,11 @@ def learn(options: argparse.Namespace) -> int:
             "samples": len(images),
             "best_epoch": training.best_epoch,
             "interrupted": training.interrupted,
+            "diverged": training.diverged,
             "seed": options.seed,
         }
         print(common.save_results(options.out, models, picture, training.history, metrics))
+        status = common.exit_status()
     if options.show:
         common.show_picture(options.out / "samples.png")
     return status

@@ -87,12 +87,14 @@ def train(
 ) -> Training:
     """Learn to generate integers like those of `data`, one-hot rows (n, depth).
 
-    Raises ValueError for data of another shape, empty, or not finite, and for bad settings.
+    Raises ValueError for data of another form, or empty, and for bad settings.
     """
+    common.check_one_hot(data)
+    device = common.choose_device(device)
     course = Course(data, seed, epochs, patience, batch_size, lr, progress)
     batch_size = batch_size or min(BATCH_SIZE, len(data))
     depth = data.shape[1]
-    real = common.batches(course.real.to(device), batch_size)
+    real = common.Batches(course.real.to(device), batch_size)
     generator = build_generator(depth).to(device)
     averaged = copy.deepcopy(generator).eval()
     discriminator = build_discriminator(depth).to(device)

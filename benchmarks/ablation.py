@@ -33,7 +33,7 @@ POINTS_WITHOUT: dict[str, Changes] = {
         ("Restore(course.real)", "nn.Identity()"),
     ],
     "batches with each row as often as any other": [
-        ("common.batches(", "by_lot("),
+        ("common.Batches(", "by_lot("),
         ("@common.on_one_thread", BY_LOT + "@common.on_one_thread"),
     ],
     "even noise": [

@@ -84,14 +84,14 @@ class TestBatches:
     @pytest.mark.parametrize("size", [1, 3, 10, 25])
     def test_hold_each_row_as_often_as_any_other(self, size):
         rows = torch.arange(10.0).unsqueeze(1)
-        taken = torch.cat(list(islice(common.batches(rows, size), 20)))
+        taken = torch.cat(list(islice(common.Batches(rows, size), 20)))
         assert taken.shape == (20 * size, 1)
         counts = taken.flatten().long().bincount(minlength=10)
         assert counts.max() - counts.min() <= 1
 
     def test_are_shuffled_anew(self):
         rows = torch.arange(100.0).unsqueeze(1)
-        first, second = islice(common.batches(rows, 100), 2)
+        first, second = islice(common.Batches(rows, 100), 2)
         assert not torch.equal(first, second)
 
 

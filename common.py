@@ -34,8 +34,11 @@ from typing import Any, Generic, NoReturn, ParamSpec, TypeVar
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image  # which matplotlib needs as well
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm.auto import tqdm
@@ -167,8 +170,6 @@ def load_images(dataset: str, folder: Path | str, train: bool = True) -> tuple[T
 
 def read_image(path: Path) -> Tensor:
     """An image file as a row (1, 784), shrunk to 28 by 28 pixels, 0 black to 1 white."""
-    from PIL import Image  # which matplotlib needs as well
-
     try:
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("L").resize((28, 28)), dtype=np.float32)
@@ -533,6 +534,9 @@ class Evaluation(Row):
     distance: float
 
 
+Watch = Callable[[Evaluation, Tensor], None]
+
+
 class EarlyStop:
     """Keeps the best model, that of the lowest error; says stop after `patience` without a better.
 
@@ -660,8 +664,10 @@ class Course(Epochs[Evaluation]):
         batch_size: int | None,
         lr: float,
         progress: bool,
+        watch: Watch | None = None,
         one_unit: bool = False,
     ) -> None:
+        """`watch` is called after each epoch, with its row and the samples generated to measure."""
         check_rows(data)
         check_settings(len(data), seed, epochs, batch_size, lr)
         torch.manual_seed(seed)
@@ -673,6 +679,7 @@ class Course(Epochs[Evaluation]):
             self.distance, self.real, count, seeded_generator(seed)
         )
         super().__init__(epochs, EarlyStop(patience, LUCK * self.real_distance), progress)
+        self.watch = watch
         self.checkpoint: Path | None = None
         self.parts: dict[str, Any] = {}
         self.settings = {
@@ -732,9 +739,12 @@ class Course(Epochs[Evaluation]):
     ) -> None:
         """Measure the generator, as it is after an epoch, on latents (n, LATENT_DIM)."""
         with torch.no_grad():
-            distance = self.distance(generator(latents))
+            samples = generator(latents)
+        distance = self.distance(samples)
         row = Evaluation(len(self.history) + 1, d_loss.item(), g_loss.item(), distance)
         self.note(row, distance, generator)
+        if self.watch:
+            self.watch(row, samples.cpu())
         if self.checkpoint and not self.diverged:
             write_whole(self.checkpoint, self._state())
 
@@ -952,8 +962,6 @@ def save_pngs(folder: Path, pixels: Iterator[np.ndarray], count: int) -> Path:
 
     Those that were there before are gone only when all are on the disk.
     """
-    from PIL import Image  # which matplotlib needs as well
-
     place, partial = folder / "generated", folder / PARTIAL.format("generated")
     partial.mkdir()
     try:
@@ -1011,12 +1019,10 @@ def plot_points(real: Tensor, generated: Tensor, history: Sequence[Evaluation]) 
         axes[name].set(title=f"{name}: {len(points):,} points", xlabel="x", ylabel="y")
     axes["generated"].sharex(axes["real"])
     axes["generated"].sharey(axes["real"])
-    low, high = real.min(dim=0).values, real.max(dim=0).values
-    margin = 0.08 * (high - low).where(high > low, 1)
-    (left, bottom), (right, top) = (low - margin).tolist(), (high + margin).tolist()
-    axes["real"].set(xlim=(left, right), ylim=(bottom, top))
+    ends = limits(real)
+    axes["real"].set(**ends)
     for i, name in enumerate("xy"):
-        bins = np.linspace((left, bottom)[i], (right, top)[i], 41).tolist()
+        bins = np.linspace(*ends[f"{name}lim"], 41).tolist()
         axes[name].hist(real[:, i].numpy(), bins, density=True, color=REAL, label="real")
         axes[name].hist(generated[:, i].numpy(), bins, density=True, color=GENERATED,
                         histtype="step", linewidth=1.5, label="generated")  # fmt: skip
@@ -1024,6 +1030,14 @@ def plot_points(real: Tensor, generated: Tensor, history: Sequence[Evaluation]) 
     axes["x"].legend(loc="lower center")
     _plot_history(axes, history)
     return figure
+
+
+def limits(points: Tensor) -> dict[str, tuple[float, float]]:
+    """What axes have to show for points (n, 2), with a margin."""
+    low, high = points.min(dim=0).values, points.max(dim=0).values
+    margin = 0.08 * (high - low).where(high > low, 1)
+    ends = torch.stack([low - margin, high + margin]).T.tolist()
+    return {"xlim": tuple(ends[0]), "ylim": tuple(ends[1])}
 
 
 def plot_frequencies(real: Tensor, generated: Tensor, history: Sequence[Evaluation]) -> Figure:
@@ -1165,6 +1179,114 @@ def plot_strips(images: Tensor, steps: int) -> Figure:
     return figure
 
 
+class Animation:
+    """A training as a GIF: a frame of what is generated after each epoch, called as a `Watch`.
+
+    `draw` brings samples (n, features) into `figure` and gives the artists that change: only they
+    are drawn anew. Of a long training every second frame goes, again and again, to keep it small.
+    """
+
+    MOST = 40  # frames
+
+    def __init__(self, figure: Figure, draw: Callable[[Tensor], Sequence[Artist]]) -> None:
+        self.draw = draw
+        self.canvas = FigureCanvasAgg(figure)
+        self.title = figure.axes[0].set_title(" ", animated=True)
+        self.background: Any = None
+        self.frames: list[Image.Image] = []
+        self.every = 1  # epochs
+
+    def __call__(self, row: Evaluation, samples: Tensor) -> None:
+        """Take note of an epoch."""
+        self.latest = row, samples
+        if (row.epoch - 1) % self.every == 0:
+            self._add(row, samples)
+        if len(self.frames) > self.MOST:
+            self.frames = self.frames[::2]
+            self.every *= 2
+
+    def _add(self, row: Evaluation, samples: Tensor) -> None:
+        self.title.set_text(f"epoch {row.epoch}, distance {row.distance:.3f}")
+        artists = [self.title, *self.draw(samples)]
+        if self.background is None:
+            self.canvas.draw()
+            self.background = self.canvas.copy_from_bbox(self.canvas.figure.bbox)
+        self.canvas.restore_region(self.background)
+        for artist in artists:
+            self.canvas.figure.draw_artist(artist)
+        frame = Image.fromarray(np.asarray(self.canvas.buffer_rgba())).convert("RGB")
+        self.frames.append(frame.quantize(32, Image.Quantize.FASTOCTREE))
+
+    def gif(self) -> bytes:
+        """The file; it takes some six seconds, and dwells on the last epoch."""
+        if (self.latest[0].epoch - 1) % self.every:
+            self._add(*self.latest)
+        buffer = io.BytesIO()
+        each = max(6000 // len(self.frames), 60)
+        self.frames[0].save(
+            buffer,
+            "GIF",
+            save_all=True,
+            append_images=self.frames[1:],
+            duration=[each] * (len(self.frames) - 1) + [2000],  # ms
+            loop=0,
+        )
+        return buffer.getvalue()
+
+
+def animate_points(real: Tensor) -> Animation:
+    """Generated points (n, 2) over the real ones."""
+    figure = Figure(figsize=(5, 4), layout="constrained")
+    axes = figure.subplots()
+    x, y = real[:1000, :2].T.numpy()
+    axes.scatter(x, y, s=4, color=REAL, linewidths=0, label="real")
+    axes.set(xlabel="x", ylabel="y", **limits(real))
+    dots = axes.scatter([], [], s=4, color=GENERATED, linewidths=0, label="generated")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2, markerscale=3)
+    dots.set_animated(True)
+
+    def draw(samples: Tensor) -> list[Artist]:
+        dots.set_offsets(samples[:1000, :2].numpy())
+        return [dots]
+
+    return Animation(figure, draw)
+
+
+def animate_frequencies(real: Tensor) -> Animation:
+    """How often each integer is generated, over the real ones; one-hot rows (n, depth)."""
+    figure = Figure(figsize=(5, 4), layout="constrained")
+    axes = figure.subplots()
+    share = 100 * real.mean(dim=0).numpy()
+    places = np.arange(len(share))
+    axes.bar(places, share, 0.9, color=REAL, label="real")
+    bars = axes.vlines(places, 0, share, color=GENERATED, label="generated")  # fast to draw anew
+    axes.set(xlabel="integer", ylabel="share in %", ylim=(0, 1.6 * share.max()))
+    axes.legend(loc="upper right", ncols=2)
+    bars.set_animated(True)
+
+    def draw(samples: Tensor) -> list[Artist]:
+        tops = 100 * samples.mean(dim=0).numpy()
+        ends = np.stack([places, np.zeros_like(tops), places, tops], axis=1)
+        bars.set_segments(list(ends.reshape(-1, 2, 2)))
+        return [bars]
+
+    return Animation(figure, draw)
+
+
+def animate_images() -> Animation:
+    """Images (n, pixels) generated from always the same noise."""
+    figure = Figure(figsize=(4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    axes.set_axis_off()
+    grid = axes.imshow(np.zeros((8 * 28, 8 * 28)), cmap="gray", vmin=0, vmax=1, animated=True)
+
+    def draw(samples: Tensor) -> list[Artist]:
+        grid.set_data(image_grid(samples[:64], 8))
+        return [grid]
+
+    return Animation(figure, draw)
+
+
 def _figure(
     top: list[list[Any]], bottom: Sequence[str] = ("losses", "losses", "distance")
 ) -> tuple[Figure, dict[str, Axes]]:
@@ -1222,8 +1344,12 @@ class Kind(ABC):
         """Show and judge generated samples (n, features)."""
 
     @abstractmethod
-    def plot_walk(self, model: nn.Module, latents: Tensor) -> Figure:
-        """Show what is generated on walks through the latent space (walks, steps, latent_dim)."""
+    def animate(self, data: Tensor) -> Animation:
+        """Show how a training on data (n, features) goes."""
+
+    @abstractmethod
+    def plot_walk(self, model: nn.Module, steps: int, latent_dim: int) -> Figure:
+        """Show what is generated on a walk of so many steps through the latent space."""
 
     @abstractmethod
     def write(self, samples: Iterator[Tensor], options: argparse.Namespace) -> None:
@@ -1254,8 +1380,11 @@ class Points(Kind):
         picture = plot_points(data, generated, training.history)
         return Report(picture, training.converged, describe(training), {})
 
-    def plot_walk(self, model: nn.Module, latents: Tensor) -> Figure:
-        return plot_path(model(torch.randn(SAMPLES, latents.shape[2])), model(latents[0]))
+    def animate(self, data: Tensor) -> Animation:
+        return animate_points(data)
+
+    def plot_walk(self, model: nn.Module, steps: int, latent_dim: int) -> Figure:
+        return plot_path(model(torch.randn(SAMPLES, latent_dim)), model(walk(steps, latent_dim)))
 
     def write(self, samples: Iterator[Tensor], options: argparse.Namespace) -> None:
         print(self.header)
@@ -1282,8 +1411,11 @@ class Integers(Points):
         good = training.converged and not missing
         return Report(picture, good, describe(training, missing), {"missing_values": missing})
 
-    def plot_walk(self, model: nn.Module, latents: Tensor) -> Figure:
-        near = 0.95 * latents[0] + 0.3 * torch.randn(SAMPLES, 1, latents.shape[2])
+    def animate(self, data: Tensor) -> Animation:
+        return animate_frequencies(data)
+
+    def plot_walk(self, model: nn.Module, steps: int, latent_dim: int) -> Figure:
+        near = 0.95 * walk(steps, latent_dim) + 0.3 * torch.randn(SAMPLES, 1, latent_dim)
         return plot_share_by_step(torch.stack([one_hot_decode(model(rows)) for rows in near]))
 
     def numbers(self, rows: Tensor) -> Tensor:
@@ -1332,8 +1464,12 @@ class Images(Kind):
         figures = {"plain": share, "plain_of_real": real_share, "missing_values": missing}
         return Report(picture, good, verdict, figures)
 
-    def plot_walk(self, model: nn.Module, latents: Tensor) -> Figure:
-        return plot_strips(model(latents.flatten(0, 1)), latents.shape[1])
+    def animate(self, data: Tensor) -> Animation:
+        return animate_images()
+
+    def plot_walk(self, model: nn.Module, steps: int, latent_dim: int) -> Figure:
+        walks = [walk(steps, latent_dim, stops=2) for _ in range(8)]
+        return plot_strips(model(torch.cat(walks)), steps)
 
     def write(self, samples: Iterator[Tensor], options: argparse.Namespace) -> None:
         pixels = ((255 * rows).round().byte().view(-1, 28, 28).numpy() for rows in samples)
@@ -1405,6 +1541,7 @@ def run(
     add("--generate", metavar="N", type=whole, help="no training: write N generated samples")
     add("--interpolate", metavar="N", type=whole,
         help="no training: walk the latent space in N steps, save a picture")  # fmt: skip
+    add("--animate", action="store_true", help="also save the training as a GIF")
     options = parser.parse_args(argv)
 
     def use_saved() -> int:
@@ -1415,7 +1552,7 @@ def run(
         if options.interpolate:
             path = options.out / "interpolation.png"
             torch.manual_seed(options.seed)
-            picture = png(kind.plot_walk(model, walks(options.interpolate, latent_dim)))
+            picture = png(kind.plot_walk(model, options.interpolate, latent_dim))
             with reserved(options.out):
                 write_whole(path, picture)
             print(f"Saved in {path}", file=sys.stderr if options.generate else sys.stdout)
@@ -1427,8 +1564,10 @@ def run(
         settings = training_settings(options) | kind.settings(options)
         data = kind.load(options, real_samples)
         with reserved(options.out), stop_gently():
-            training = train(data, **settings)
-            print(save_training(training, data, options.out, kind, latent_dim, options.seed))
+            animation = kind.animate(data) if options.animate else None
+            training = train(data, **settings, watch=animation)
+            gif = {"training.gif": animation.gif()} if animation and animation.frames else {}
+            print(save_training(training, data, options.out, kind, latent_dim, options.seed, gif))
             if not training.interrupted:
                 (options.out / CHECKPOINT).unlink(missing_ok=True)
             elif settings.get("checkpoint"):
@@ -1514,21 +1653,29 @@ def generate(model: nn.Module, latent_dim: int, rows: int, seed: int) -> Iterato
             yield model(latents)
 
 
-def walks(steps: int, latent_dim: int, count: int = 8) -> Tensor:
-    """Latents (count, steps, latent_dim) on the way from one to another.
+def walk(steps: int, latent_dim: int, stops: int = 4) -> Tensor:
+    """Latents (steps, latent_dim) on the way from one random stop to the next.
 
-    On an arc, so that those between are as normal as the ends (White 2016); a straight line would
-    pass through the middle, where normal noise hardly ever is.
+    On arcs, so that those between are as normal as the stops (White 2016); a straight line would
+    pass near the middle, where normal noise hardly ever is.
     """
-    start, end = torch.randn(2, count, 1, latent_dim)
-    angle = torch.linspace(0, math.pi / 2, steps).unsqueeze(1)
-    return angle.cos() * start + angle.sin() * end
+    stop = torch.randn(stops, latent_dim)
+    way = torch.linspace(0, stops - 1, steps)
+    last = way.floor().long().clamp(max=stops - 2)
+    angle = (math.pi / 2 * (way - last)).unsqueeze(1)
+    return angle.cos() * stop[last] + angle.sin() * stop[last + 1]
 
 
 def save_training(
-    training: Training, data: Tensor, folder: Path, kind: Kind, latent_dim: int, seed: int
+    training: Training,
+    data: Tensor,
+    folder: Path,
+    kind: Kind,
+    latent_dim: int,
+    seed: int,
+    more: dict[str, bytes],
 ) -> str:
-    """Save all that a training gave, and put in words what it came to."""
+    """Save all that a training gave, and more files, and put in words what it came to."""
     random = seeded_generator(seed + 1)  # other samples than those that chose the best
     latents = torch.randn(SAMPLES, latent_dim, generator=random)
     report = kind.report(data, training.generator(latents), training)
@@ -1547,25 +1694,25 @@ def save_training(
         "diverged": training.diverged,
         "seed": seed,
     }
-    models = model_files("generator", training.generator, latents)
-    return save_results(folder, models, report.picture, training.history, metrics)
+    files = model_files("generator", training.generator, latents) | more
+    return save_results(folder, files, report.picture, training.history, metrics)
 
 
 def save_results(
     folder: Path,
-    models: dict[str, bytes],
+    files: dict[str, bytes],
     picture: Figure,
     history: Sequence[Row],
     metrics: dict[str, Any],
 ) -> str:
-    """Save what a training gave, and sum it up in words."""
+    """Save what a training gave, with files already made, and sum it up in words."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(field.name for field in fields(history[0]))
     writer.writerows(asdict(row).values() for row in history)
     versions = {"torch": torch.__version__, "python": platform.python_version()}
     metrics = metrics | {"epochs": len(history)} | versions
-    files = models | {
+    files |= {
         "samples.png": png(picture),
         "history.csv": table.getvalue().encode(),
         "metrics.json": json.dumps(metrics, indent=2).encode() + b"\n",

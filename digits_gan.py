@@ -81,6 +81,7 @@ def train(
     patience: int = PATIENCE,
     batch_size: int | None = None,
     lr: float = LEARNING_RATE,
+    watch: common.Watch | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
 ) -> Training:
@@ -91,7 +92,7 @@ def train(
     """
     common.check_images(data)
     device = common.choose_device(device)
-    course = Course(data, seed, epochs, patience, batch_size, lr, progress, one_unit=True)
+    course = Course(data, seed, epochs, patience, batch_size, lr, progress, watch, one_unit=True)
     batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # to have a deviation to norm
     real = common.Batches(course.real.to(device), batch_size)
     generator = build_generator(data.shape[1]).to(device)

@@ -95,13 +95,14 @@ def train(
     patience: int = PATIENCE,
     batch_size: int | None = None,
     lr: float = LEARNING_RATE,
+    watch: common.Watch | None = None,
 ) -> Training:
     """Learn to generate rows like those of `data` (n, features), whatever curve they lie on.
 
     Raises ValueError for data of another shape, empty, or not finite, and for bad settings.
     """
     device = common.choose_device(device)
-    course = Course(data, seed, epochs, patience, batch_size, lr, progress)
+    course = Course(data, seed, epochs, patience, batch_size, lr, progress, watch)
     batch_size = batch_size or min(BATCH_SIZE, len(data))
     real = Standardize(course.real)(course.real).to(device)
     real_and_noise = zip(

@@ -84,6 +84,7 @@ def train(
     patience: int = PATIENCE,
     batch_size: int | None = None,
     lr: float = LEARNING_RATE,
+    watch: common.Watch | None = None,
 ) -> Training:
     """Learn to generate integers like those of `data`, one-hot rows (n, depth).
 
@@ -91,7 +92,7 @@ def train(
     """
     common.check_one_hot(data)
     device = common.choose_device(device)
-    course = Course(data, seed, epochs, patience, batch_size, lr, progress)
+    course = Course(data, seed, epochs, patience, batch_size, lr, progress, watch)
     batch_size = batch_size or min(BATCH_SIZE, len(data))
     depth = data.shape[1]
     real = common.Batches(course.real.to(device), batch_size)

@@ -9,6 +9,7 @@ from conftest import ROOT
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import ablation
+import failures
 import measure
 import speed
 import textbook
@@ -86,3 +87,10 @@ def test_code_is_run_in_its_own_process():
     found = speed.in_its_own_process("import sys; spent = {'seconds': int(sys.argv[1])}", 7)
     assert found["seconds"] == 7
     assert found["MB"] > 1
+
+
+@pytest.mark.parametrize("failure", failures.FAILURES)
+def test_each_failure_can_be_brought_about(failure):
+    module = measure.variant("sine_gan", failures.FAILURES[failure])
+    training = module.train(module.real_samples(64), epochs=1, progress=False)
+    assert training.generator(torch.randn(5, 2)).shape == (5, 2)

@@ -1,14 +1,18 @@
 """The command line, the same in every script: bad input, interruption, one clear line for each."""
 
 import functools
+import io
 import os
 import signal
 import sys
 import threading
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+import common
 import digits_gan
 import exp_curve_gan
 import fashion_classifier
@@ -97,7 +101,7 @@ def test_help_names_every_option(script, capsys):
         script.main(["--help"])
     words = capsys.readouterr().out
     for option in ("seed", "device", "epochs", "patience", "batch-size", "lr", "out", "data",
-                   "generate", "interpolate", "show", "quiet"):  # fmt: skip
+                   "generate", "interpolate", "animate", "show", "quiet"):  # fmt: skip
         assert f"--{option}" in words
 
 
@@ -135,3 +139,24 @@ def test_show_opens_a_window(monkeypatch, tmp_path):
     assert sine_gan.main(["--epochs", "1", "--quiet", "--show", "--out", str(tmp_path)]) == 0
     assert len(shown) == 1
     assert not plt.get_fignums()
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_training_is_animated(script, tmp_path):
+    arguments = ["--animate", "--epochs", "3", "--quiet", "--device", "cpu", "--out", str(tmp_path)]
+    assert script.main(arguments) == 0
+    with Image.open(tmp_path / "training.gif") as film:
+        assert film.n_frames == 3
+        film.seek(2)
+
+
+def test_an_animation_stays_small_and_ends_with_the_last_epoch():
+    animation = common.animate_images()
+    for epoch in range(1, 103):
+        images = torch.full((64, 784), epoch / 102)
+        animation(common.Evaluation(epoch, 0.7, 0.7, 0.5), images)
+    with Image.open(io.BytesIO(animation.gif())) as film:
+        assert film.n_frames <= animation.MOST + 1
+        film.seek(film.n_frames - 1)
+        pixels = np.asarray(film.convert("L"))
+        assert (pixels > 250).mean() > 0.9  # the last images are white

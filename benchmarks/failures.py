@@ -1,0 +1,91 @@
+"""How a GAN fails, brought about on purpose in sine_gan.py: results/failures.md, failures.png.
+
+python benchmarks/failures.py     a minute on 2 cores
+"""
+
+import measure
+import torch
+from matplotlib.figure import Figure
+from measure import RESULTS
+
+import common
+
+# Text of the script, and what stands there instead
+NO_PENALTY = (" + PENALTY * common.gradient_penalty(scores, rows)", "")
+NARROW_START = ("nn.init.eye_(", "nn.init.zeros_(")
+NO_AVERAGING = ("AVERAGING = 0.01", "AVERAGING = 1.0")
+SATURATING = (
+    "g_loss = bce(discriminator(fakes), is_real)",
+    "g_loss = -bce(discriminator(fakes), 1 - is_real)",
+)
+COARSE_EYES = ("FourierFeatures(), layers(7 * f", "FourierFeatures([0, 0, 0]), layers(7 * f")
+MOMENTUM = ("BETAS = (0.0, ", "BETAS = (0.9, ")
+
+
+def rates(generator: str, discriminator: str) -> tuple[str, str]:
+    """Other learning rates."""
+    return ('["lr"] = rate, 2 * rate', f'["lr"] = {generator}, {discriminator}')
+
+
+FAILURES: dict[str, list[tuple[str, str]]] = {
+    "as it is": [],
+    "collapse": [
+        NO_PENALTY,
+        NARROW_START,
+        NO_AVERAGING,
+        MOMENTUM,
+        COARSE_EYES,
+        rates("3 * rate", "0.01 * rate"),
+    ],
+    "vanishing gradients": [NO_PENALTY, NARROW_START, SATURATING, rates("rate", "20 * rate")],
+    "oscillation": [NO_PENALTY, NO_AVERAGING, MOMENTUM, COARSE_EYES, rates("lr", "lr")],
+}
+
+
+def main() -> None:
+    """Train, and write the results."""
+    figure = Figure(figsize=(10, 10), layout="constrained")
+    rows = []
+    for axes, (name, changes) in zip(figure.subplots(4, 3), FAILURES.items(), strict=True):
+        script = measure.variant("sine_gan", changes)
+        data = script.real_samples(2048, generator=common.seeded_generator(0))
+        training = script.train(data, progress=False)
+        points = training.generator(torch.randn(2048, 2, generator=common.seeded_generator(1)))
+        axes[0].scatter(*data[:, :2].T.numpy(), s=2, color=common.REAL, label="real")
+        axes[0].scatter(*points.T.numpy(), s=2, color=common.GENERATED, label="generated")
+        axes[0].set(title=name, xlabel="x", ylabel="y", **common.limits(data))
+        epochs = [row.epoch for row in training.history]
+        for key, colour in (("discriminator", common.REAL), ("generator", common.GENERATED)):
+            losses = [getattr(row, f"{key}_loss") for row in training.history]
+            axes[1].plot(epochs, losses, color=colour, label=key)
+        axes[1].set(xlabel="epoch", ylabel="loss")
+        distances = [row.distance for row in training.history]
+        axes[2].plot(epochs, distances, color=common.GENERATED)
+        axes[2].set(xlabel="epoch", ylabel="distance", yscale="log", ylim=(0.03, 10))
+        last = training.history[-1]
+        rows.append(
+            [
+                name,
+                f"{last.discriminator_loss:.2f}",
+                f"{last.generator_loss:.2f}",
+                f"{training.ratio:.1f}",
+                f"{training.precision:.0%}",
+                f"{training.recall:.0%}",
+                "good" if training.converged else "WARNING",
+            ]
+        )
+        print(*rows[-1], sep=" | ", flush=True)
+        if name == "as it is":
+            axes[0].legend(markerscale=3)
+            axes[1].legend()
+    figure.savefig(RESULTS / "failures.png", dpi=100)
+    head = ["", "last loss, discriminator", "generator", "ratio", "precision", "recall", "verdict"]
+    tables = f"{measure.table(head, rows)}\n{measure.circumstances('failures.py')}"
+    (RESULTS / "failures.md").write_text(
+        f"# Failures, on purpose\n\n{tables}\n![Points, losses, distance](failures.png)\n"
+    )
+    measure.write_into_readme("failures", tables)
+
+
+if __name__ == "__main__":
+    main()

@@ -575,19 +575,26 @@ class EarlyStop:
 
 
 @dataclass(frozen=True)
-class Training:
-    """What a training gives back."""
+class Outcome:
+    """How a training went."""
 
-    generator: nn.Module  # the best one, on the CPU, in eval mode, in the data's own units
-    history: list[Evaluation]
+    history: Sequence[Row]
     best_epoch: int
+    interrupted: bool
+    diverged: bool  # ended as the losses were not finite any more
+
+
+@dataclass(frozen=True)
+class Training(Outcome):
+    """What an adversarial training gives back."""
+
+    history: list[Evaluation]
+    generator: nn.Module  # the best one, on the CPU, in eval mode, in the data's own units
     held_out: Tensor  # (n, features), the real rows that it was measured on and never saw
     distance: float  # of generated samples to the held-out rows
     real_distance: float  # of the furthest of 20 fresh real samples, as large as the data, to them
     precision: float  # share of generated samples that lie near real ones
     recall: float  # share of the held-out rows that have generated samples near them
-    interrupted: bool
-    diverged: bool  # ended as the losses were not finite any more
 
     @property
     def ratio(self) -> float:
@@ -650,6 +657,15 @@ class Epochs(Generic[AnyRow]):
         if self.stop.best_model is None:
             raise Failure("the losses are not finite from the start; nothing was saved; lower --lr")
         return self.stop.best_model.eval().cpu().requires_grad_(False)
+
+    def outcome(self) -> dict[str, Any]:
+        """The fields of an Outcome."""
+        return {
+            "history": self.history,
+            "best_epoch": self.stop.best_at,
+            "interrupted": bool(INTERRUPTED),
+            "diverged": self.diverged,
+        }
 
 
 class Course(Epochs[Evaluation]):
@@ -755,15 +771,12 @@ class Course(Epochs[Evaluation]):
         precision, recall = precision_and_recall(self.real, self.held_out, generated, self.one_unit)
         return Training(
             generator=best,
-            history=self.history,
-            best_epoch=self.stop.best_at,
             held_out=self.held_out,
             distance=self.distance(generated),
             real_distance=self.real_distance,
             precision=precision,
             recall=recall,
-            interrupted=bool(INTERRUPTED),
-            diverged=self.diverged,
+            **self.outcome(),
         )
 
 
@@ -1679,7 +1692,7 @@ def save_training(
     random = seeded_generator(seed + 1)  # other samples than those that chose the best
     latents = torch.randn(SAMPLES, latent_dim, generator=random)
     report = kind.report(data, training.generator(latents), training)
-    metrics = {
+    facts = {
         "verdict": report.verdict,
         "converged": report.good,
         "distance": training.distance,
@@ -1689,42 +1702,48 @@ def save_training(
         "recall": training.recall,
         **report.figures,
         "samples": len(data),
-        "best_epoch": training.best_epoch,
-        "interrupted": training.interrupted,
-        "diverged": training.diverged,
         "seed": seed,
     }
     files = model_files("generator", training.generator, latents) | more
-    return save_results(folder, files, report.picture, training.history, metrics)
+    return save_results(folder, training, facts, files, report.picture)
 
 
 def save_results(
     folder: Path,
+    outcome: Outcome,
+    facts: dict[str, Any],
     files: dict[str, bytes],
     picture: Figure,
-    history: Sequence[Row],
-    metrics: dict[str, Any],
 ) -> str:
-    """Save what a training gave, with files already made, and sum it up in words."""
+    """Save how a training went, beside files already made, and sum it up in words.
+
+    Among the facts are a "verdict" in words and the number of "samples" learned from.
+    """
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(field.name for field in fields(history[0]))
-    writer.writerows(asdict(row).values() for row in history)
-    versions = {"torch": torch.__version__, "python": platform.python_version()}
-    metrics = metrics | {"epochs": len(history)} | versions
+    writer.writerow(field.name for field in fields(outcome.history[0]))
+    writer.writerows(asdict(row).values() for row in outcome.history)
+    metrics = facts | {
+        "epochs": len(outcome.history),
+        "best_epoch": outcome.best_epoch,
+        "interrupted": outcome.interrupted,
+        "diverged": outcome.diverged,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
     files |= {
         "samples.png": png(picture),
         "history.csv": table.getvalue().encode(),
         "metrics.json": json.dumps(metrics, indent=2).encode() + b"\n",
     }
     write_all(folder, files)
-    ending = "interrupted" if metrics["interrupted"] else "ended"
-    if metrics["diverged"]:
+    ending = "interrupted" if outcome.interrupted else "ended"
+    if outcome.diverged:
         ending += " by losses that are not finite any more (lower --lr)"
     return (
-        f"Learned from {metrics['samples']:,} samples, {ending} after epoch {len(history)}, "
-        f"best at epoch {metrics['best_epoch']}.\n"
-        f"{metrics['verdict']}\nSaved in {folder}: {', '.join(files)}"
+        f"Learned from {facts['samples']:,} samples, {ending} after epoch {len(outcome.history)}, "
+        f"best at epoch {outcome.best_epoch}.\n"
+        f"{facts['verdict']}\nSaved in {folder}: {', '.join(files)}"
     )
 
 

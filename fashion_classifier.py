@@ -48,14 +48,11 @@ class Epoch(common.Row):
 
 
 @dataclass(frozen=True)
-class Training:
+class Training(common.Outcome):
     """What a training gives back."""
 
-    classifier: nn.Module  # the best one, on the CPU, in eval mode
     history: list[Epoch]
-    best_epoch: int
-    interrupted: bool
-    diverged: bool  # ended as the loss was not finite any more
+    classifier: nn.Module  # the best one, on the CPU, in eval mode
 
 
 def build_classifier() -> nn.Module:
@@ -119,13 +116,7 @@ def train(
         error = cross_entropy(logits, labels[validation]).item()
         accuracy = (logits.argmax(dim=1) == labels[validation]).float().mean().item()
         course.note(Epoch(epoch, total.item() / steps, error, accuracy), error, classifier)
-    return Training(
-        classifier=course.best_model(),
-        history=course.history,
-        best_epoch=course.stop.best_at,
-        interrupted=bool(common.INTERRUPTED),
-        diverged=course.diverged,
-    )
+    return Training(classifier=course.best_model(), **course.outcome())
 
 
 def learn(options: argparse.Namespace) -> int:
@@ -144,17 +135,14 @@ def learn(options: argparse.Namespace) -> int:
         picture = common.plot_predictions(
             test_images, test_labels, predicted, CATEGORIES, training.history
         )
-        metrics = {
+        facts = {
             "verdict": f"{accuracy:.1%} of {len(test_images):,} test images are right: {each}.",
             "test_accuracy": accuracy,
             "test_accuracy_by_category": by_category,
             "samples": len(images),
-            "best_epoch": training.best_epoch,
-            "interrupted": training.interrupted,
-            "diverged": training.diverged,
             "seed": options.seed,
         }
-        print(common.save_results(options.out, models, picture, training.history, metrics))
+        print(common.save_results(options.out, training, facts, models, picture))
         status = common.exit_status()
     if options.show:
         common.show_picture(options.out / "samples.png")

@@ -49,7 +49,7 @@ def started(script: str, *arguments: object, log: Path | None = None) -> Iterato
             yield process
         finally:
             process.kill()
-            process.communicate()
+            process.wait()
 
 
 def shell(command: str, folder: Path, **more: str) -> subprocess.CompletedProcess:

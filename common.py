@@ -275,8 +275,8 @@ def neighbours(rows: Tensor, count: int, generator: torch.Generator) -> list[Ten
 class Standardize(nn.Module):
     """Rows (n, features) in the data's units to mean 0 and standard deviation 1 in each column.
 
-    Of columns in `one_unit`, such as pixels, the deviation is 1 on average only (root mean square):
-    one that hardly varies does not count as much as the others.
+    Columns in `one_unit`, such as pixels, keep it: they have one mean and deviation, that of all
+    their numbers, so that one that hardly varies does not count as much as the others.
     """
 
     mean: Tensor  # (features,)
@@ -289,10 +289,12 @@ class Standardize(nn.Module):
         moments = [torch.std_mean(column.double(), correction=0) for column in columns]
         deviation, mean = (torch.stack(moment) for moment in zip(*moments, strict=True))
         constant = torch.stack([(column == column[0]).all() for column in columns])
-        self.register_buffer("mean", mean.float())
+        deviation = deviation.where(~constant, 0)  # but for rounding
         if one_unit:
-            deviation, constant = deviation.square().mean().sqrt().expand_as(mean), constant.all()
-        self.register_buffer("deviation", deviation.where(~constant, 0).float())  # but for rounding
+            spread, mean = mean.var(correction=0).expand_as(mean), mean.mean().expand_as(mean)
+            deviation = (deviation.square().mean() + spread).sqrt()
+        self.register_buffer("mean", mean.float())
+        self.register_buffer("deviation", deviation.float())
 
     def forward(self, rows: Tensor) -> Tensor:
         return (rows - self.mean) / self.deviation.where(

@@ -31,7 +31,7 @@ from common import Course, Standardize, Training
 PIXELS = 28 * 28
 
 LATENT_DIM = 64
-EPOCHS, PATIENCE = 56, 56
+EPOCHS, PATIENCE = 50, 50
 BATCHES_PER_EPOCH = 240
 BATCH_SIZE = 64
 LEARNING_RATE = 0.001

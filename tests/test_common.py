@@ -75,6 +75,14 @@ class TestData:
         assert torch.allclose(standard.std(dim=0, correction=0), torch.tensor([1.0, 0.0, 1.0]))
         assert torch.allclose(common.Restore(data)(standard), data)
 
+    def test_columns_in_one_unit_keep_it(self):
+        data = torch.stack([torch.full((100,), 7.0), 10 * torch.rand(100), torch.rand(100)], dim=1)
+        standard = common.Standardize(data, one_unit=True)(data)
+        assert standard.mean().abs() < 1e-5
+        assert abs(standard.std(correction=0) - 1) < 1e-5
+        ratios = standard.std(dim=0) / data.std(dim=0)
+        assert torch.allclose(ratios[1], ratios[2])
+
     def test_constant_column_is_restored_exactly(self):
         data = torch.full((100, 1), 0.1)
         assert (common.Restore(data)(torch.randn(100, 1)) == data).all()

@@ -697,17 +697,16 @@ class Course(Epochs[Evaluation]):
             self.distance, self.real, count, seeded_generator(seed)
         )
         super().__init__(epochs, EarlyStop(patience, LUCK * self.real_distance), progress)
-        self.watch = watch
-        self.checkpoint: Path | None = None
-        self.parts: dict[str, Any] = {}
+        self.data, self.watch = data, watch
         self.settings = {
-            "data": zlib.crc32(data.detach().cpu().float().contiguous().numpy().tobytes()),
             "seed": seed,
             "epochs": epochs,
             "patience": patience,
             "batch_size": batch_size,
             "lr": lr,
         }
+        self.checkpoint: Path | None = None
+        self.parts: dict[str, Any] = {}
 
     def keep(
         self, checkpoint: Path | None, resume: bool, model: nn.Module, parts: dict[str, Any]
@@ -718,6 +717,8 @@ class Course(Epochs[Evaluation]):
         Failure if there is nothing to go on from; ValueError if that is another training.
         """
         self.checkpoint, self.parts = checkpoint, parts
+        rows = self.data.detach().cpu().float().contiguous()
+        self.settings["data"] = zlib.crc32(rows.numpy().tobytes())
         if not resume:
             return
         if checkpoint is None or not checkpoint.exists():
@@ -1631,17 +1632,20 @@ def reporting(script: str, work: Callable[[], int]) -> int:
 
 @contextlib.contextmanager
 def within_memory() -> Iterator[None]:
-    """Let what would need more memory than there is fail, where Linux would kill the process."""
+    """Let what would need more memory than there is fail, where Linux would kill us."""
     meminfo = Path("/proc/meminfo")
     if not meminfo.exists() or torch.accelerator.is_available():  # whose drivers map what they like
         yield
         return
     import resource  # which Windows does not have
 
-    (kilobytes,) = re.findall(r"MemAvailable: +(\d+)", meminfo.read_text())
+    figures = meminfo.read_text() + Path("/proc/self/status").read_text()
+    available, used = (
+        1024 * int(re.findall(rf"{name}:\s+(\d+)", figures)[0])
+        for name in ("MemAvailable", "VmData")
+    )
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    available = 1024 * int(kilobytes)
-    limit = available if soft == resource.RLIM_INFINITY else min(soft, available)
+    limit = used + available if soft == resource.RLIM_INFINITY else min(soft, used + available)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
     try:
         yield

@@ -229,7 +229,8 @@ def write_into_readme(name: str, text: str) -> None:
 
 def circumstances(script: str) -> str:
     """By what command, where, with what and when a results file was measured."""
-    command = " ".join(["python", f"benchmarks/{script}", *sys.argv[1:]])
+    where = ["DIR" if Path(word).is_dir() else word for word in sys.argv[1:]]  # a stranger's differ
+    command = " ".join(["python", f"benchmarks/{script}", *where])
     processor = platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

@@ -29,10 +29,10 @@ from measure import RESULTS, ROOT
 from PIL import Image
 
 sys.path.insert(0, str(ROOT / "tests"))
-from conftest import write_images  # noqa: E402
+from conftest import Recorder, write_images  # noqa: E402 - found through the line above
 
-import common  # noqa: E402
-import sine_gan  # noqa: E402
+import common  # noqa: E402 - as here
+import sine_gan  # noqa: E402 - as here
 
 FILES = {"generator.pt", "generator.pt2", "samples.png", "history.csv", "metrics.json"}
 DROP = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"]  # so that a folder
@@ -263,16 +263,6 @@ def absurd_rates(folder: Path) -> Outcomes:
             else:
                 told = "WARNING" in result.stdout and "lower --lr" in result.stdout
                 yield damaged(out) if told or "lower --lr" in result.stdout else None
-
-
-class Recorder:
-    """When unpickled as code, it leaves a trace."""
-
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self) -> tuple:
-        return (self.trace.touch, ())
 
 
 def damaged_files(folder: Path) -> Outcomes:

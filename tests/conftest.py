@@ -49,3 +49,13 @@ def write_images(folder: Path, name: str, train: int = 60, test: int = 20) -> Pa
 def image_arguments(data_dir: Path, out: Path) -> list[str]:
     """What an image script is told on the command line in every test."""
     return ["--data-dir", str(data_dir), "--device", "cpu", "--quiet", "--out", str(out)]
+
+
+class Recorder:
+    """When unpickled as code, it leaves a trace."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple:
+        return (self.trace.touch, ())

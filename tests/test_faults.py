@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, image_arguments, write_images
+from conftest import ROOT, Recorder, image_arguments, write_images
 
 import common
 import digits_gan
@@ -104,16 +104,6 @@ def test_digits_go_on_where_they_were_interrupted(data_dir, tmp_path, monkeypatc
         assert ours[name] == due[name], name
     assert digits_gan.main([*resume, *arguments]) == 1
     assert "omit --resume" in one_line(capsys)
-
-
-class Recorder:
-    """When unpickled as code, it leaves a trace."""
-
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self) -> tuple:
-        return (self.trace.touch, ())
 
 
 @pytest.mark.parametrize("kind", ["truncated", "empty", "random", "pickle", "torch.save"])

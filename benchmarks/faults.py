@@ -32,13 +32,13 @@ sys.path.insert(0, str(ROOT / "tests"))
 from conftest import Recorder, write_images  # noqa: E402 - found through the line above
 
 import common  # noqa: E402 - as here
+import digits_gan  # noqa: E402 - as here
 import sine_gan  # noqa: E402 - as here
 
 FILES = {"generator.pt", "generator.pt2", "samples.png", "history.csv", "metrics.json"}
 DROP = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"]  # so that a folder
 # can be read-only to root
 ONE_AT_A_TIME = threading.Lock()
-LATENTS = torch.randn(8, sine_gan.LATENT_DIM)
 
 
 @contextlib.contextmanager
@@ -70,16 +70,17 @@ def fails_in_one_line(result: subprocess.CompletedProcess, status: int = 1) -> b
     return result.returncode == status and "Traceback" not in result.stderr and ": " in last
 
 
-def damaged(folder: Path) -> list[str]:
+def damaged(folder: Path, latent_dim: int = sine_gan.LATENT_DIM) -> list[str]:
     """The names of the results in a folder that are not there, or not whole."""
+    latents = torch.randn(8, latent_dim)
 
     def whole(name: str) -> bool:
         path = folder / name
         with contextlib.suppress(Exception):
             if name == "generator.pt":
-                return torch.jit.load(path)(LATENTS).isfinite().all().item()
+                return torch.jit.load(path)(latents).isfinite().all().item()
             if name == "generator.pt2":
-                return torch.export.load(path).module()(LATENTS).isfinite().all().item()
+                return torch.export.load(path).module()(latents).isfinite().all().item()
             if name == "samples.png":
                 with Image.open(path) as image:
                     image.load()
@@ -175,7 +176,7 @@ def resumed(number: signal.Signals) -> Callable[[Path], Outcomes]:
                     process.communicate()
                 more = ["--resume"]
             same = train(out, *arguments, "--resume", script="digits_gan.py") == in_one_go
-            yield damaged(out) if same else None
+            yield damaged(out, digits_gan.LATENT_DIM) if same else None
 
     return inject
 

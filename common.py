@@ -1658,7 +1658,7 @@ def mend_streams() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed by the shell, as by 2>&-
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for good
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - to stay open
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 

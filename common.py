@@ -583,7 +583,7 @@ class Outcome:
     history: Sequence[Row]
     best_epoch: int
     interrupted: bool
-    diverged: bool  # ended as the losses were not finite any more
+    diverged: bool  # ended as the losses, or the distance, left all bounds
 
 
 @dataclass(frozen=True)
@@ -623,11 +623,14 @@ class Epochs(Generic[AnyRow]):
     """The epochs of a training, counted from 1: `for epoch in epochs`, with a `note` in each.
 
     Shows progress, keeps history and the best model. Ends after the last epoch, when patience is
-    spent, when an error or a loss is not finite any more, or when interrupted.
+    spent, when an error or a loss leaves all bounds, or when interrupted.
     """
+
+    BOUND = 1000.0  # of losses: at the logits of a classifier that knows something, they are near 1
 
     def __init__(self, epochs: int, stop: EarlyStop, progress: bool) -> None:
         self.epochs, self.stop, self.progress = epochs, stop, progress
+        self.error_bound = self.BOUND
         self.history: list[AnyRow] = []
         self.ended = self.diverged = False
 
@@ -651,13 +654,14 @@ class Epochs(Generic[AnyRow]):
         """Add the row of an epoch to the history; `error` says how far the model is from good."""
         self.history.append(row)
         losses = [figure for name, figure in asdict(row).items() if name.endswith("loss")]
-        self.diverged = not all(map(math.isfinite, [error, *losses]))
+        bounded = error < self.error_bound and all(abs(loss) < self.BOUND for loss in losses)
+        self.diverged = not bounded  # nor is NaN
         self.ended = self.diverged or self.stop.update(error, model)
 
     def best_model(self) -> nn.Module:
-        """The best model, on the CPU, ready for use; Failure if the losses were never finite."""
+        """The best model, on the CPU, ready for use; Failure if training diverged at once."""
         if self.stop.best_model is None:
-            raise Failure("the losses are not finite from the start; nothing was saved; lower --lr")
+            raise Failure("training diverged from the start, nothing was saved; lower --lr")
         return self.stop.best_model.eval().cpu().requires_grad_(False)
 
     def outcome(self) -> dict[str, Any]:
@@ -697,6 +701,8 @@ class Course(Epochs[Evaluation]):
             self.distance, self.real, count, seeded_generator(seed)
         )
         super().__init__(epochs, EarlyStop(patience, LUCK * self.real_distance), progress)
+        of_nothing = self.distance(self.distance.standardize.mean.unsqueeze(0))
+        self.error_bound = self.BOUND * max(1, of_nothing)  # it is large where the data have strays
         self.data, self.watch = data, watch
         self.settings = {
             "seed": seed,
@@ -1039,10 +1045,13 @@ def plot_points(real: Tensor, generated: Tensor, history: Sequence[Evaluation]) 
     axes["real"].set(**ends)
     for i, name in enumerate("xy"):
         bins = np.linspace(*ends[f"{name}lim"], 41).tolist()
-        axes[name].hist(real[:, i].numpy(), bins, density=True, color=REAL, label="real")
-        axes[name].hist(generated[:, i].numpy(), bins, density=True, color=GENERATED,
-                        histtype="step", linewidth=1.5, label="generated")  # fmt: skip
-        axes[name].set(xlabel=name, ylabel="density")
+        for label, points, style in (
+            ("real", real, {"color": REAL}),
+            ("generated", generated, {"color": GENERATED, "histtype": "step", "linewidth": 1.5}),
+        ):
+            weights = np.full(len(points), 100 / len(points))
+            axes[name].hist(points[:, i].numpy(), bins, weights=weights, label=label, **style)
+        axes[name].set(xlabel=name, ylabel="share in %")
     axes["x"].legend(loc="lower center")
     _plot_history(axes, history)
     return figure
@@ -1745,7 +1754,7 @@ def save_results(
     write_all(folder, files)
     ending = "interrupted" if outcome.interrupted else "ended"
     if outcome.diverged:
-        ending += " by losses that are not finite any more (lower --lr)"
+        ending += " as it diverged (lower --lr)"
     return (
         f"Learned from {facts['samples']:,} samples, {ending} after epoch {len(outcome.history)}, "
         f"best at epoch {outcome.best_epoch}.\n"

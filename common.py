@@ -495,16 +495,25 @@ def gradient_penalty(scores: Tensor, rows: Tensor) -> Tensor:
 
 
 def shifted(images: Tensor, most: int) -> Tensor:
-    """Square images (n, pixels), each moved by lot, by at most so many pixels along each axis.
-
-    A discriminator that sees them so has more to learn from (Zhao et al. 2020).
-    """
+    """Square images (n, pixels), each moved by lot, by at most so many pixels along each axis."""
     n, side = len(images), math.isqrt(images.shape[1])
     padded = nn.functional.pad(images.view(n, side, side), (most,) * 4)
     starts = torch.randint(2 * most + 1, (2, n, 1), device=images.device)
     rows, columns = starts + torch.arange(side, device=images.device)
     image = torch.arange(n, device=images.device)
     return padded[image[:, None, None], rows[:, :, None], columns[:, None, :]].flatten(1)
+
+
+def cut_out(images: Tensor, size: int) -> Tensor:
+    """Square images (n, pixels), each with a square of so many pixels a side made black, by lot.
+
+    At the edges less of it lies in the image (DeVries and Taylor 2017).
+    """
+    n, side = len(images), math.isqrt(images.shape[1])
+    middle = torch.randint(side, (2, n, 1), device=images.device)
+    rows, columns = (torch.arange(side, device=images.device) - middle).abs() <= size // 2
+    hidden = rows[:, :, None] & columns[:, None, :]
+    return images.view(n, side, side).masked_fill(hidden, 0).flatten(1)
 
 
 @torch.no_grad()
@@ -1550,7 +1559,6 @@ CHUNK = 4096  # rows generated at a time: what a layer makes of them fits a core
 
 def run(
     argv: Sequence[str] | None,
-    *,
     script: str,
     about: str,
     kind: Kind,

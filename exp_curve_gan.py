@@ -147,15 +147,7 @@ def train(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; gives the exit status."""
-    return common.run(
-        argv,
-        script="exp_curve",
-        about=__doc__,
-        kind=common.Points(),
-        latent_dim=LATENT_DIM,
-        real_samples=real_samples,
-        train=train,
-    )
+    return common.run(argv, "exp_curve", __doc__, common.Points(), LATENT_DIM, real_samples, train)
 
 
 if __name__ == "__main__":

@@ -133,13 +133,7 @@ def train(
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; gives the exit status."""
     return common.run(
-        argv,
-        script="multiples_of_five",
-        about=__doc__,
-        kind=common.Integers(),
-        latent_dim=LATENT_DIM,
-        real_samples=real_samples,
-        train=train,
+        argv, "multiples_of_five", __doc__, common.Integers(), LATENT_DIM, real_samples, train
     )
 
 

@@ -57,6 +57,17 @@ def test_pixels_out_of_range_are_refused():
         script.train(255 * torch.rand(20, 784), progress=False)
 
 
+def test_images_are_shown_a_little_moved_and_with_a_square_cut_out():
+    torch.manual_seed(0)
+    images = torch.zeros(500, 28, 28)
+    images[:, 2:-2, 2:-2] = 1  # as wide as they can be without being moved out
+    shown = script.augment(images.flatten(1)).view(-1, 28, 28)
+    assert shown.amax(dim=(1, 2)).min() == 1
+    assert len(shown.unique(dim=0)) > 450
+    gone = (images.sum() - shown.sum()) / 500
+    assert 0.5 * script.CUT**2 < gone < script.CUT**2
+
+
 class TestCommandLine:
     def test_saves_everything_and_tells_the_truth(self, out):
         assert {file.name for file in out.iterdir()} >= FILES

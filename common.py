@@ -33,7 +33,7 @@ from typing import Any, Generic, NoReturn, ParamSpec, TypeVar
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
+from filelock import FileLock, Timeout  # which torch needs as well
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -1548,6 +1548,21 @@ def describe(training: Training, missing: Sequence[int] = ()) -> str:
     if training.converged and not missing:
         return f"Good: {facts}."
     return f"WARNING, not converged: {facts}. {REMEDY}"
+
+
+def describe_predictions(
+    labels: Tensor, predicted: Tensor, categories: Sequence[str]
+) -> dict[str, Any]:
+    """How many test images, in all and of each category, are taken for what they are."""
+    accuracy = (predicted == labels).float().mean().item()
+    of_each = confusion(labels, predicted, len(categories)).diag().tolist()
+    by_category = dict(zip(categories, of_each, strict=True))
+    each = ", ".join(f"{name} {share:.0%}" for name, share in by_category.items())
+    return {
+        "verdict": f"{accuracy:.1%} of {len(labels):,} test images are right: {each}.",
+        "test_accuracy": accuracy,
+        "test_accuracy_by_category": by_category,
+    }
 
 
 # --- Command line ------------------------------------------------------------------------------

@@ -122,26 +122,17 @@ def train(
 def learn(options: argparse.Namespace) -> int:
     """Train, test on images never seen, and save."""
     settings = common.training_settings(options)
-    images, labels = common.load_images("fashion", options.data_dir, train=True)
+    images, labels = common.load_images("fashion", options.data_dir)
     test_images, test_labels = common.load_images("fashion", options.data_dir, train=False)
     with common.reserved(options.out), common.stop_gently():
         training = train(images, labels, **settings)
         predicted = training.classifier(test_images).argmax(dim=1)
-        accuracy = (predicted == test_labels).float().mean().item()
-        of_each = common.confusion(test_labels, predicted, len(CATEGORIES)).diag().tolist()
-        by_category = dict(zip(CATEGORIES, of_each, strict=True))
-        each = ", ".join(f"{name} {share:.0%}" for name, share in by_category.items())
         models = common.model_files("classifier", training.classifier, test_images[:256])
         picture = common.plot_predictions(
             test_images, test_labels, predicted, CATEGORIES, training.history
         )
-        facts = {
-            "verdict": f"{accuracy:.1%} of {len(test_images):,} test images are right: {each}.",
-            "test_accuracy": accuracy,
-            "test_accuracy_by_category": by_category,
-            "samples": len(images),
-            "seed": options.seed,
-        }
+        facts = common.describe_predictions(test_labels, predicted, CATEGORIES)
+        facts |= {"samples": len(images), "seed": options.seed}
         print(common.save_results(options.out, training, facts, models, picture))
         status = common.exit_status()
     if options.show:

@@ -505,9 +505,9 @@ def shifted(images: Tensor, most: int) -> Tensor:
 
 
 def cut_out(images: Tensor, size: int) -> Tensor:
-    """Square images (n, pixels), each with a square of so many pixels a side made black, by lot.
+    """Square images (n, pixels), each with a square of `size` pixels a side, odd, made black.
 
-    At the edges less of it lies in the image (DeVries and Taylor 2017).
+    Its middle is drawn by lot; at the edges, less of it lies in the image (DeVries, Taylor 2017).
     """
     n, side = len(images), math.isqrt(images.shape[1])
     middle = torch.randint(side, (2, n, 1), device=images.device)
@@ -635,7 +635,7 @@ class Epochs(Generic[AnyRow]):
     spent, when an error or a loss leaves all bounds, or when interrupted.
     """
 
-    BOUND = 1000.0  # of losses: at the logits of a classifier that knows something, they are near 1
+    BOUND = 1000.0  # no BCE loss comes near it unless training diverges
 
     def __init__(self, epochs: int, stop: EarlyStop, progress: bool) -> None:
         self.epochs, self.stop, self.progress = epochs, stop, progress

@@ -635,7 +635,7 @@ class Epochs(Generic[AnyRow]):
     spent, when an error or a loss leaves all bounds, or when interrupted.
     """
 
-    BOUND = 1000.0  # no BCE loss comes near it unless training diverges
+    BOUND = 1e6  # thousands are seen in trainings that recover, millions are not
 
     def __init__(self, epochs: int, stop: EarlyStop, progress: bool) -> None:
         self.epochs, self.stop, self.progress = epochs, stop, progress

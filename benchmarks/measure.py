@@ -229,7 +229,7 @@ def write_into_readme(name: str, text: str) -> None:
 
 def circumstances(script: str) -> str:
     """By what command, where, with what and when a results file was measured."""
-    where = ["DIR" if Path(word).is_dir() else word for word in sys.argv[1:]]  # a stranger's differ
+    where = ["PATH" if Path(word).exists() else word for word in sys.argv[1:]]  # a stranger's differ
     command = " ".join(["python", f"benchmarks/{script}", *where])
     processor = platform.machine()
     cpuinfo = Path("/proc/cpuinfo")

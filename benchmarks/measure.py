@@ -228,8 +228,8 @@ def write_into_readme(name: str, text: str) -> None:
 
 
 def circumstances(script: str) -> str:
-    """By what command, where, with what and when a results file was measured."""
-    where = ["PATH" if Path(word).exists() else word for word in sys.argv[1:]]  # a stranger's differ
+    """By what command (paths differ between machines), where, with what and when it was measured."""
+    where = ["PATH" if Path(word).exists() else word for word in sys.argv[1:]]
     command = " ".join(["python", f"benchmarks/{script}", *where])
     processor = platform.machine()
     cpuinfo = Path("/proc/cpuinfo")

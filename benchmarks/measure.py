@@ -228,7 +228,7 @@ def write_into_readme(name: str, text: str) -> None:
 
 
 def circumstances(script: str) -> str:
-    """By what command (paths differ between machines), where, with what and when it was measured."""
+    """By what command (but for its paths), where, with what and when a file was measured."""
     where = ["PATH" if Path(word).exists() else word for word in sys.argv[1:]]
     command = " ".join(["python", f"benchmarks/{script}", *where])
     processor = platform.machine()

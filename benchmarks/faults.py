@@ -29,12 +29,12 @@ import torch
 from measure import RESULTS, ROOT
 from PIL import Image
 
+import common
+import digits_gan
+import sine_gan
+
 sys.path.insert(0, str(ROOT / "tests"))
 from conftest import Recorder, write_images  # noqa: E402 - found through the line above
-
-import common  # noqa: E402 - for the same reason
-import digits_gan  # noqa: E402 - for the same reason
-import sine_gan  # noqa: E402 - for the same reason
 
 FILES = {"generator.pt", "generator.pt2", "samples.png", "history.csv", "metrics.json"}
 DROP = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"]  # so that a folder

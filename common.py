@@ -1,6 +1,6 @@
 """What the scripts share, so that each of them can keep to its one concept.
 
-In order: randomness and device, data, distance, training, files, pictures, kinds of samples,
+In order: randomness and device, data, files, distance, training, pictures, kinds of samples,
 command line.
 Copy this file along with the script that you copy; nothing else of the collection is needed.
 """
@@ -140,44 +140,6 @@ def _type_name(value: object) -> str:
     return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
 
 
-def load_images(dataset: str, folder: Path | str, train: bool = True) -> tuple[Tensor, Tensor]:
-    """Images (n, 784), 0 black to 1 white, and labels (n,) of "mnist" or "fashion".
-
-    torchvision reads them from `folder`, and downloads them to it, with checksums, where they are
-    absent. Failure if that cannot be done.
-    """
-    try:
-        from torchvision import datasets
-    except ImportError:
-        raise Failure("images need torchvision; pip install torchvision") from None
-    kind = {"mnist": datasets.MNIST, "fashion": datasets.FashionMNIST}[dataset]
-    raw = Path(folder, kind.__name__, "raw")
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it tries
-            found = kind(str(folder), train=train, download=True)
-        if found.data.shape[1:] != (28, 28) or len(found.data) != len(found.targets):
-            raise ValueError
-    except (AssertionError, ValueError):
-        raise Failure(f"the images in {raw} are damaged; delete them, to have them anew") from None
-    except (RuntimeError, OSError):
-        files = ", ".join(name for name, _ in kind.resources)
-        raise Failure(
-            f"no images in {raw}, nor could they be downloaded from {' or '.join(kind.mirrors)}; "
-            f"connect, choose another --data-dir, or place these in {raw}, unpacked: {files}"
-        ) from None
-    return found.data.flatten(1).float() / 255, found.targets.long()
-
-
-def read_image(path: Path) -> Tensor:
-    """An image file as a row (1, 784), shrunk to 28 by 28 pixels, 0 black to 1 white."""
-    try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("L").resize((28, 28)), dtype=np.float32)
-    except OSError as error:
-        raise Failure(f"cannot read {path}: {error.strerror or 'it is not an image'}") from None
-    return torch.from_numpy(pixels).view(1, -1) / 255
-
-
 def check_images(images: Tensor, pixels: int | None = None) -> None:
     """ValueError unless `images` are square ones as rows (n, pixels), with values in 0..1."""
     check_rows(images)
@@ -307,6 +269,243 @@ class Restore(Standardize):
 
     def forward(self, rows: Tensor) -> Tensor:
         return rows * self.deviation + self.mean
+
+
+# --- Files -------------------------------------------------------------------------------------
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole, or not at all."""
+    write_all(path.parent, {path.name: content})
+
+
+def write_all(folder: Path, files: dict[str, bytes]) -> None:
+    """Write files into a folder, whole, and all of them: if one fails, the earlier ones stay.
+
+    They are written beside their places, and moved into them when all are on the disk.
+    """
+    partial = {name: folder / PARTIAL.format(name) for name in files}
+    try:
+        for name, content in files.items():
+            with partial[name].open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for name, path in partial.items():
+            path.replace(folder / name)
+    finally:
+        for path in partial.values():
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+PARTIAL = ".{}.partial"  # the name of a file while it is written
+
+
+@contextlib.contextmanager
+def reserved(folder: Path) -> Iterator[None]:
+    """Have the folder for results, made where absent, for this process alone.
+
+    What a killed one has left there half-written is removed. Failure, before any work is done, if
+    it cannot be written to, or if another process has it.
+    """
+    lock = FileLock(folder / ".lock", timeout=0)  # which the system opens again if we are killed
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+        for leftover in folder.glob(PARTIAL.format("*")):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        write_whole(folder / "writable", b"")
+        (folder / "writable").unlink()
+    except Timeout:
+        raise Failure(f"another run saves to {folder}; wait, or choose another --out") from None
+    except OSError as error:
+        raise Failure(f"cannot write to {folder}: {error.strerror}; choose another --out") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def model_files(name: str, model: nn.Module, example: Tensor) -> dict[str, bytes]:
+    """`model` in both formats, for any number of rows like `example`."""
+    return {f"{name}.pt": torchscript(model, example), f"{name}.pt2": exported(model, example)}
+
+
+def torchscript(model: nn.Module, example: Tensor) -> bytes:
+    """`model` as a TorchScript file, for any number of rows like `example`; it is read back."""
+    buffer = io.BytesIO()
+    with torch.no_grad(), _quiet():
+        torch.jit.save(torch.jit.trace(model, example, check_trace=False), buffer)
+        _check_same(model, torch.jit.load(io.BytesIO(buffer.getvalue())), example)
+    return buffer.getvalue()
+
+
+def exported(model: nn.Module, example: Tensor) -> bytes:
+    """The same as a torch.export file, the successor of TorchScript."""
+    buffer = io.BytesIO()
+    rows = ({0: torch.export.Dim("rows")},)
+    with torch.no_grad(), _quiet():
+        program = torch.export.export(model, (example,), dynamic_shapes=rows, strict=False)
+        torch.export.save(program, buffer)
+        _check_same(model, torch.export.load(io.BytesIO(buffer.getvalue())).module(), example)
+    return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's warnings: that TorchScript has a successor, or that a file is not its own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _check_same(model: nn.Module, loaded: Callable[[Tensor], Tensor], example: Tensor) -> None:
+    for rows in (example, example[:1]):
+        expected = model(rows)
+        tolerance = 1e-5 * expected.abs().max().item()
+        if not torch.allclose(loaded(rows), expected, rtol=0, atol=tolerance, equal_nan=True):
+            raise Failure("the saved model differs from the one in memory, so it was not kept")
+
+
+def load_torchscript(path: Path, inputs: int, outputs: int) -> nn.Module:
+    """A saved model (n, inputs) -> (n, outputs); Failure if absent, damaged or of another shape."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise Failure(f"cannot read {path}: {error.strerror}; train first") from None
+    try:
+        if zipfile.ZipFile(io.BytesIO(content)).testzip():
+            raise ValueError("a checksum is wrong")
+        with torch.no_grad(), _quiet():
+            model = torch.jit.load(io.BytesIO(content), map_location="cpu").eval()
+            shape = tuple(model(torch.zeros(3, inputs)).shape)
+    except Exception:  # torch raises errors of many kinds over a file that it cannot read or run
+        raise Failure(f"{path} is damaged, or not a model from here; train again") from None
+    if shape != (3, outputs):
+        raise Failure(f"{path} is a model of another shape; train again")
+    return model
+
+
+def read_numbers(path: Path, wanted: str, valid: Callable[[list[float]], bool]) -> Tensor:
+    """Rows (n, columns) of a CSV file, a header allowed; Failure names the line that is wrong."""
+    try:
+        lines = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or "it is not a CSV file of numbers"
+        raise Failure(f"cannot read {path}: {reason}") from None
+    rows: list[list[float]] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = [float(cell) for cell in line]
+        except ValueError:
+            if number == 1:  # the header
+                continue
+            row = []
+        if not line:
+            continue
+        if not valid(row):
+            found = ",".join(line)[:40]
+            raise Failure(f"{path}, line {number}: expected {wanted}, found {found!r}")
+        rows.append(row)
+    if not rows:
+        raise Failure(f"{path} holds no numbers; give {wanted} a line")
+    return torch.tensor(rows)
+
+
+def read_points(path: Path, features: int = 2) -> Tensor:
+    """A CSV file of two numbers a line as points (n, 2)."""
+    return read_numbers(
+        path,
+        "two finite numbers",
+        lambda row: len(row) == features and all(abs(number) <= LARGEST for number in row),
+    )
+
+
+def read_integers(path: Path, depth: int) -> Tensor:
+    """A CSV file of one integer a line as one-hot rows (n, depth)."""
+    integers = read_numbers(
+        path,
+        f"an integer in 0..{depth - 1}",
+        lambda row: len(row) == 1 and row[0] in range(depth),
+    )
+    return one_hot_encode(integers.flatten().long(), depth)
+
+
+def load_images(dataset: str, folder: Path | str, train: bool = True) -> tuple[Tensor, Tensor]:
+    """Images (n, 784), 0 black to 1 white, and labels (n,) of "mnist" or "fashion".
+
+    torchvision reads them from `folder`, and downloads them to it, with checksums, where they are
+    absent. Failure if that cannot be done.
+    """
+    try:
+        from torchvision import datasets
+    except ImportError:
+        raise Failure("images need torchvision; pip install torchvision") from None
+    kind = {"mnist": datasets.MNIST, "fashion": datasets.FashionMNIST}[dataset]
+    raw = Path(folder, kind.__name__, "raw")
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it tries
+            found = kind(str(folder), train=train, download=True)
+        if found.data.shape[1:] != (28, 28) or len(found.data) != len(found.targets):
+            raise ValueError
+    except (AssertionError, ValueError):
+        raise Failure(f"the images in {raw} are damaged; delete them, to have them anew") from None
+    except (RuntimeError, OSError):
+        files = ", ".join(name for name, _ in kind.resources)
+        raise Failure(
+            f"no images in {raw}, nor could they be downloaded from {' or '.join(kind.mirrors)}; "
+            f"connect, choose another --data-dir, or place these in {raw}, unpacked: {files}"
+        ) from None
+    return found.data.flatten(1).float() / 255, found.targets.long()
+
+
+def read_image(path: Path) -> Tensor:
+    """An image file as a row (1, 784), shrunk to 28 by 28 pixels, 0 black to 1 white."""
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("L").resize((28, 28)), dtype=np.float32)
+    except OSError as error:
+        raise Failure(f"cannot read {path}: {error.strerror or 'it is not an image'}") from None
+    return torch.from_numpy(pixels).view(1, -1) / 255
+
+
+def save_pngs(folder: Path, pixels: Iterator[np.ndarray], count: int) -> Path:
+    """Write blocks (n, height, width) of bytes as 00000.png, ... in generated/, in place of others.
+
+    Those that were there before are gone only when all are on the disk.
+    """
+    place, partial = folder / "generated", folder / PARTIAL.format("generated")
+    partial.mkdir()
+    try:
+        for i, image in enumerate(itertools.chain.from_iterable(pixels)):
+            Image.fromarray(image).save(partial / f"{i:0{max(5, len(str(count - 1)))}}.png")
+        place.mkdir(exist_ok=True)
+        for earlier in place.glob("[0-9]*.png"):
+            earlier.unlink()
+        for image in partial.iterdir():
+            image.replace(place / image.name)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return place
+
+
+def save_npz(folder: Path, pixels: Iterator[np.ndarray], count: int) -> Path:
+    """Write blocks (n, 28, 28) of bytes as one array `images` (count, 28, 28) in generated.npz."""
+    path, partial = folder / "generated.npz", folder / PARTIAL.format("generated.npz")
+    head = {"descr": "|u1", "fortran_order": False, "shape": (count, 28, 28)}
+    try:
+        with (
+            zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive,
+            archive.open("images.npy", "w", force_zip64=True) as file,
+        ):
+            np.lib.format.write_array_header_1_0(file, head)  # block by block: memory is flat
+            for block in pixels:
+                file.write(block.tobytes())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
 
 
 # --- Distance ----------------------------------------------------------------------------------
@@ -825,205 +1024,6 @@ def stop_gently() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         INTERRUPTED.clear()
-
-
-# --- Files -------------------------------------------------------------------------------------
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole, or not at all."""
-    write_all(path.parent, {path.name: content})
-
-
-def write_all(folder: Path, files: dict[str, bytes]) -> None:
-    """Write files into a folder, whole, and all of them: if one fails, the earlier ones stay.
-
-    They are written beside their places, and moved into them when all are on the disk.
-    """
-    partial = {name: folder / PARTIAL.format(name) for name in files}
-    try:
-        for name, content in files.items():
-            with partial[name].open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        for name, path in partial.items():
-            path.replace(folder / name)
-    finally:
-        for path in partial.values():
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
-
-
-PARTIAL = ".{}.partial"  # the name of a file while it is written
-
-
-@contextlib.contextmanager
-def reserved(folder: Path) -> Iterator[None]:
-    """Have the folder for results, made where absent, for this process alone.
-
-    What a killed one has left there half-written is removed. Failure, before any work is done, if
-    it cannot be written to, or if another process has it.
-    """
-    lock = FileLock(folder / ".lock", timeout=0)  # which the system opens again if we are killed
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-        for leftover in folder.glob(PARTIAL.format("*")):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-        write_whole(folder / "writable", b"")
-        (folder / "writable").unlink()
-    except Timeout:
-        raise Failure(f"another run saves to {folder}; wait, or choose another --out") from None
-    except OSError as error:
-        raise Failure(f"cannot write to {folder}: {error.strerror}; choose another --out") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def model_files(name: str, model: nn.Module, example: Tensor) -> dict[str, bytes]:
-    """`model` in both formats, for any number of rows like `example`."""
-    return {f"{name}.pt": torchscript(model, example), f"{name}.pt2": exported(model, example)}
-
-
-def torchscript(model: nn.Module, example: Tensor) -> bytes:
-    """`model` as a TorchScript file, for any number of rows like `example`; it is read back."""
-    buffer = io.BytesIO()
-    with torch.no_grad(), _quiet():
-        torch.jit.save(torch.jit.trace(model, example, check_trace=False), buffer)
-        _check_same(model, torch.jit.load(io.BytesIO(buffer.getvalue())), example)
-    return buffer.getvalue()
-
-
-def exported(model: nn.Module, example: Tensor) -> bytes:
-    """The same as a torch.export file, the successor of TorchScript."""
-    buffer = io.BytesIO()
-    rows = ({0: torch.export.Dim("rows")},)
-    with torch.no_grad(), _quiet():
-        program = torch.export.export(model, (example,), dynamic_shapes=rows, strict=False)
-        torch.export.save(program, buffer)
-        _check_same(model, torch.export.load(io.BytesIO(buffer.getvalue())).module(), example)
-    return buffer.getvalue()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without torch's warnings: that TorchScript has a successor, or that a file is not its own."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _check_same(model: nn.Module, loaded: Callable[[Tensor], Tensor], example: Tensor) -> None:
-    for rows in (example, example[:1]):
-        expected = model(rows)
-        tolerance = 1e-5 * expected.abs().max().item()
-        if not torch.allclose(loaded(rows), expected, rtol=0, atol=tolerance, equal_nan=True):
-            raise Failure("the saved model differs from the one in memory, so it was not kept")
-
-
-def load_torchscript(path: Path, inputs: int, outputs: int) -> nn.Module:
-    """A saved model (n, inputs) -> (n, outputs); Failure if absent, damaged or of another shape."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise Failure(f"cannot read {path}: {error.strerror}; train first") from None
-    try:
-        if zipfile.ZipFile(io.BytesIO(content)).testzip():
-            raise ValueError("a checksum is wrong")
-        with torch.no_grad(), _quiet():
-            model = torch.jit.load(io.BytesIO(content), map_location="cpu").eval()
-            shape = tuple(model(torch.zeros(3, inputs)).shape)
-    except Exception:  # torch raises errors of many kinds over a file that it cannot read or run
-        raise Failure(f"{path} is damaged, or not a model from here; train again") from None
-    if shape != (3, outputs):
-        raise Failure(f"{path} is a model of another shape; train again")
-    return model
-
-
-def read_numbers(path: Path, wanted: str, valid: Callable[[list[float]], bool]) -> Tensor:
-    """Rows (n, columns) of a CSV file, a header allowed; Failure names the line that is wrong."""
-    try:
-        lines = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or "it is not a CSV file of numbers"
-        raise Failure(f"cannot read {path}: {reason}") from None
-    rows: list[list[float]] = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = [float(cell) for cell in line]
-        except ValueError:
-            if number == 1:  # the header
-                continue
-            row = []
-        if not line:
-            continue
-        if not valid(row):
-            found = ",".join(line)[:40]
-            raise Failure(f"{path}, line {number}: expected {wanted}, found {found!r}")
-        rows.append(row)
-    if not rows:
-        raise Failure(f"{path} holds no numbers; give {wanted} a line")
-    return torch.tensor(rows)
-
-
-def read_points(path: Path, features: int = 2) -> Tensor:
-    """A CSV file of two numbers a line as points (n, 2)."""
-    return read_numbers(
-        path,
-        "two finite numbers",
-        lambda row: len(row) == features and all(abs(number) <= LARGEST for number in row),
-    )
-
-
-def read_integers(path: Path, depth: int) -> Tensor:
-    """A CSV file of one integer a line as one-hot rows (n, depth)."""
-    integers = read_numbers(
-        path,
-        f"an integer in 0..{depth - 1}",
-        lambda row: len(row) == 1 and row[0] in range(depth),
-    )
-    return one_hot_encode(integers.flatten().long(), depth)
-
-
-def save_pngs(folder: Path, pixels: Iterator[np.ndarray], count: int) -> Path:
-    """Write blocks (n, height, width) of bytes as 00000.png, ... in generated/, in place of others.
-
-    Those that were there before are gone only when all are on the disk.
-    """
-    place, partial = folder / "generated", folder / PARTIAL.format("generated")
-    partial.mkdir()
-    try:
-        for i, image in enumerate(itertools.chain.from_iterable(pixels)):
-            Image.fromarray(image).save(partial / f"{i:0{max(5, len(str(count - 1)))}}.png")
-        place.mkdir(exist_ok=True)
-        for earlier in place.glob("[0-9]*.png"):
-            earlier.unlink()
-        for image in partial.iterdir():
-            image.replace(place / image.name)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return place
-
-
-def save_npz(folder: Path, pixels: Iterator[np.ndarray], count: int) -> Path:
-    """Write blocks (n, 28, 28) of bytes as one array `images` (count, 28, 28) in generated.npz."""
-    path, partial = folder / "generated.npz", folder / PARTIAL.format("generated.npz")
-    head = {"descr": "|u1", "fortran_order": False, "shape": (count, 28, 28)}
-    try:
-        with (
-            zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive,
-            archive.open("images.npy", "w", force_zip64=True) as file,
-        ):
-            np.lib.format.write_array_header_1_0(file, head)  # block by block: memory is flat
-            for block in pixels:
-                file.write(block.tobytes())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
 
 
 # --- Pictures ----------------------------------------------------------------------------------

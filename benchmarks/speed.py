@@ -321,6 +321,39 @@ def save_picture(path: Path, courses: dict) -> None:
     figure.savefig(path, dpi=100)
 
 
+# --- Animating ---------------------------------------------------------------------------------
+
+
+def train_for(
+    script: types.ModuleType, data: Tensor, kind: common.Kind | None = None
+) -> tuple[float, int]:
+    """Seconds of a training, animated where there is a `kind` to say how, and bytes of its GIF."""
+    start = time.perf_counter()
+    animation = kind.animate(data) if kind else None
+    script.train(data, progress=False, watch=animation)
+    size = len(animation.gif()) if animation else 0
+    return time.perf_counter() - start, size
+
+
+def animating_table(repeats: int = 7) -> str:
+    """What `--animate` adds to a training: medians of pairs without and with it, in turn."""
+    rows = []
+    for name, script, kind in (
+        ("exponential", exp_curve_gan, common.Points()),
+        ("sine", sine_gan, common.Points()),
+        ("integers", multiples_of_five_gan, common.Integers()),
+    ):
+        data = script.real_samples(SAMPLES)
+        pairs = [(train_for(script, data), train_for(script, data, kind)) for _ in range(repeats)]
+        plain = statistics.median(seconds for (seconds, _), _ in pairs)
+        animated = statistics.median(seconds for _, (seconds, _) in pairs)
+        more = statistics.median(after / before - 1 for (before, _), (after, _) in pairs)
+        size = max(size for _, (_, size) in pairs)
+        rows.append([name, f"{plain:.1f}", f"{animated:.1f}", f"{more:.0%}", f"{size / 1e6:.2f}"])
+    header = ["training", "seconds", "with `--animate`", "more", "MB of the GIF"]
+    return measure.table(header, rows)
+
+
 # --- The whole command, growth, generating -----------------------------------------------------
 
 WHOLE_COMMAND = """
@@ -455,6 +488,8 @@ def main() -> None:
         print(whole_command, flush=True)
         generating = generating_table(Path(folder))
         print(generating, flush=True)
+    animating = animating_table()
+    print(animating, flush=True)
     growth = growth_tables()
     print(growth, flush=True)
     integers = integers_table(options.seeds)
@@ -489,6 +524,9 @@ Floor: the time of an iteration's bare matrix products.
 `python exp_curve_gan.py`, medians of 3.
 
 {whole_command}
+## Animating
+
+{animating}
 ## Growth
 
 {growth}

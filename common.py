@@ -414,10 +414,10 @@ def read_numbers(path: Path, wanted: str, valid: Callable[[list[float]], bool]) 
 
 
 def read_points(path: Path, features: int = 2) -> Tensor:
-    """A CSV file of two numbers a line as points (n, 2)."""
+    """A CSV file of so many numbers a line as points (n, features)."""
     return read_numbers(
         path,
-        "two finite numbers",
+        f"{features} finite numbers",
         lambda row: len(row) == features and all(abs(number) <= LARGEST for number in row),
     )
 
@@ -1041,7 +1041,11 @@ REAL, GENERATED, WRONG = "#9a9a9a", "#0b4f8a", "#b03a00"
 
 
 def plot_points(real: Tensor, generated: Tensor, history: Sequence[Evaluation]) -> Figure:
-    """Real and generated points (n, 2), their marginal histograms, and the training's history."""
+    """Real and generated points, their marginal histograms, and the training's history.
+
+    Of points (n, features) the first two columns are shown; a single one, beside zeros.
+    """
+    real, generated = _plane(real), _plane(generated)
     figure, axes = _figure([["real", "generated", "x"], ["real", "generated", "y"]])
     for name, points, colour in (("real", real, REAL), ("generated", generated, GENERATED)):
         axes[name].scatter(
@@ -1064,6 +1068,10 @@ def plot_points(real: Tensor, generated: Tensor, history: Sequence[Evaluation]) 
     axes["x"].legend(loc="lower center")
     _plot_history(axes, history)
     return figure
+
+
+def _plane(points: Tensor) -> Tensor:  # (n, features) -> (n, 2)
+    return nn.functional.pad(points, (0, 1))[:, :2]
 
 
 def limits(points: Tensor) -> dict[str, tuple[float, float]]:
@@ -1175,12 +1183,12 @@ def _plot_shares(axis: Axes, real: Tensor, generated: Tensor) -> None:
 
 
 def plot_path(generated: Tensor, path: Tensor) -> Figure:
-    """Points (steps, 2) on a walk, light to dark, over generated ones (n, 2)."""
+    """Points (steps, features) on a walk, light to dark, over generated ones (n, features)."""
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.subplots()
-    x, y = generated[:, :2].T.numpy()
+    x, y = _plane(generated).T.numpy()
     axes.scatter(x, y, s=4, color=REAL, linewidths=0, label="generated")
-    x, y = path[:, :2].T.numpy()
+    x, y = _plane(path).T.numpy()
     axes.plot(x, y, color=GENERATED, linewidth=0.5)
     steps = axes.scatter(
         x, y, c=range(1, len(path) + 1), cmap="Blues", s=40, edgecolors=GENERATED, zorder=3
@@ -1269,10 +1277,11 @@ class Animation:
 
 
 def animate_points(real: Tensor) -> Animation:
-    """Generated points (n, 2) over the real ones."""
+    """Generated points (n, features) over the real ones."""
+    real = _plane(real)
     figure = Figure(figsize=(5, 4), layout="constrained")
     axes = figure.subplots()
-    x, y = real[:1000, :2].T.numpy()
+    x, y = real[:1000].T.numpy()
     axes.scatter(x, y, s=4, color=REAL, linewidths=0, label="real")
     axes.set(xlabel="x", ylabel="y", **limits(real))
     dots = axes.scatter([], [], s=4, color=GENERATED, linewidths=0, label="generated")
@@ -1280,7 +1289,7 @@ def animate_points(real: Tensor) -> Animation:
     dots.set_animated(True)
 
     def draw(samples: Tensor) -> list[Artist]:
-        dots.set_offsets(samples[:1000, :2].numpy())
+        dots.set_offsets(_plane(samples[:1000]).numpy())
         return [dots]
 
     return Animation(figure, draw)
@@ -1391,9 +1400,9 @@ class Kind(ABC):
 
 
 class Points(Kind):
-    """Points (n, 2): a line of a CSV file each."""
+    """Points (n, features): a line of a CSV file each."""
 
-    header, number_format = "x,y", "%.9g"
+    number_format = "%.9g"
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
         add = parser.add_argument
@@ -1421,20 +1430,24 @@ class Points(Kind):
         return plot_path(model(torch.randn(SAMPLES, latent_dim)), model(walk(steps, latent_dim)))
 
     def write(self, samples: Iterator[Tensor], options: argparse.Namespace) -> None:
-        print(self.header)
-        line = ",".join([self.number_format] * len(self.header.split(","))) + "\n"
-        for rows in samples:
-            sys.stdout.write(line * len(rows) % tuple(self.numbers(rows).flatten().tolist()))
+        for i, rows in enumerate(map(self.numbers, samples)):
+            if i == 0:
+                print(self.header(rows.shape[1]))
+            line = ",".join([self.number_format] * rows.shape[1]) + "\n"
+            sys.stdout.write(line * len(rows) % tuple(rows.flatten().tolist()))
         sys.stdout.flush()
 
-    def numbers(self, rows: Tensor) -> Tensor:
+    def header(self, columns: int) -> str:
+        return "x,y" if columns == 2 else ",".join(f"x{i + 1}" for i in range(columns))
+
+    def numbers(self, rows: Tensor) -> Tensor:  # as columns of the file
         return rows
 
 
 class Integers(Points):
     """Integers as one-hot rows (n, depth): a line of a CSV file each."""
 
-    header, number_format = "integer", "%d"
+    number_format = "%d"
 
     def read(self, path: Path, features: int) -> Tensor:
         return read_integers(path, features)
@@ -1452,8 +1465,11 @@ class Integers(Points):
         near = 0.95 * walk(steps, latent_dim) + 0.3 * torch.randn(SAMPLES, 1, latent_dim)
         return plot_share_by_step(torch.stack([one_hot_decode(model(rows)) for rows in near]))
 
+    def header(self, columns: int) -> str:
+        return "integer"
+
     def numbers(self, rows: Tensor) -> Tensor:
-        return one_hot_decode(rows)
+        return one_hot_decode(rows).unsqueeze(1)
 
 
 class Images(Kind):

@@ -146,3 +146,25 @@ def test_learns_a_file_of_points(tmp_path, capsys):
     arguments = ["--data", str(points), "--epochs", "1", "--quiet", "--out", str(tmp_path / "out")]
     assert script.main(arguments) == 0
     assert "Learned from 100 samples" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_points_of_any_number_of_columns(columns, tmp_path, monkeypatch, capsys):
+    """As where `real_samples` was changed in a copy."""
+
+    def real_samples(n, generator=None):
+        return torch.rand(n, columns, generator=generator)
+
+    monkeypatch.setattr(script, "real_samples", real_samples)
+    arguments = ["--quiet", "--device", "cpu", "--out", str(tmp_path)]
+    assert script.main(["--epochs", "1", "--animate", *arguments]) == 0
+    capsys.readouterr()
+    assert script.main(["--generate", "5", "--interpolate", "4", *arguments]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert [len(row.split(",")) for row in rows] == 6 * [columns]
+    points = tmp_path / "points.csv"
+    points.write_text("\n".join(rows))
+    assert script.main(["--epochs", "1", "--data", str(points), *arguments]) == 0
+    points.write_text("1,2\n")
+    assert script.main(["--data", str(points), *arguments]) == 1
+    assert f"line 1: expected {columns} finite numbers" in capsys.readouterr().err

@@ -15,6 +15,12 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is 
 DEVICES = ["cpu", pytest.param("cuda", marks=needs_cuda)]
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Let each test draw the same random numbers, whatever ran before it."""
+    torch.manual_seed(0)
+
+
 def run_script(name: str, *arguments: object, folder: Path = ROOT) -> subprocess.CompletedProcess:
     """Run a script in a process of its own, as a user does."""
     return subprocess.run(

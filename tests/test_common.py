@@ -106,13 +106,11 @@ class TestBatches:
 class TestEvenNoise:
     def test_leaves_no_gaps(self):
         """256 Sobol points have one in each of 16 by 16 equal parts."""
-        torch.manual_seed(0)
         for noise in islice(common.even_noise(256, 2, "cpu"), 3):
             cells = (16 * torch.special.ndtr(noise)).long()
             assert len(cells.unique(dim=0)) == 256
 
     def test_is_standard_normal_and_drawn_anew(self):
-        torch.manual_seed(0)
         batches = list(islice(common.even_noise(100, 3, "cpu"), 100))
         noise = torch.cat(batches)
         assert noise.shape == (10_000, 3)

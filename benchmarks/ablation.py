@@ -8,13 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 import measure
 import torch
-from measure import GENERATED, RESULTS, SAMPLES, SHAPES
+from measure import GENERATED, OWN_SET, RESULTS
 
-CURVE, NOISY, CLUSTERS = (
-    next(number for number, shape in enumerate(SHAPES) if shape.name == name)
-    for name in ("exponential", "noisy sine", "grid of 25, deviation 0.05")
-)
-INTEGERS, UNEQUAL = "20 multiples of five", "50 values, five of them ten times as likely"
+CURVE, NOISY, CLUSTERS = "exponential", "noisy sine", "grid of 25, deviation 0.05"
+UNEQUAL = "50 values, five of them ten times as likely"
 FEWER, FEWEST = 8, 3  # seeds of what is not the script's own: enough to see what happens to it
 
 BY_LOT = """
@@ -64,24 +61,21 @@ INTEGERS_WITHOUT: dict[str, Changes] = {
 }
 
 
-def learn_points(job: tuple[str, int, int]) -> dict[str, float]:
+def learn_points(job: tuple[str, str, int]) -> dict[str, float]:
     """Train a shape without one of the changes, and judge the generator."""
-    without, number, seed = job
-    shape = SHAPES[number]
-    torch.manual_seed(1000 + seed)
-    data = shape.draw(SAMPLES)
+    without, name, seed = job
+    data = measure.training_points(name, seed)
     training = measure.variant("exp_curve_gan", POINTS_WITHOUT[without]).train(
         data, seed=seed, progress=False
     )
-    found = measure.judge(shape, data, training.generator(torch.randn(GENERATED, 2)))
+    found = measure.judge(name, data, training.generator(torch.randn(GENERATED, 2)))
     return found | {"warned": float(not training.converged)}
 
 
 def learn_integers(job: tuple[str, str, int]) -> dict[str, float]:
     """The same for a set of integers."""
     without, name, seed = job
-    torch.manual_seed(1000 + seed)
-    data = measure.draw_integers(name)
+    data = measure.training_integers(name, seed)
     training = measure.variant("multiples_of_five_gan", INTEGERS_WITHOUT[without]).train(
         data, seed=seed, progress=False
     )
@@ -92,7 +86,7 @@ def learn_integers(job: tuple[str, str, int]) -> dict[str, float]:
 def measure_rows(
     function: Callable[[tuple], dict[str, float]],
     without: Iterable[str],
-    columns: list[tuple[object, int, list[str]]],
+    columns: list[tuple[str, int, list[str]]],
 ) -> Iterator[list[str]]:
     """A row a change taken out; `columns` are (data, seeds, keys of the figures to show)."""
     for change in without:
@@ -132,7 +126,7 @@ def main() -> None:
             learn_integers,
             INTEGERS_WITHOUT,
             [
-                (INTEGERS, seeds, ["valid", "present", "KL", "warned"]),
+                (OWN_SET, seeds, ["valid", "present", "KL", "warned"]),
                 (UNEQUAL, fewest, ["valid", "present", "KL", "warned"]),
             ],
         ),

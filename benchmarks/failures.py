@@ -51,8 +51,13 @@ def main() -> None:
         data = script.real_samples(2048, generator=common.seeded_generator(0))
         training = script.train(data, progress=False)
         points = training.generator(torch.randn(2048, 2, generator=common.seeded_generator(1)))
-        axes[0].scatter(*data[:, :2].T.numpy(), s=2, color=common.REAL, label="real")
-        axes[0].scatter(*points.T.numpy(), s=2, color=common.GENERATED, label="generated")
+        dots = [
+            axes[0].scatter(*rows.T.numpy(), s=2, color=colour, label=label)
+            for label, rows, colour in (
+                ("real", data, common.REAL),
+                ("generated", points, common.GENERATED),
+            )
+        ]
         axes[0].set(title=name, xlabel="x", ylabel="y", **common.limits(data))
         epochs = [row.epoch for row in training.history]
         for key, colour in (("discriminator", common.REAL), ("generator", common.GENERATED)):
@@ -66,8 +71,8 @@ def main() -> None:
         rows.append(
             [
                 name,
-                f"{last.discriminator_loss:.2f}",
-                f"{last.generator_loss:.2f}",
+                f"{last.discriminator_loss:z.2f}",
+                f"{last.generator_loss:z.2f}",
                 f"{training.ratio:.1f}",
                 f"{training.precision:.0%}",
                 f"{training.recall:.0%}",
@@ -76,7 +81,7 @@ def main() -> None:
         )
         print(*rows[-1], sep=" | ", flush=True)
         if name == "as it is":
-            axes[0].legend(markerscale=3)
+            figure.legend(handles=dots, loc="outside upper left", markerscale=3, ncols=2)
             axes[1].legend()
     figure.savefig(RESULTS / "failures.png", dpi=100)
     head = ["", "last loss, discriminator", "generator", "ratio", "precision", "recall", "verdict"]

@@ -83,27 +83,32 @@ def clusters(
 
 RING = [(2 * math.cos(i * math.pi / 4), 2 * math.sin(i * math.pi / 4)) for i in range(8)]
 GRID = [(float(i), float(j)) for i in range(-2, 3) for j in range(-2, 3)]
+CORNERS = [(0.0, 0.0), (4.0, 0.0), (0.0, 4.0), (5.0, 5.0)]
 TURNED_GRID = [(0.866 * x - 0.5 * y, 0.5 * x + 0.866 * y) for x, y in GRID]  # by 30 degrees
 
-SHAPES = [
-    curve("exponential", 0, 50, lambda x: 1.08**x),
-    curve("sine", -5, 5, torch.sin),
-    curve("steep: 1.25**x", 0, 50, lambda x: 1.25**x),
-    curve("flat: 3 + x / 1000", 0, 1, lambda x: 3 + x / 1000),
-    curve("five periods: sin(3x)", -5, 5, lambda x: torch.sin(3 * x)),
-    curve("offset 10,000, range 1", 0, 1, lambda x: 10_000 + (x - 0.5) ** 2),
-    curve("units: 1000 cos(x / 2)", -5, 5, lambda x: 1000 * torch.cos(x / 2)),
-    curve("noisy sine", -5, 5, torch.sin, noise=0.2),
-    closed("circle", torch.cos, torch.sin),
-    closed("figure of eight", torch.sin, lambda t: torch.sin(2 * t)),
-    closed("turned ellipse", lambda t: 2 * t.cos() + t.sin(), lambda t: 2 * t.cos() - t.sin()),
-    closed("spiral", lambda t: t * torch.cos(2 * t), lambda t: t * torch.sin(2 * t)),
-    clusters("ring of 8, deviation 0.05", RING, 0.05),
-    clusters("ring of 8, deviation 0.02", RING, 0.02),
-    clusters("grid of 25, deviation 0.05", GRID, 0.05),
-    clusters("grid of 25, turned, deviation 0.03", TURNED_GRID, 0.03),
-    clusters("4 unequal clusters", [(0, 0), (4, 0), (0, 4), (5, 5)], 0.1, [0.5, 0.3, 0.15, 0.05]),
-]
+SHAPES = {
+    shape.name: shape
+    for shape in (
+        curve("exponential", 0, 50, lambda x: 1.08**x),
+        curve("sine", -5, 5, torch.sin),
+        curve("steep: 1.25**x", 0, 50, lambda x: 1.25**x),
+        curve("flat: 3 + x / 1000", 0, 1, lambda x: 3 + x / 1000),
+        curve("five periods: sin(3x)", -5, 5, lambda x: torch.sin(3 * x)),
+        curve("offset 10,000, range 1", 0, 1, lambda x: 10_000 + (x - 0.5) ** 2),
+        curve("units: 1000 cos(x / 2)", -5, 5, lambda x: 1000 * torch.cos(x / 2)),
+        curve("noisy sine", -5, 5, torch.sin, noise=0.2),
+        closed("circle", torch.cos, torch.sin),
+        closed("figure of eight", torch.sin, lambda t: torch.sin(2 * t)),
+        closed("turned ellipse", lambda t: 2 * t.cos() + t.sin(), lambda t: 2 * t.cos() - t.sin()),
+        closed("spiral", lambda t: t * torch.cos(2 * t), lambda t: t * torch.sin(2 * t)),
+        clusters("ring of 8, deviation 0.05", RING, 0.05),
+        clusters("ring of 8, deviation 0.02", RING, 0.02),
+        clusters("grid of 25, deviation 0.05", GRID, 0.05),
+        clusters("grid of 25, turned, deviation 0.03", TURNED_GRID, 0.03),
+        clusters("4 unequal clusters", CORNERS, 0.1, [0.5, 0.3, 0.15, 0.05]),
+    )
+}
+OWN_SHAPES = ("exponential", "sine")  # of the scripts
 
 
 # name: the allowed integers, and how often each one is due where they are not equally likely
@@ -116,6 +121,20 @@ SETS: dict[str, tuple[list[int], list[float] | None]] = {
     "50 values, five of them ten times as likely": (list(range(50)), ([10] + [1] * 9) * 5),
     "9 squares, each half as likely": ([i * i for i in range(1, 10)], [0.5**i for i in range(9)]),
 }
+OWN_SET = "20 multiples of five"
+
+
+def training_points(name: str, seed: int = 0) -> Tensor:
+    """A training set (2048, 2) of a shape, drawn anew for the seed."""
+    torch.manual_seed(1000 + seed)
+    return SHAPES[name].draw(SAMPLES)
+
+
+def training_integers(name: str, seed: int = 0) -> Tensor:
+    """The same of a set of integers: one-hot rows (2048, 100)."""
+    torch.manual_seed(1000 + seed)
+    chosen = torch.multinomial(due_shares(name), SAMPLES, replacement=True)
+    return common.one_hot_encode(torch.tensor(SETS[name][0])[chosen], DEPTH)
 
 
 def due_shares(name: str) -> Tensor:
@@ -123,12 +142,6 @@ def due_shares(name: str) -> Tensor:
     values, weights = SETS[name]
     shares = torch.tensor(weights or [1.0] * len(values), dtype=torch.float32)
     return shares / shares.sum()
-
-
-def draw_integers(name: str, n: int = SAMPLES) -> Tensor:
-    """One-hot rows (n, 100) of a set, from torch's global random numbers."""
-    chosen = torch.multinomial(due_shares(name), n, replacement=True)
-    return common.one_hot_encode(torch.tensor(SETS[name][0])[chosen], DEPTH)
 
 
 def judge_integers(name: str, rows: Tensor) -> dict[str, float]:
@@ -147,7 +160,7 @@ def judge_integers(name: str, rows: Tensor) -> dict[str, float]:
 @functools.cache
 def truth(name: str) -> tuple[common.SlicedWasserstein, float, float]:
     """Of a shape: the distance to fresh points, that of fresh training sets, the deviation of y."""
-    shape = next(shape for shape in SHAPES if shape.name == name)
+    shape = SHAPES[name]
     torch.manual_seed(1_000_000)
     fresh = shape.draw(GENERATED)
     distance = common.SlicedWasserstein(fresh)
@@ -155,9 +168,10 @@ def truth(name: str) -> tuple[common.SlicedWasserstein, float, float]:
     return distance, typical, fresh[:, 1].std().item()
 
 
-def judge(shape: Shape, data: Tensor, points: Tensor) -> dict[str, float]:
+def judge(name: str, data: Tensor, points: Tensor) -> dict[str, float]:
     """Everything measured of generated points, against the truth that training never saw."""
-    distance, typical, deviation = truth(shape.name)
+    shape = SHAPES[name]
+    distance, typical, deviation = truth(name)
     found = {
         "F": distance(points) / typical,
         "excess": (distance(points) - distance(data)) / typical,

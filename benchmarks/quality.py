@@ -7,51 +7,39 @@ import argparse
 import functools
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib.figure
 import measure
 import textbook
 import torch
-from measure import GENERATED, RESULTS, SAMPLES, SETS, SHAPES
+from measure import GENERATED, OWN_SET, OWN_SHAPES, RESULTS, SAMPLES, SETS, SHAPES
 
 import multiples_of_five_gan
 import sine_gan
 
-OWN_POINTS, OTHER_POINTS = SHAPES[:2], SHAPES[2:]
-OWN_INTEGERS, *OTHER_INTEGERS = SETS
-
-
-def draw(shape: measure.Shape, seed: int) -> torch.Tensor:
-    """A training set of a shape, drawn anew for the seed."""
-    torch.manual_seed(1000 + seed)
-    return shape.draw(SAMPLES)
-
-
-def shape_called(name: str) -> measure.Shape:
-    """One of SHAPES."""
-    return next(shape for shape in SHAPES if shape.name == name)
+OTHER_SHAPES = [name for name in SHAPES if name not in OWN_SHAPES]
+OTHER_SETS = [name for name in SETS if name != OWN_SET]
 
 
 def learn_points(job: tuple[str, int]) -> dict[str, float]:
     """Train on a shape, and judge the generator against the truth that training never saw."""
-    shape, seed = shape_called(job[0]), job[1]
-    data = draw(shape, seed)
+    name, seed = job
+    data = measure.training_points(name, seed)
     start = time.perf_counter()
     training = sine_gan.train(data, seed=seed, progress=False)
     seconds = time.perf_counter() - start
     points = training.generator(torch.randn(GENERATED, sine_gan.LATENT_DIM))
     told = {"ratio": training.ratio, "precision": training.precision, "recall": training.recall}
     warned = {"warned": float(not training.converged)}
-    return measure.judge(shape, data, points) | told | warned | {"seconds": seconds}
+    return measure.judge(name, data, points) | told | warned | {"seconds": seconds}
 
 
 def learn_integers(job: tuple[str, int]) -> dict[str, float]:
     """The same for a set of integers."""
     name, seed = job
-    torch.manual_seed(1000 + seed)
-    data = measure.draw_integers(name)
+    data = measure.training_integers(name, seed)
     start = time.perf_counter()
     training = multiples_of_five_gan.train(data, seed=seed, progress=False)
     seconds = time.perf_counter() - start
@@ -63,29 +51,29 @@ def learn_integers(job: tuple[str, int]) -> dict[str, float]:
 
 def learn_points_by_the_book(job: tuple[str, int], limit: float) -> dict[str, float]:
     """The textbook's loop on a shape."""
-    shape, seed = shape_called(job[0]), job[1]
-    assert shape.curve is not None
+    name, seed = job
+    curve = SHAPES[name].curve
+    assert curve is not None
     torch.set_num_threads(1)  # as two trainings run side by side
-    data = draw(shape, seed)
-    ended = textbook.learn_points(data, shape.curve, seed=seed, limit=limit)
+    data = measure.training_points(name, seed)
+    ended = textbook.learn_points(data, curve, seed=seed, limit=limit)
     with torch.no_grad():
         points = ended.generator(torch.randn(GENERATED, 2))
-    return measure.judge(shape, data, points) | {"seconds": ended.seconds}
+    return measure.judge(name, data, points) | {"seconds": ended.seconds}
 
 
 def learn_integers_by_the_book(job: tuple[str, int]) -> dict[str, float]:
     """The textbook's loop on a set of integers."""
     name, seed = job
     torch.set_num_threads(1)
-    torch.manual_seed(1000 + seed)
-    ended = textbook.learn_integers(measure.draw_integers(name), seed=seed)
+    ended = textbook.learn_integers(measure.training_integers(name, seed), seed=seed)
     with torch.no_grad():
         rows = ended.generator(torch.randn(GENERATED, measure.DEPTH))
     return measure.judge_integers(name, rows) | {"seconds": ended.seconds}
 
 
 def summarise(
-    function: Callable[[tuple[str, int]], dict[str, float]], names: list[str], seeds: int
+    function: Callable[[tuple[str, int]], dict[str, float]], names: Sequence[str], seeds: int
 ) -> str:
     """A table: mean and worst of every figure, a row a name."""
     jobs = [(name, seed) for name in names for seed in range(seeds)]
@@ -100,21 +88,20 @@ def summarise(
 
 def points_for_picture(name: str) -> torch.Tensor:
     """2,048 generated points of a shape, seed 0."""
-    training = sine_gan.train(draw(shape_called(name), 0), seed=0, progress=False)
+    training = sine_gan.train(measure.training_points(name), progress=False)
     return training.generator(torch.randn(SAMPLES, sine_gan.LATENT_DIM))
 
 
 def save_picture(path: Path) -> None:
     """Real and generated points of every shape, seed 0."""
-    names = [shape.name for shape in SHAPES]
     figure = matplotlib.figure.Figure(figsize=(15, 9), layout="constrained")
     axes = figure.subplots(3, 6).flatten()
-    generated = measure.in_parallel(points_for_picture, names)
-    for axis in axes[len(names) :]:
+    generated = measure.in_parallel(points_for_picture, list(SHAPES))
+    for axis in axes[len(SHAPES) :]:
         axis.set_axis_off()
-    for axis, name, points in zip(axes, names, generated, strict=False):
+    for axis, name, points in zip(axes, SHAPES, generated, strict=False):
         for rows, colour, size in (
-            (draw(shape_called(name), 0), "#b8b8b8", 14),
+            (measure.training_points(name), "#b8b8b8", 14),
             (points, "#0b4f8a", 1.5),
         ):
             axis.scatter(*rows.T.numpy(), s=size, color=colour, linewidths=0)
@@ -133,19 +120,13 @@ def main() -> None:
     add("--textbook-seconds", default=200, help="after which it is cut (200)")
     add("--out", type=Path, default=RESULTS / "quality.md")
     options = parser.parse_args()
-    points = summarise(learn_points, [shape.name for shape in OWN_POINTS], options.seeds)
-    integers = summarise(learn_integers, [OWN_INTEGERS], options.seeds)
-    other_points = summarise(
-        learn_points, [shape.name for shape in OTHER_POINTS], options.other_seeds
-    )
-    other_integers = summarise(learn_integers, OTHER_INTEGERS, options.other_seeds)
+    points = summarise(learn_points, OWN_SHAPES, options.seeds)
+    integers = summarise(learn_integers, [OWN_SET], options.seeds)
+    other_points = summarise(learn_points, OTHER_SHAPES, options.other_seeds)
+    other_integers = summarise(learn_integers, OTHER_SETS, options.other_seeds)
     by_the_book = functools.partial(learn_points_by_the_book, limit=options.textbook_seconds)
-    textbook_points = summarise(
-        by_the_book, [shape.name for shape in OWN_POINTS], options.textbook_seeds
-    )
-    textbook_integers = summarise(
-        learn_integers_by_the_book, [OWN_INTEGERS], options.textbook_seeds
-    )
+    textbook_points = summarise(by_the_book, OWN_SHAPES, options.textbook_seeds)
+    textbook_integers = summarise(learn_integers_by_the_book, [OWN_SET], options.textbook_seeds)
     own = f"{points}\n{integers}"
     source = measure.circumstances("quality.py")
     text = f"""# Quality

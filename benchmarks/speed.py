@@ -21,7 +21,7 @@ import matplotlib.figure
 import measure
 import textbook
 import torch
-from measure import GENERATED, RESULTS, ROOT, SAMPLES, SHAPES
+from measure import GENERATED, OWN_SET, RESULTS, ROOT, SAMPLES, SHAPES
 from torch import Tensor, nn
 
 import common
@@ -30,10 +30,8 @@ import multiples_of_five_gan
 import sine_gan
 
 CURVES = {"exponential": exp_curve_gan, "sine": sine_gan}
-SHAPE = {shape.name: shape for shape in SHAPES}
 BUDGETS = (5, 10, 20)  # seconds
 LEVELS = (2.0, 1.3)  # of F
-OWN_INTEGERS = "20 multiples of five"
 
 Moments = list[tuple[float, nn.Module]]  # seconds since the start, and the generator then
 
@@ -121,8 +119,8 @@ def textbook_iteration(learn: Callable[[], textbook.Textbook]) -> float:
 
 def iterations_table() -> str:
     """Milliseconds an iteration and microseconds a sample, and how near ours come to the floor."""
-    points, integers = exp_curve_gan.real_samples(SAMPLES), measure.draw_integers(OWN_INTEGERS)
-    curve = SHAPE["exponential"].curve
+    points, integers = exp_curve_gan.real_samples(SAMPLES), measure.training_integers(OWN_SET)
+    curve = SHAPES["exponential"].curve
     assert curve is not None
     rows = []
     for name, seconds, batch, products in (
@@ -185,15 +183,9 @@ def noting_moments() -> Iterator[Moments]:
         common.Course.evaluate = evaluate
 
 
-def training_set(name: str, seed: int) -> Tensor:
-    """As in the benchmark of quality."""
-    torch.manual_seed(1000 + seed)
-    return SHAPE[name].draw(SAMPLES)
-
-
 def our_run(name: str, seed: int, epochs: int | None = None) -> tuple[Moments, float, float]:
     """One training: its moments, its whole time, and F of the generator that it gives back."""
-    data, script = training_set(name, seed), CURVES[name]
+    data, script = measure.training_points(name, seed), CURVES[name]
     start = time.perf_counter()
     with noting_moments() as moments:
         training = script.train(data, seed=seed, progress=False, epochs=epochs or script.EPOCHS)
@@ -202,7 +194,7 @@ def our_run(name: str, seed: int, epochs: int | None = None) -> tuple[Moments, f
 
 def textbook_run(name: str, seed: int, limit: float) -> tuple[Moments, float, bool]:
     """One run of the textbook's loop: its moments, a tenth longer each, its time, its end."""
-    curve, moments = SHAPE[name].curve, Moments()
+    curve, moments = SHAPES[name].curve, Moments()
     assert curve is not None
 
     def watch(seconds: float, generator: nn.Module) -> None:
@@ -210,9 +202,8 @@ def textbook_run(name: str, seed: int, limit: float) -> tuple[Moments, float, bo
             moments.append((seconds, copy.deepcopy(generator)))
 
     torch.set_num_threads(1)
-    ended = textbook.learn_points(
-        training_set(name, seed), curve, seed=seed, limit=limit, watch=watch
-    )
+    data = measure.training_points(name, seed)
+    ended = textbook.learn_points(data, curve, seed=seed, limit=limit, watch=watch)
     moments.append((ended.seconds, ended.generator))
     return moments, ended.seconds, ended.stopped
 
@@ -284,8 +275,7 @@ def integers_table(seeds: int) -> str:
     """Whole runs on the integers, both loops in turn."""
     ours, book = [], []
     for seed in range(seeds):
-        torch.manual_seed(1000 + seed)
-        data = measure.draw_integers(OWN_INTEGERS)
+        data = measure.training_integers(OWN_SET, seed)
         start = time.perf_counter()
         training = multiples_of_five_gan.train(data, seed=seed, progress=False)
         ours.append((time.perf_counter() - start, training.generator))
@@ -305,7 +295,7 @@ def integers_table(seeds: int) -> str:
 def judge_integers(generator: nn.Module) -> dict[str, float]:
     """Shares valid and present, and KL, of 100,000 generated integers."""
     rows = generator(torch.randn(GENERATED, multiples_of_five_gan.LATENT_DIM))
-    return measure.judge_integers(OWN_INTEGERS, rows)
+    return measure.judge_integers(OWN_SET, rows)
 
 
 def save_picture(path: Path, courses: dict) -> None:

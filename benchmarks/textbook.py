@@ -149,14 +149,13 @@ def _learn(
 
 def main() -> None:
     """Run all three, and say what they took."""
-    for shape in measure.SHAPES[:2]:
-        torch.manual_seed(1000)
-        data = shape.draw(measure.SAMPLES)
-        assert shape.curve is not None
-        ended = learn_points(data, shape.curve, limit=float("inf"))
-        found = measure.judge(shape, data, ended.generator(torch.randn(measure.GENERATED, 2)))
-        print(f"{shape.name}: F {found['F']:.2f}, {ended.seconds:.0f} s, {ended.iterations} steps")
-    ended = learn_integers(measure.draw_integers("20 multiples of five"), limit=float("inf"))
+    for name in measure.OWN_SHAPES:
+        data, curve = measure.training_points(name), measure.SHAPES[name].curve
+        assert curve is not None
+        ended = learn_points(data, curve, limit=float("inf"))
+        found = measure.judge(name, data, ended.generator(torch.randn(measure.GENERATED, 2)))
+        print(f"{name}: F {found['F']:.2f}, {ended.seconds:.0f} s, {ended.iterations} steps")
+    ended = learn_integers(measure.training_integers(measure.OWN_SET), limit=float("inf"))
     print(f"integers: {ended.seconds:.1f} s, {ended.iterations} steps")
 
 

@@ -37,21 +37,19 @@ def test_a_change_that_is_not_in_the_script_is_refused():
 
 
 def test_a_training_set_is_judged_as_good_as_itself():
-    shape = measure.SHAPES[1]
-    torch.manual_seed(0)
-    data = shape.draw(measure.SAMPLES)
-    found = measure.judge(shape, data, data)
+    data = measure.training_points("sine")
+    found = measure.judge("sine", data, data)
     assert found["excess"] == 0
     assert found["off-curve"] < 1e-6
     assert found["inside"] == found["coverage"] == 1
 
 
 def test_the_textbook_runs():
-    shape = measure.SHAPES[1]
+    shape = measure.SHAPES["sine"]
     ended = textbook.learn_points(shape.draw(256), shape.curve, limit=0)
     assert ended.iterations == 2
     assert not ended.stopped
-    ended = textbook.learn_integers(measure.draw_integers("2 values"), limit=0)
+    ended = textbook.learn_integers(measure.training_integers("2 values"), limit=0)
     assert ended.generator(torch.randn(3, 100)).shape == (3, 100)
 
 

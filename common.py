@@ -1260,17 +1260,18 @@ class Animation:
         self.frames.append(frame.quantize(32, Image.Quantize.FASTOCTREE))
 
     def gif(self) -> bytes:
-        """The file; it takes some six seconds, and dwells on the last epoch."""
+        """The file; it takes some six seconds, and dwells on the first and the last epoch."""
         if (self.latest[0].epoch - 1) % self.every:
             self._add(*self.latest)
         buffer = io.BytesIO()
-        each = max(6000 // len(self.frames), 60)
+        durations = [max(6000 // len(self.frames), 60)] * len(self.frames)  # ms
+        durations[0], durations[-1] = 1000, 2000
         self.frames[0].save(
             buffer,
             "GIF",
             save_all=True,
             append_images=self.frames[1:],
-            duration=[each] * (len(self.frames) - 1) + [2000],  # ms
+            duration=durations,
             loop=0,
         )
         return buffer.getvalue()

@@ -1179,6 +1179,7 @@ def _plot_shares(axis: Axes, real: Tensor, generated: Tensor) -> None:
         share = integers.bincount().numpy() / len(integers)
         axis.bar(np.arange(len(share)), 100 * share, width, color=colour, label=label)
     axis.set(ylabel="share in %")
+    axis.margins(y=0.2)  # room for the legend
     axis.legend(loc="upper right", ncols=2)
 
 

@@ -16,7 +16,6 @@ that there are ten of them.
 
 import copy
 import sys
-from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -26,7 +25,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.optim import Adam
 
 import common
-from common import Course, Standardize, Training
+import images
+from common import Standardize, Training
 
 PIXELS = 28 * 28
 
@@ -42,15 +42,11 @@ SHIFT, CUT = 2, 7  # pixels
 
 
 def real_samples(
-    n: int,
-    generator: torch.Generator | None = None,
-    *,
-    dataset: str = "mnist",
-    data_dir: str | Path = "data",
+    n: int, generator: torch.Generator | None = None, dataset: str = "mnist", data_dir: str = "data"
 ) -> Tensor:
     """`n` images (n, 784) of a data set, drawn by lot, 0 black to 1 white."""
-    images, _ = common.load_images(dataset, data_dir)
-    return images[torch.randint(len(images), (n,), generator=generator)]
+    data, _ = images.load_images(dataset, data_dir)
+    return data[torch.randint(len(data), (n,), generator=generator)]
 
 
 def build_generator(pixels: int = PIXELS) -> nn.Module:
@@ -72,13 +68,13 @@ def build_discriminator(pixels: int = PIXELS) -> nn.Module:
     )  # fmt: skip
 
 
-def augment(images: Tensor) -> Tensor:
+def augment(shown: Tensor) -> Tensor:
     """Images (n, pixels), each moved a little, and with a square of it made black.
 
     The discriminator, shown no image twice alike, cannot learn them by heart; as the generator's
     pass here too, they need not look like that (Zhao et al. 2020).
     """
-    return common.cut_out(common.shifted(images, SHIFT), CUT)
+    return images.cut_out(images.shifted(shown, SHIFT), CUT)
 
 
 def train(
@@ -91,42 +87,38 @@ def train(
     patience: int = PATIENCE,
     batch_size: int | None = None,
     lr: float = LEARNING_RATE,
-    watch: common.Watch | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
 ) -> Training:
-    """Learn to generate images like those of `data` (n, pixels), square ones, in 0..1.
-
-    After each epoch, where it stands is saved to `checkpoint`; `resume`: go on from there.
-    Raises ValueError for data of another shape or range, and for bad settings.
-    """
-    common.check_images(data)
+    """Learn images (n, pixels) in 0..1; each epoch is saved to `checkpoint`, to `resume` from."""
+    images.check_images(data)
     device = common.choose_device(device)
-    course = Course(data, seed, epochs, patience, batch_size, lr, progress, watch, one_unit=True)
+    training = Training(data, seed, epochs, patience, batch_size, progress, one_unit=True)
     batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # to have a deviation to norm
-    real = common.Batches(course.real.to(device), batch_size)
+    real = common.Batches(training.real.to(device), batch_size)
     generator = build_generator(data.shape[1]).to(device)
     averaged = copy.deepcopy(generator).eval()
-    standardize = Standardize(course.real, one_unit=True)
+    standardize = Standardize(training.real, one_unit=True)
     discriminator = nn.Sequential(standardize, build_discriminator(data.shape[1])).to(device)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     d_optimizer = Adam(discriminator.parameters(), lr, BETAS, fused=True)
     is_real = torch.ones(batch_size, 1, device=device)
     both = torch.cat([is_real, torch.zeros_like(is_real)])
     latents = torch.randn(2048, LATENT_DIM, device=device)
-    course.keep(checkpoint, resume, averaged, {
-        "generator": generator, "averaged": averaged, "discriminator": discriminator,
-        "g_optimizer": g_optimizer, "d_optimizer": d_optimizer, "batches": real,
-    })  # fmt: skip
+    networks = {"generator": generator, "averaged": averaged, "discriminator": discriminator}
+    optimizers = {"g_optimizer": g_optimizer, "d_optimizer": d_optimizer}
+    state = images.Checkpoint(checkpoint, training, real, **networks, **optimizers)
+    if resume:
+        state.load()
 
-    for epoch in course:
+    for epoch in training:
         for optimizer in (g_optimizer, d_optimizer):
             optimizer.param_groups[0]["lr"] = lr * (1 - SLOWING * (epoch - 1) / epochs)
-        for images in islice(real, BATCHES_PER_EPOCH):
+        for rows in islice(real, BATCHES_PER_EPOCH):
             fakes = generator(torch.randn(batch_size, LATENT_DIM, device=device))
 
             # Discriminator step: tell real images from generated ones
-            seen = augment(torch.cat([images, fakes.detach()]))
+            seen = augment(torch.cat([rows, fakes.detach()]))
             d_loss = bce(discriminator(seen), both)
             d_optimizer.zero_grad()
             d_loss.backward()
@@ -139,13 +131,47 @@ def train(
             g_optimizer.step()
             common.move_towards(averaged, generator, AVERAGING)
 
-        course.evaluate(averaged, latents, d_loss, g_loss)
-    return course.training(torch.randn(4096, LATENT_DIM))
+        training.evaluate(averaged, latents, d_loss, g_loss)
+        state.save()
+    return training.judged(averaged, torch.randn(4096, LATENT_DIM))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@common.reporting
+def main(argv: list[str] | None = None) -> int:
     """The command line; gives the exit status."""
-    return common.run(argv, "digits", __doc__, common.Images(), LATENT_DIM, real_samples, train)
+    parser = common.Parser("digits_gan", __doc__, train)
+    images.add_options(parser)
+    options = parser.parse_args(argv)
+    torch.manual_seed(options.seed)
+
+    if options.generate or options.interpolate:
+        generator = common.load_model(options.out / "generator.pt", LATENT_DIM, PIXELS)
+        with common.results(options.out) as folder:
+            if options.generate:
+                blocks = common.generate(generator, LATENT_DIM, options)
+                images.save_images(folder, blocks, options.generate, options.format)
+            if options.interpolate:
+                walks = [common.walk(options.interpolate, LATENT_DIM, stops=2) for _ in range(8)]
+                picture = images.plot_strips(generator(torch.cat(walks)), options.interpolate)
+                picture.savefig(folder / "interpolation.png")
+        return 0
+
+    settings = common.training_settings(options)
+    data, labels = images.load_images(options.dataset, options.data_dir)
+    checkpoint = options.out / "checkpoint.pth"
+    with common.results(options.out) as folder, common.stop_gently():
+        training = train(data, **settings, checkpoint=checkpoint, resume=options.resume)
+        classes = images.judge(training, data, labels)
+        common.save_model(folder, "generator", training.generator, LATENT_DIM)
+        common.save_history(folder, training)
+        images.plot_images(training, data, labels, classes).savefig(folder / "samples.png")
+        if options.animate:
+            (folder / "training.gif").write_bytes(images.animate_images(training.film))
+    if training.signal:
+        print("To go on from there, add --resume.")
+    else:
+        checkpoint.unlink(missing_ok=True)
+    return common.conclude(training, options)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ integer. It is never told what the integers have in common, nor how many there a
 
 import copy
 import sys
-from collections.abc import Sequence
 from itertools import islice
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from torch.nn.functional import one_hot
 from torch.optim import Adam
 
 import common
-from common import Course, Training
+from common import Training
 
 DEPTH, STEP = 100, 5
 
@@ -38,17 +38,15 @@ PENALTY = 0.003
 
 def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
     """`n` multiples of five as one-hot rows (n, 100), each of 0, 5, ..., 95 equally likely."""
-    return common.one_hot_encode(
-        STEP * torch.randint(DEPTH // STEP, (n,), generator=generator), DEPTH
-    )
+    integers = STEP * torch.randint(DEPTH // STEP, (n,), generator=generator)
+    return common.one_hot_encode(integers, DEPTH)
 
 
 class Generator(nn.Module):
     """One linear layer; its largest output is the integer. (n, depth) noise to (n, depth) one-hot.
 
-    The largest has no slope to learn from, so while training the slopes of the softmax stand in
-    for it: the straight-through estimator (Bengio et al. 2013). So the discriminator is shown
-    integers, as real rows are, and no blends of them.
+    The largest has no slope to learn from, so while training the softmax's stand in for it: the
+    straight-through estimator (Bengio et al. 2013). The discriminator sees integers, no blends.
     """
 
     def __init__(self, depth: int) -> None:
@@ -73,7 +71,7 @@ def build_discriminator(depth: int = DEPTH) -> nn.Linear:
     return nn.Linear(depth, 1)
 
 
-@common.on_one_thread
+@common.on_one_thread()
 def train(
     data: Tensor,
     *,
@@ -84,18 +82,14 @@ def train(
     patience: int = PATIENCE,
     batch_size: int | None = None,
     lr: float = LEARNING_RATE,
-    watch: common.Watch | None = None,
 ) -> Training:
-    """Learn to generate integers like those of `data`, one-hot rows (n, depth).
-
-    Raises ValueError for data of another form, or empty, and for bad settings.
-    """
-    common.check_one_hot(data)
+    """Learn to generate integers like those of `data`, one-hot rows (n, depth); or ValueError."""
     device = common.choose_device(device)
-    course = Course(data, seed, epochs, patience, batch_size, lr, progress, watch)
-    batch_size = batch_size or min(BATCH_SIZE, len(data))
-    depth = data.shape[1]
-    real = common.Batches(course.real.to(device), batch_size)
+    training = Training(data, seed, epochs, patience, batch_size, progress)
+    if not torch.equal(data, one_hot(data.argmax(dim=1), data.shape[1]).to(data)):
+        raise ValueError("data must be one-hot rows: a single 1 in each, zeros elsewhere")
+    batch_size, depth = batch_size or min(BATCH_SIZE, len(data)), data.shape[1]
+    real = common.Batches(training.real.to(device), batch_size)
     generator = build_generator(depth).to(device)
     averaged = copy.deepcopy(generator).eval()
     discriminator = build_discriminator(depth).to(device)
@@ -105,7 +99,7 @@ def train(
     both = torch.cat([is_real, torch.zeros_like(is_real)])
     latents = torch.randn(2048, depth, device=device)
 
-    for epoch in course:
+    for epoch in training:
         for optimizer in (g_optimizer, d_optimizer):
             optimizer.param_groups[0]["lr"] = lr * (1 - (epoch - 1) / epochs)
         for rows in islice(real, BATCHES_PER_EPOCH):
@@ -126,15 +120,60 @@ def train(
             g_optimizer.step()
             common.move_towards(averaged, generator, AVERAGING)
 
-        course.evaluate(averaged, latents, d_loss, g_loss)
-    return course.training(torch.randn(16384, depth))
+        training.evaluate(averaged, latents, d_loss, g_loss)
+    training.judged(averaged, torch.randn(16384, depth))
+    training.find_missing(*map(common.one_hot_decode, (training.held_out, training.samples)))
+    return training
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def shares(rows: Tensor) -> Tensor:
+    """How often each integer comes, in %, in one-hot rows (n, depth), as points (depth, 2)."""
+    return torch.stack([torch.arange(rows.shape[1]), 100 * rows.mean(dim=0)], dim=1)
+
+
+@common.reporting
+def main(argv: list[str] | None = None) -> int:
     """The command line; gives the exit status."""
-    return common.run(
-        argv, "multiples_of_five", __doc__, common.Integers(), LATENT_DIM, real_samples, train
-    )
+    parser = common.Parser("multiples_of_five_gan", __doc__, train)
+    parser.add_argument("--data", metavar="FILE", type=Path, help="learn integers from a CSV file")
+    options = parser.parse_args(argv)
+    torch.manual_seed(options.seed)
+
+    if options.generate or options.interpolate:
+        generator = common.load_model(options.out / "generator.pt", LATENT_DIM, DEPTH)
+        if options.generate:
+            blocks = common.generate(generator, LATENT_DIM, options)
+            columns = (rows.argmax(dim=1, keepdim=True) for rows in blocks)
+            common.write_csv(columns, "integer", "%d")
+        if options.interpolate:
+            latents = common.walk(options.interpolate, LATENT_DIM)
+            near = 0.95 * latents + 0.3 * torch.randn(20, *latents.shape)
+            steps = torch.arange(20 * len(latents)) % len(latents) + 1
+            points = torch.stack([steps, generator(near.flatten(0, 1)).argmax(dim=1)], dim=1)
+            path = torch.stack([steps[: len(latents)], generator(latents).argmax(dim=1)], dim=1)
+            picture = common.plot_path(points, path, xlabel="step of the walk", ylabel="integer")
+            with common.results(options.out, sys.stderr if options.generate else None) as folder:
+                picture.savefig(folder / "interpolation.png")
+        return 0
+
+    settings = common.training_settings(options)
+    data = real_samples(2048)
+    if options.data:
+        integers = common.read_numbers(options.data, 1, DEPTH).flatten().long()
+        data = common.one_hot_encode(integers, DEPTH)
+    with common.results(options.out) as folder, common.stop_gently():
+        training = train(data, **settings)
+        common.save_model(folder, "generator", training.generator, LATENT_DIM)
+        common.save_history(folder, training)
+        picture, axes = common.plot_history(training.history, [["integer"] * 3])
+        common.plot_shares(axes["integer"], *map(common.one_hot_decode, (data, training.samples)))
+        axes["integer"].set(xlabel="integer")
+        picture.savefig(folder / "samples.png")
+        if options.animate:
+            film = {i: (row, shares(rows)) for i, (row, rows) in training.film.items()}
+            gif = common.animate_points(shares(data), film, xlabel="integer", ylabel="share in %")
+            (folder / "training.gif").write_bytes(gif)
+    return common.conclude(training, options)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ told only how the discriminator, which tries to tell its points from real ones, 
 
 import copy
 import sys
-from collections.abc import Sequence
 from itertools import islice
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.optim import Adam
 
 import common
-from common import Course, FourierFeatures, Restore, Standardize, Training
+from common import FourierFeatures, Restore, Standardize, Training
 
 X_MIN, X_MAX = -5.0, 5.0
 
@@ -53,9 +53,8 @@ def layers(inputs: int, width: int, outputs: int, activation: nn.Module) -> nn.S
 class Generator(nn.Module):
     """Standard normal noise (n, LATENT_DIM) to standardised points (n, features).
 
-    The noise is made uniform first: its rare values, hardly trained, would become stray points.
-    To begin with it passes almost unchanged, spread as widely as the data, so that no part of
-    them is out of reach.
+    The noise is made uniform: its rare values, hardly trained, would become stray points. At first
+    it passes almost unchanged, spread as widely as the data, so that all of them are within reach.
     """
 
     def __init__(self, features: int = 2) -> None:
@@ -76,15 +75,12 @@ def build_generator(features: int = 2) -> nn.Module:
 
 
 def build_discriminator(features: int = 2) -> nn.Module:
-    """Standardised points (n, features) to logits (n, 1), above zero for "real".
-
-    Leaky, as some of its units would die where it finds nothing to tell apart, and all of them
-    where the generator is good from the start.
-    """
-    return nn.Sequential(FourierFeatures(), layers(7 * features, 64, 1, nn.LeakyReLU(0.1)))
+    """Standardised points (n, features) to logits (n, 1), above zero for "real"."""
+    leaky = nn.LeakyReLU(0.1)  # or units may die while there is nothing to tell apart
+    return nn.Sequential(FourierFeatures(), layers(7 * features, 64, 1, leaky))
 
 
-@common.on_one_thread
+@common.on_one_thread()
 def train(
     data: Tensor,
     *,
@@ -95,24 +91,17 @@ def train(
     patience: int = PATIENCE,
     batch_size: int | None = None,
     lr: float = LEARNING_RATE,
-    watch: common.Watch | None = None,
 ) -> Training:
-    """Learn to generate rows like those of `data` (n, features), whatever curve they lie on.
-
-    Raises ValueError for data of another shape, empty, or not finite, and for bad settings.
-    """
+    """Learn to generate rows like those of `data` (n, features); ValueError if that cannot be."""
     device = common.choose_device(device)
-    course = Course(data, seed, epochs, patience, batch_size, lr, progress, watch)
+    training = Training(data, seed, epochs, patience, batch_size, progress)
     batch_size = batch_size or min(BATCH_SIZE, len(data))
-    real = Standardize(course.real)(course.real).to(device)
-    real_and_noise = zip(
-        common.Batches(real, batch_size),
-        common.even_noise(batch_size, LATENT_DIM, device),
-        strict=True,
-    )
+    real = Standardize(training.real)(training.real).to(device)
+    batches = common.Batches(real, batch_size)
+    noises = common.even_noise(batch_size, LATENT_DIM, device)
     generator = build_generator(data.shape[1]).to(device)
     averaged = copy.deepcopy(generator)
-    learned = nn.Sequential(averaged, Restore(course.real)).to(device)
+    learned = nn.Sequential(averaged, Restore(training.real)).to(device)
     discriminator = build_discriminator(data.shape[1]).to(device)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     d_optimizer = Adam(discriminator.parameters(), 2 * lr, BETAS, fused=True)
@@ -120,10 +109,10 @@ def train(
     both = torch.cat([is_real, torch.zeros_like(is_real)])
     latents = torch.randn(1024, LATENT_DIM, device=device)
 
-    for epoch in course:
+    for epoch in training:
         rate = lr * (1 - (epoch - 1) / epochs)
         g_optimizer.param_groups[0]["lr"], d_optimizer.param_groups[0]["lr"] = rate, 2 * rate
-        for points, noise in islice(real_and_noise, BATCHES_PER_EPOCH):
+        for points, noise in zip(islice(batches, BATCHES_PER_EPOCH), noises, strict=False):
             fakes = generator(noise)
 
             # Discriminator step: tell real points from generated ones
@@ -141,13 +130,42 @@ def train(
             g_optimizer.step()
             common.move_towards(averaged, generator, AVERAGING)
 
-        course.evaluate(learned, latents, d_loss, g_loss)
-    return course.training(torch.randn(16384, LATENT_DIM))
+        training.evaluate(learned, latents, d_loss, g_loss)
+    return training.judged(learned, torch.randn(16384, LATENT_DIM))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@common.reporting
+def main(argv: list[str] | None = None) -> int:
     """The command line; gives the exit status."""
-    return common.run(argv, "sine", __doc__, common.Points(), LATENT_DIM, real_samples, train)
+    parser = common.Parser("sine_gan", __doc__, train)
+    parser.add_argument("--data", metavar="FILE", type=Path, help="learn points from a CSV file")
+    options = parser.parse_args(argv)
+    columns = real_samples(1).shape[1]
+    torch.manual_seed(options.seed)
+
+    if options.generate or options.interpolate:
+        generator = common.load_model(options.out / "generator.pt", LATENT_DIM, columns)
+        if options.generate:
+            names = ["x", "y"] if columns == 2 else [f"x{i + 1}" for i in range(columns)]
+            common.write_csv(common.generate(generator, LATENT_DIM, options), ",".join(names))
+        if options.interpolate:
+            points = generator(torch.randn(2048, LATENT_DIM))
+            path = generator(common.walk(options.interpolate, LATENT_DIM))
+            with common.results(options.out, sys.stderr if options.generate else None) as folder:
+                common.plot_path(points, path).savefig(folder / "interpolation.png")
+        return 0
+
+    settings = common.training_settings(options)
+    data = common.read_numbers(options.data, columns) if options.data else real_samples(2048)
+    with common.results(options.out) as folder, common.stop_gently():
+        training = train(data, **settings)
+        common.save_model(folder, "generator", training.generator, LATENT_DIM)
+        common.save_history(folder, training)
+        picture = common.plot_points(data, training.samples[:2048], training.history)
+        picture.savefig(folder / "samples.png")
+        if options.animate:
+            (folder / "training.gif").write_bytes(common.animate_points(data, training.film))
+    return common.conclude(training, options)
 
 
 if __name__ == "__main__":

@@ -26,12 +26,12 @@ Changes = list[tuple[str, str]]  # text of the script, and what stands there wit
 POINTS_WITHOUT: dict[str, Changes] = {
     "nothing taken out": [],
     "standardised data": [
-        ("Standardize(course.real)(course.real)", "course.real"),
-        ("Restore(course.real)", "nn.Identity()"),
+        ("Standardize(training.real)(training.real)", "training.real"),
+        ("Restore(training.real)", "nn.Identity()"),
     ],
     "batches with each row as often as any other": [
         ("common.Batches(", "by_lot("),
-        ("@common.on_one_thread", BY_LOT + "@common.on_one_thread"),
+        ("@common.on_one_thread()", BY_LOT + "@common.on_one_thread()"),
     ],
     "even noise": [
         (
@@ -131,15 +131,17 @@ def main() -> None:
             ],
         ),
     )
-    tables = f"""Mean / worst over {seeds} seeds ({fewer} of the noisy sine, {fewest} of the
-clusters and of the unequal integers); figures as in the table of quality.
+    text = f"""# What each change is worth
+
+Mean / worst over {seeds} seeds ({fewer} of the noisy sine, {fewest} of the clusters and of the
+unequal integers); figures as in the tables of quality. Each row has one change taken out of an
+otherwise unchanged script.
 
 {points}
 {integers}
 {measure.circumstances("ablation.py")}"""
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "ablation.md").write_text(f"# What each change is worth\n\n{tables}")
-    measure.write_into_readme("ablation", tables)
+    (RESULTS / "ablation.md").write_text(text)
 
 
 if __name__ == "__main__":

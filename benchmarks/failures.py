@@ -48,17 +48,17 @@ def main() -> None:
     rows = []
     for axes, (name, changes) in zip(figure.subplots(4, 3), FAILURES.items(), strict=True):
         script = measure.variant("sine_gan", changes)
-        data = script.real_samples(2048, generator=common.seeded_generator(0))
+        data = script.real_samples(2048, generator=torch.Generator().manual_seed(0))
         training = script.train(data, progress=False)
-        points = training.generator(torch.randn(2048, 2, generator=common.seeded_generator(1)))
-        dots = [
-            axes[0].scatter(*rows.T.numpy(), s=2, color=colour, label=label)
-            for label, rows, colour in (
-                ("real", data, common.REAL),
-                ("generated", points, common.GENERATED),
-            )
-        ]
-        axes[0].set(title=name, xlabel="x", ylabel="y", **common.limits(data))
+        points = training.generator(
+            torch.randn(2048, 2, generator=torch.Generator().manual_seed(1))
+        )
+        dots = [axes[0].scatter(*data.T.numpy(), s=2, color=common.REAL, label="real")]
+        limits = axes[0].axis()
+        style = {"s": 2, "color": common.GENERATED, "label": "generated"}
+        dots.append(axes[0].scatter(*points.T.numpy(), **style))
+        axes[0].set(title=name, xlabel="x", ylabel="y")
+        axes[0].axis(limits)
         epochs = [row.epoch for row in training.history]
         for key, colour in (("discriminator", common.REAL), ("generator", common.GENERATED)):
             losses = [getattr(row, f"{key}_loss") for row in training.history]
@@ -85,11 +85,21 @@ def main() -> None:
             axes[1].legend()
     figure.savefig(RESULTS / "failures.png", dpi=100)
     head = ["", "last loss, discriminator", "generator", "ratio", "precision", "recall", "verdict"]
-    tables = f"{measure.table(head, rows)}\n{measure.circumstances('failures.py')}"
-    (RESULTS / "failures.md").write_text(
-        f"# Failures, on purpose\n\n{tables}\n![Points, losses, distance](failures.png)\n"
-    )
-    measure.write_into_readme("failures", tables)
+    (RESULTS / "failures.md").write_text(f"""# How a GAN fails, and how to see it
+
+Brought about on purpose in `sine_gan.py`, by undoing some of what its recipe does.
+
+![Points, losses and distance](failures.png)
+
+- **Mode collapse.** The generator, much faster than the discriminator, sends all its points where
+  they last fooled it. The losses look perfect; the distance and the recall do not.
+- **Vanishing gradients.** The discriminator is sure of everything, and with the textbook's first
+  loss, log(1 - D), the generator has no slope left to learn from. Its loss stands still at zero.
+- **Oscillation.** At constant rates, with momentum, the two chase each other. Losses and distance
+  jump from epoch to epoch, and it is luck which epoch comes last.
+
+{measure.table(head, rows)}
+{measure.circumstances("failures.py")}""")
 
 
 if __name__ == "__main__":

@@ -135,12 +135,12 @@ def killed(folder: Path) -> Outcomes:
             if i % 2:
                 time.sleep(random.uniform(0, usual))
             else:
-                while process.poll() is None and not list(out.glob(".*.partial")):
+                while process.poll() is None and not list(out.glob(".partial/*")):
                     time.sleep(0.0005)
                 time.sleep(random.uniform(0, 0.02))
         yield damaged(out)
     train(out, "--epochs", 1)
-    yield None if list(out.glob(".*.partial")) else damaged(out)
+    yield None if (out / ".partial").exists() else damaged(out)
 
 
 def interrupted(number: signal.Signals, status: int) -> Callable[[Path], Outcomes]:
@@ -279,13 +279,15 @@ def damaged_files(folder: Path) -> Outcomes:
     whole = path.read_bytes()
     saved = io.BytesIO()
     torch.save(Recorder(trace), saved)
+    for name, layer in (("wide", torch.nn.Linear(2, 3)), ("deep", torch.nn.Linear(3, 2))):
+        common.save_model(folder, name, layer, layer.in_features)
     contents = [
         b"",
         random.randbytes(len(whole)),
         pickle.dumps(Recorder(trace)),
         saved.getvalue(),
-        common.torchscript(torch.nn.Linear(2, 3), torch.zeros(4, 2)),
-        common.torchscript(torch.nn.Linear(3, 2), torch.zeros(4, 3)),
+        (folder / "wide.pt").read_bytes(),
+        (folder / "deep.pt").read_bytes(),
         *(whole[: random.randrange(len(whole))] for _ in range(5)),
         *(changed(whole, random.randrange(len(whole))) for _ in range(5)),
     ]
@@ -307,14 +309,9 @@ SURROUNDINGS = [
     "env -u HOME {sine} --quiet --epochs 1 --out out",
     "HOME=/nowhere {sine} --quiet --epochs 1 --out out",
     "LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 {sine} --quiet --epochs 1 --out Größe",
-    "PYTHONIOENCODING=ascii {sine} --epochs 1 --out 'Größe 大'",
-    "PYTHONIOENCODING=latin-1 {sine} --epochs 1 --out 'Größe 大'",
-    "{sine} --epochs 1 --out out 2>&-",
     "{sine} --epochs 1 --out out >&-",
-    "{sine} --epochs 1 --out out >&- 2>&- <&-",
     "{sine} --epochs 1 --quiet --out out | true",
     "{sine} --epochs 1 --quiet --out out && {sine} --generate 100000 --out out | head -n 1",
-    "{sine} --epochs 1 --quiet --out out && {sine} --generate 100000 --out out 2>&- | head -n 1",
     "{sine} --epochs 1 --quiet --out ' a  b '",
     "{sine} --epochs 1 --quiet --out " + 200 * "x",
     "{sine} --epochs 1 --quiet --out " + 66 * "大",
@@ -327,7 +324,7 @@ SURROUNDINGS = [
 
 
 def surroundings(folder: Path) -> Outcomes:
-    """No display, no home, other encodings, closed streams, strange names and places."""
+    """No display, no home, another encoding, pipes that close, strange names and places."""
     for i, command in enumerate(SURROUNDINGS):
         place = folder / str(i)
         place.mkdir()
@@ -491,7 +488,6 @@ status and one clear line, or went on. Lost: files that were there, or should be
 {words[2]}
 {source}"""
     (RESULTS / "faults.md").write_text(text)
-    measure.write_into_readme("faults", f"{faults}\n{words[0]} {words[1]}\n\n{source}")
 
 
 if __name__ == "__main__":

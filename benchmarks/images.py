@@ -15,9 +15,9 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-import common
 import digits_gan
 import fashion_classifier
+import images as shared  # of the project; this file has the same name
 
 GENERATED = 10_000
 CLASSES = 10
@@ -117,7 +117,7 @@ def digits_table(learned: Labelled, test: Labelled, seeds: int) -> tuple[str, fl
     images, labels = learned
     judge = trained_judge(images, labels)
     real_features, _ = judge(images)
-    halves = torch.randperm(len(images), generator=common.seeded_generator(0)).tensor_split(2)
+    halves = torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).tensor_split(2)
     between_halves = frechet(*(real_features[half] for half in halves))
     due = labels.bincount(minlength=CLASSES) / len(labels)
     found = []
@@ -126,10 +126,10 @@ def digits_table(learned: Labelled, test: Labelled, seeds: int) -> tuple[str, fl
         training = digits_gan.train(images, seed=seed, progress=False)
         seconds = time.perf_counter() - start
         latents = torch.randn(GENERATED, digits_gan.LATENT_DIM)
-        generated = common.in_blocks(training.generator, latents)
+        generated = torch.cat([training.generator(block) for block in latents.split(256)])
         features, logits = judge(generated)
         share = logits.argmax(dim=1).bincount(minlength=CLASSES) / GENERATED
-        _, plain = common.recognise(generated[:2048], images, labels)
+        _, plain = shared.recognise(generated[:2048], images, labels)
         found.append(
             {
                 "rarest class": share.min().item(),
@@ -155,7 +155,7 @@ def save_picture(path: Path, real: Tensor, generated: Tensor) -> None:
     for axis, (title, images) in zip(
         figure.subplots(1, 2), {"real": real, "generated": generated}.items(), strict=True
     ):
-        axis.imshow(common.image_grid(images[:100], 10), cmap="gray", vmin=0, vmax=1)
+        axis.imshow(shared.image_grid(images[:100], 10), cmap="gray", vmin=0, vmax=1)
         axis.set_title(title)
         axis.set_axis_off()
     figure.savefig(path, dpi=100)
@@ -164,11 +164,11 @@ def save_picture(path: Path, real: Tensor, generated: Tensor) -> None:
 def main() -> None:
     """Measure, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    common.add_data_dir(parser)
+    shared.add_options(parser, gan=False)
     parser.add_argument("--seeds", type=int, default=5, help="(%(default)s)")
     options = parser.parse_args()
     digits, test_digits, clothes, test_clothes = (
-        common.load_images(dataset, options.data_dir, train)
+        shared.load_images(dataset, options.data_dir, train)
         for dataset in ("mnist", "fashion")
         for train in (True, False)
     )
@@ -180,18 +180,16 @@ def main() -> None:
     )
     save_picture(RESULTS / "clothes.png", clothes[0], generated)
     source = measure.circumstances("images.py")
-    tables = f"""Clothes, learned from {len(clothes[0]):,} images; mean / worst over
-{options.seeds} seeds:
+    text = f"""# Images
+
+Clothes, learned from {len(clothes[0]):,} images; mean / worst over {options.seeds} seeds:
 
 {classifier}
 Digits, learned from {len(digits[0]):,} images; of {GENERATED:,} generated ones, mean / worst over
 {options.seeds} seeds:
 
 {gan}
-{source}"""
-    text = f"""# Images
-
-{tables}
+{source}
 The judge of the digits is a small convolutional network, trained on the real ones; of
 {len(test_digits[0]):,} other real ones it knows {judged:.1%}. KL: of the classes it sees, from
 those of the real images. Frechet: between generated and real features of its last hidden layer, in
@@ -205,7 +203,6 @@ The same script on {len(clothes[0]):,} images of clothes, seed 0:
 ![Real and generated clothes](clothes.png)
 """
     (RESULTS / "images.md").write_text(text)
-    measure.write_into_readme("images", tables)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from torch import Tensor
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT))  # before this folder, which has an images.py of its own
 
 import common  # noqa: E402 - found through the line above, as the benchmarks are no package
 
@@ -197,13 +197,13 @@ def judge(name: str, data: Tensor, points: Tensor) -> dict[str, float]:
 LOWEST = ("inside", "coverage", "near", "clusters", "valid", "present", "precision", "recall")
 
 
-def mean_and_worst(found: list[dict[str, float]], key: str) -> str:
+def mean_and_worst(found: list[dict[str, float]], key: str, digits: int = 4) -> str:
     """A cell: the mean and the worst of a figure, "" where it was not measured."""
     figures = [figures[key] for figures in found if key in figures]
     if not figures:
         return ""
     worst = min(figures) if key in LOWEST else max(figures)  # the lowest is the worst, or not
-    return f"{sum(figures) / len(figures):.4g} / {worst:.4g}"
+    return f"{sum(figures) / len(figures):.{digits}g} / {worst:.{digits}g}"
 
 
 def variant(script: str, changes: list[tuple[str, str]]) -> types.ModuleType:

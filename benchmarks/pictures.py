@@ -1,4 +1,4 @@
-"""Draws the README's pictures anew, from a default run of each script: docs/.
+"""Draws the pictures of docs/ and tour.ipynb anew, from default runs.
 
 python benchmarks/pictures.py --data-dir PATH     five minutes on 2 cores
 """
@@ -9,6 +9,8 @@ import tempfile
 import types
 from pathlib import Path
 
+import nbclient
+import nbformat
 from measure import ROOT
 
 import digits_gan
@@ -33,6 +35,17 @@ def draw(script: types.ModuleType, pictures: dict[str, str], *options: str) -> N
             shutil.copyfile(Path(folder, saved), DOCS / picture)
 
 
+def run_notebook(path: Path) -> None:
+    """Run the notebook as a reader does, and keep what it shows, but for progress bars."""
+    notebook = nbformat.read(path, as_version=4)
+    nbclient.NotebookClient(notebook, resources={"metadata": {"path": str(path.parent)}}).execute()
+    for cell in notebook.cells:
+        cell.metadata = {}
+        if cell.cell_type == "code":
+            cell.outputs = [each for each in cell.outputs if each.get("name") != "stderr"]
+    nbformat.write(notebook, path)
+
+
 def main() -> None:
     """Draw all of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -44,6 +57,7 @@ def main() -> None:
     draw(fashion_classifier, {"samples.png": "clothes.png"}, *images)
     walk = {"samples.png": "digits.png", "interpolation.png": "digits_walk.png"}
     draw(digits_gan, walk, *images)
+    run_notebook(ROOT / "tour.ipynb")
 
 
 if __name__ == "__main__":

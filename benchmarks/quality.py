@@ -72,18 +72,39 @@ def learn_integers_by_the_book(job: tuple[str, int]) -> dict[str, float]:
     return measure.judge_integers(name, rows) | {"seconds": ended.seconds}
 
 
-def summarise(
+Found = dict[str, list[dict[str, float]]]  # by name, for each seed
+
+
+def over_seeds(
     function: Callable[[tuple[str, int]], dict[str, float]], names: Sequence[str], seeds: int
-) -> str:
-    """A table: mean and worst of every figure, a row a name."""
+) -> Found:
+    """What a function of a name and a seed finds."""
     jobs = [(name, seed) for name in names for seed in range(seeds)]
-    found: dict[str, list[dict[str, float]]] = defaultdict(list)
+    found: Found = defaultdict(list)
     for (name, seed), figures in zip(jobs, measure.in_parallel(function, jobs), strict=True):
         print(f"{name}, seed {seed}:", {key: round(figure, 4) for key, figure in figures.items()})
         found[name].append(figures)
-    keys = list(dict.fromkeys(key for name in names for key in found[name][0]))
-    rows = [[name, *(measure.mean_and_worst(found[name], key) for key in keys)] for name in names]
+    return found
+
+
+def table(found: Found) -> str:
+    """Mean and worst of every figure, a row a name."""
+    keys = list(dict.fromkeys(key for figures in found.values() for key in figures[0]))
+    rows = [[name, *(measure.mean_and_worst(found[name], key) for key in keys)] for name in found]
     return measure.table(["data", *keys], rows)
+
+
+def short_table(ours: Found, textbook: Found) -> str:
+    """The figures that say most, ours beside the textbook's."""
+    rows = []
+    for name in ours:
+        for key in ("excess", "off-curve", "coverage", "valid", "present", "KL"):
+            cells = (measure.mean_and_worst(found[name], key, 2) for found in (ours, textbook))
+            means_and_worst = [part for cell in cells for part in cell.split(" / ")]
+            if len(means_and_worst) == 4:
+                rows.append([name, key, *means_and_worst])
+    header = ["data", "figure", "ours: mean", "worst", "textbook's: mean", "worst"]
+    return measure.table(header, rows)
 
 
 def points_for_picture(name: str) -> torch.Tensor:
@@ -120,14 +141,13 @@ def main() -> None:
     add("--textbook-seconds", default=200, help="after which it is cut (200)")
     add("--out", type=Path, default=RESULTS / "quality.md")
     options = parser.parse_args()
-    points = summarise(learn_points, OWN_SHAPES, options.seeds)
-    integers = summarise(learn_integers, [OWN_SET], options.seeds)
-    other_points = summarise(learn_points, OTHER_SHAPES, options.other_seeds)
-    other_integers = summarise(learn_integers, OTHER_SETS, options.other_seeds)
+    points = over_seeds(learn_points, OWN_SHAPES, options.seeds)
+    integers = over_seeds(learn_integers, [OWN_SET], options.seeds)
+    other_points = over_seeds(learn_points, OTHER_SHAPES, options.other_seeds)
+    other_integers = over_seeds(learn_integers, OTHER_SETS, options.other_seeds)
     by_the_book = functools.partial(learn_points_by_the_book, limit=options.textbook_seconds)
-    textbook_points = summarise(by_the_book, OWN_SHAPES, options.textbook_seeds)
-    textbook_integers = summarise(learn_integers_by_the_book, [OWN_SET], options.textbook_seeds)
-    own = f"{points}\n{integers}"
+    textbook_points = over_seeds(by_the_book, OWN_SHAPES, options.textbook_seeds)
+    textbook_integers = over_seeds(learn_integers_by_the_book, [OWN_SET], options.textbook_seeds)
     source = measure.circumstances("quality.py")
     text = f"""# Quality
 
@@ -141,23 +161,25 @@ side, which slows both.
 {source}
 ## The scripts' own data, {options.seeds} seeds
 
-{own}
+{table(points)}
+{table(integers)}
 ## The textbook's loop on the same, {options.textbook_seeds} seeds, \
 cut after {options.textbook_seconds} seconds
 
-{textbook_points}
-{textbook_integers}
+{table(textbook_points)}
+{table(textbook_integers)}
 ## Other shapes and sets, {options.other_seeds} seeds each, no setting changed
 
-{other_points}
-{other_integers}
+{table(other_points)}
+{table(other_integers)}
 ![real and generated points of every shape](quality.png)
 """
     options.out.parent.mkdir(exist_ok=True)
     options.out.write_text(text)
     save_picture(options.out.with_suffix(".png"))
     if options.out.parent == RESULTS:
-        measure.write_into_readme("quality", f"{own}\n{source}")
+        short = short_table(points | integers, textbook_points | textbook_integers)
+        measure.write_into_readme("quality", f"{short}\n{source}")
 
 
 if __name__ == "__main__":

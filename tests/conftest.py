@@ -1,33 +1,60 @@
 """What the tests share: where the scripts are, and how a user runs one."""
 
+import os
 import struct
 import subprocess
 import sys
+import tempfile
+import types
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+import common  # noqa: E402 - found through the line above
+
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
 DEVICES = ["cpu", pytest.param("cuda", marks=needs_cuda)]
+torch.set_num_threads(1)  # as tests run side by side
 
 
 @pytest.fixture(autouse=True)
-def seeded() -> None:
+def same_random_numbers() -> None:
     """Let each test draw the same random numbers, whatever ran before it."""
     torch.manual_seed(0)
 
 
-def run_script(name: str, *arguments: object, folder: Path = ROOT) -> subprocess.CompletedProcess:
-    """Run a script in a process of its own, as a user does."""
+def seeded(seed: int) -> torch.Generator:
+    """A source of random numbers of its own."""
+    return torch.Generator().manual_seed(seed)
+
+
+def capped(monkeypatch: pytest.MonkeyPatch, script: types.ModuleType, batches: int = 3) -> None:
+    """Make the epochs of a script short, where how well it learns is not what is tested."""
+    monkeypatch.setattr(script, "BATCHES_PER_EPOCH", batches)
+
+
+def model_file(model: nn.Module, inputs: int, kind: str = "pt") -> bytes:
+    """A saved model."""
+    with tempfile.TemporaryDirectory() as folder:
+        common.save_model(Path(folder), "model", model, inputs)
+        return Path(folder, f"model.{kind}").read_bytes()
+
+
+def run_script(name: str, *arguments: object, folder: Path) -> subprocess.CompletedProcess:
+    """Run a script in a process of its own, in poor surroundings: no display, home or language."""
+    bare = ("DISPLAY", "WAYLAND_DISPLAY", "LANG", "LC_ALL", "PYTHONUTF8")
+    environment = {name: value for name, value in os.environ.items() if name not in bare}
     return subprocess.run(
         [sys.executable, folder / name, *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=folder,
+        env=environment | {"HOME": "/nowhere", "LC_ALL": "C"},
         timeout=120,
     )
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path.append(str(ROOT / "benchmarks"))
 
 import ablation
 import failures
@@ -55,10 +55,10 @@ def test_the_textbook_runs():
 
 def test_moments_of_a_training_are_noted():
     module = measure.variant("exp_curve_gan", [])
-    evaluate = common.Course.evaluate
+    evaluate = common.Training.evaluate
     with speed.noting_moments() as moments:
         training = module.train(module.real_samples(64), epochs=2, progress=False)
-    assert common.Course.evaluate is evaluate
+    assert common.Training.evaluate is evaluate
     assert 0 < moments[0][0] < moments[1][0]
     latents = torch.randn(5, 2)
     assert torch.equal(moments[1][1].eval()(latents), training.generator(latents))

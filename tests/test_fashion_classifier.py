@@ -4,10 +4,10 @@ import json
 
 import pytest
 import torch
-from conftest import DEVICES, ROOT, image_arguments, write_images
+from conftest import DEVICES, ROOT, image_arguments, seeded, write_images
 
-import common
 import fashion_classifier as script
+import images
 
 pytest.importorskip("torchvision")
 FILES = {"classifier.pt", "classifier.pt2", "samples.png", "history.csv", "metrics.json"}
@@ -29,42 +29,42 @@ def out(data_dir, tmp_path_factory):
 @pytest.mark.parametrize("device", DEVICES)
 def test_plain_images_are_soon_told_apart(data_dir, device):
     training = script.train(
-        *common.load_images("fashion", data_dir), device=device, epochs=30, progress=False
+        *images.load_images("fashion", data_dir), device=device, epochs=30, progress=False
     )
-    images, labels = common.load_images("fashion", data_dir, train=False)
-    assert (training.classifier(images).argmax(dim=1) == labels).float().mean() > 0.9
+    test, labels = images.load_images("fashion", data_dir, train=False)
+    assert (training.classifier(test).argmax(dim=1) == labels).float().mean() > 0.9
 
 
 def test_stops_and_keeps_the_best_by_validation(data_dir):
-    images, _ = common.load_images("fashion", data_dir)
-    labels = torch.randint(10, (len(images),), generator=common.seeded_generator(0))
-    training = script.train(images, labels, patience=3, progress=False)  # nothing to be learned
+    data, _ = images.load_images("fashion", data_dir)
+    labels = torch.randint(10, (len(data),), generator=seeded(0))
+    training = script.train(data, labels, patience=3, progress=False)  # nothing to be learned
     losses = [row.validation_loss for row in training.history]
     assert training.best_epoch == 1 + losses.index(min(losses))
     assert len(losses) == training.best_epoch + 3
 
 
 def test_same_seed_same_training_other_seed_another(data_dir):
-    data = common.load_images("fashion", data_dir)
+    data = images.load_images("fashion", data_dir)
     histories = [script.train(*data, seed=s, epochs=2, progress=False).history for s in (1, 1, 2)]
     assert histories[0] == histories[1] != histories[2]
 
 
 @pytest.mark.parametrize(
-    ("images", "labels", "complaint"),
+    ("data", "labels", "complaint"),
     [
         (torch.rand(10, 784), torch.arange(9), "as many labels"),
         (torch.rand(10, 784), torch.rand(10), "integers"),
         (torch.rand(10, 784), torch.arange(10) + 1, "0..9"),
         (255 * torch.rand(10, 784), torch.arange(10), "0..1"),
         (torch.rand(10, 28, 28), torch.arange(10), "shape"),
-        (torch.rand(10, 783), torch.arange(10), "784"),
+        (torch.rand(10, 783), torch.arange(10), "square"),
         (torch.rand(1, 784), torch.arange(1), "too few"),
     ],
 )
-def test_bad_data_are_refused(images, labels, complaint):
+def test_bad_data_are_refused(data, labels, complaint):
     with pytest.raises(ValueError, match=complaint):
-        script.train(images, labels, progress=False)
+        script.train(data, labels, progress=False)
 
 
 class TestCommandLine:
@@ -75,19 +75,19 @@ class TestCommandLine:
         assert set(metrics["test_accuracy_by_category"]) == set(script.CATEGORIES)
 
     def test_saved_classifiers_load_in_plain_torch_and_agree(self, out):
-        images = torch.rand(7, 784)
-        saved = torch.jit.load(out / "classifier.pt", map_location="cpu")(images)
+        test = torch.rand(7, 784)
+        saved = torch.jit.load(out / "classifier.pt", map_location="cpu")(test)
         assert saved.shape == (7, 10)
         program = torch.export.load(out / "classifier.pt2").module()
-        assert torch.allclose(program(images), saved, atol=1e-4)
+        assert torch.allclose(program(test), saved, atol=1e-4)
 
     def test_predicts_image_files(self, data_dir, out, tmp_path, capsys):
         from PIL import Image
 
-        images, labels = common.load_images("fashion", data_dir, train=False)
+        test, labels = images.load_images("fashion", data_dir, train=False)
         files = []
         for i in range(10):
-            pixels = (255 * images[i]).byte().view(28, 28).numpy()
+            pixels = (255 * test[i]).byte().view(28, 28).numpy()
             files.append(str(tmp_path / f"{i}.png"))
             Image.fromarray(pixels).resize((56, 56)).save(files[-1])
         assert script.main([*image_arguments(data_dir, out), "--predict", *files]) == 0
@@ -105,7 +105,7 @@ class TestCommandLine:
 @pytest.mark.skipif(not (ROOT.parent / "shared" / "data").exists(), reason="no real images here")
 def test_learns_real_clothes():
     learned, test = (
-        common.load_images("fashion", ROOT.parent / "shared" / "data", train)
+        images.load_images("fashion", ROOT.parent / "shared" / "data", train)
         for train in (True, False)
     )
     classifier = script.train(*learned, epochs=15, progress=False).classifier
@@ -114,10 +114,10 @@ def test_learns_real_clothes():
 
 class TestImagesFromDisk:
     def test_are_read_by_torchvision(self, data_dir):
-        images, labels = common.load_images("fashion", data_dir)
-        assert images.shape == (60, 784)
-        assert images.min() >= 0
-        assert images.max() == 1
+        found, labels = images.load_images("fashion", data_dir)
+        assert found.shape == (60, 784)
+        assert found.min() >= 0
+        assert found.max() == 1
         assert labels.tolist() == list(range(10)) * 6
 
     def test_absent_and_no_connection(self, tmp_path, monkeypatch, capsys):

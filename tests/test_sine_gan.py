@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from conftest import DEVICES
+from conftest import DEVICES, seeded
 
-import common
 import sine_gan
 
 
@@ -17,7 +16,7 @@ def test_real_samples_lie_on_the_sine():
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_short_training_brings_the_points_near(device):
-    data = sine_gan.real_samples(2048, generator=common.seeded_generator(0))
+    data = sine_gan.real_samples(2048, generator=seeded(0))
     training = sine_gan.train(data, device=device, epochs=12, progress=False)
     assert training.history[-1].distance < 0.6 * training.history[0].distance
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from conftest import seeded
 from torch import nn
 
 import common
@@ -24,11 +25,11 @@ class Function(nn.Module):
 
 def judged(data, function, latent_dim):
     """The training that ends with such a generator."""
-    course = common.Course(data, 0, 1, 1, None, 0.1, progress=False)
+    training = common.Training(data, 0, 1, 1, None, False)
     generator, loss = Function(function), torch.zeros(())
-    for _ in course:
-        course.evaluate(generator, torch.randn(1024, latent_dim), loss, loss)
-    return course.training(torch.randn(16384, latent_dim))
+    for _ in training:
+        training.evaluate(generator, torch.randn(1024, latent_dim), loss, loss)
+    return training.judged(generator, torch.randn(16384, latent_dim))
 
 
 def uniform(noise):
@@ -64,7 +65,7 @@ def test_a_good_generator_is_called_good(data, function):
     training = judged(data, function, 2)
     assert training.converged
     assert training.ratio < 1.3
-    assert common.describe(training).startswith("Good: ")
+    assert training.verdict.startswith("Good: ")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_a_good_generator_is_called_good(data, function):
 def test_a_bad_generator_is_not(data, function):
     training = judged(data, function, 2)
     assert not training.converged
-    assert common.describe(training).startswith("WARNING, not converged: ")
+    assert training.verdict.startswith("WARNING, not converged: ")
 
 
 def test_a_generator_of_no_numbers_is_not_kept():
@@ -90,7 +91,7 @@ def test_a_generator_of_no_numbers_is_not_kept():
 
 
 def test_precision_and_recall_are_the_shares_near_and_covered():
-    generator = common.seeded_generator(0)
+    generator = seeded(0)
     real = torch.rand(2000, 2, generator=generator)
     held_out = torch.rand(400, 2, generator=generator)
     left_half = torch.rand(2000, 2, generator=generator) * torch.tensor([0.5, 1.0])
@@ -103,17 +104,16 @@ def test_precision_and_recall_are_the_shares_near_and_covered():
 
 
 def test_missing_integers_are_named():
-    data = multiples_of_five_gan.real_samples(2048, generator=common.seeded_generator(0))
+    data = multiples_of_five_gan.real_samples(2048, generator=seeded(0))
 
     def thirteen_of_twenty(noise):
         return common.one_hot_encode(5 * (13 * uniform(noise)).long().clamp(max=12), 100)
 
     training = judged(data, thirteen_of_twenty, 100)
-    generated = training.generator(torch.randn(2048, 100))
-    missing = common.missing_values(*map(common.one_hot_decode, (training.held_out, generated)))
-    assert missing == [65, 70, 75, 80, 85, 90, 95]
+    training.find_missing(*map(common.one_hot_decode, (training.held_out, training.samples)))
+    assert training.figures["missing_values"] == [65, 70, 75, 80, 85, 90, 95]
     assert not training.converged
-    assert "7 of the values are (nearly) missing: 65, 70" in common.describe(training, missing)
+    assert "7 values are (nearly) missing: 65, 70" in training.verdict
 
 
 def test_a_run_that_collapsed_says_so_with_the_remedy(monkeypatch, tmp_path, capsys):

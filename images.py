@@ -1,0 +1,289 @@
+"""What the image scripts share, besides `common.py`: copy both along with the script.
+
+In order: reading, augmenting, recognising, pictures, writing, resuming. Images are rows (n, 784) of
+28 by 28 pixels, 0 black to 1 white.
+"""
+
+import argparse
+import contextlib
+import io
+import itertools
+import math
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from PIL import Image  # which matplotlib needs as well
+from torch import Tensor, nn
+
+import common
+from common import Evaluation, Failure, Training
+
+# --- Reading -----------------------------------------------------------------------------------
+
+
+def add_options(parser: argparse.ArgumentParser, gan: bool = True) -> None:
+    """The options of where images lie and, of a GAN, of which images, and in what form."""
+    add, where = parser.add_argument, "where the images lie, or are downloaded to (%(default)s)"
+    add("--data-dir", metavar="DIR", type=Path, default=Path("data"), help=where)
+    if gan:
+        form = "of generated images: a folder, or one array (%(default)s)"
+        add("--dataset", choices=["mnist", "fashion"], default="mnist", help="(%(default)s)")
+        add("--format", choices=["png", "npz"], default="png", help=form)
+        add("--resume", action="store_true", help="go on with a training interrupted or killed")
+
+
+def load_images(dataset: str, folder: Path | str, train: bool = True) -> tuple[Tensor, Tensor]:
+    """Images (n, 784) and labels (n,) of "mnist" or "fashion", downloaded if they are absent."""
+    try:
+        from torchvision import datasets
+    except ImportError:
+        raise Failure("images need torchvision; pip install torchvision") from None
+    kind = {"mnist": datasets.MNIST, "fashion": datasets.FashionMNIST}[dataset]
+    raw = Path(folder, kind.__name__, "raw")
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it tries
+            found = kind(str(folder), train=train, download=True)
+        if found.data.shape[1:] != (28, 28) or len(found.data) != len(found.targets):
+            raise ValueError
+    except (AssertionError, ValueError):
+        raise Failure(f"the images in {raw} are damaged; delete them, to get them anew") from None
+    except (RuntimeError, OSError):
+        files = ", ".join(name for name, _ in kind.resources)
+        tried = f"no images in {raw}, and no download from {' or '.join(kind.mirrors)}"
+        remedy = f"connect, choose another --data-dir, or put these there, unpacked: {files}"
+        raise Failure(f"{tried}; {remedy}") from None
+    return found.data.flatten(1).float() / 255, found.targets.long()
+
+
+def read_image(path: Path) -> Tensor:
+    """An image file as a row (1, 784), shrunk to 28 by 28 pixels."""
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("L").resize((28, 28)), dtype=np.float32)
+    except OSError as error:
+        raise Failure(f"cannot read {path}: {error.strerror or 'it is not an image'}") from None
+    return torch.from_numpy(pixels).view(1, -1) / 255
+
+
+def check_images(images: Tensor, labels: Tensor | None = None, classes: int = 10) -> None:
+    """ValueError unless `images` are square ones as rows (n, pixels) in 0..1, with fit labels."""
+    common.check_rows(images)
+    if images.shape[1] != math.isqrt(images.shape[1]) ** 2:
+        raise ValueError(f"images must be rows of a square number of pixels, not {images.shape[1]}")
+    if images.min() < 0 or images.max() > 1:
+        low, high = images.min().item(), images.max().item()
+        raise ValueError(f"pixels must lie in 0..1; these lie in {low:g}..{high:g}")
+    if labels is not None and len(common.one_hot_encode(labels, classes)) != len(images):
+        raise ValueError(f"{len(images)} images need as many labels, not {len(labels)}")
+
+
+# --- Augmenting --------------------------------------------------------------------------------
+
+
+def shifted(images: Tensor, most: int) -> Tensor:
+    """Square images (n, pixels), each moved at random by at most so many pixels along each axis."""
+    n, side = len(images), math.isqrt(images.shape[1])
+    padded = nn.functional.pad(images.view(n, side, side), (most,) * 4)
+    starts = torch.randint(2 * most + 1, (2, n, 1), device=images.device)
+    rows, columns = starts + torch.arange(side, device=images.device)
+    image = torch.arange(n, device=images.device)
+    return padded[image[:, None, None], rows[:, :, None], columns[:, None, :]].flatten(1)
+
+
+def cut_out(images: Tensor, size: int) -> Tensor:
+    """Square images (n, pixels), each with a random square, `size` pixels a side, odd, made black.
+
+    At the edges, less of it lies in the image (DeVries and Taylor 2017).
+    """
+    n, side = len(images), math.isqrt(images.shape[1])
+    middle = torch.randint(side, (2, n, 1), device=images.device)
+    rows, columns = (torch.arange(side, device=images.device) - middle).abs() <= size // 2
+    hidden = rows[:, :, None] & columns[:, None, :]
+    return images.view(n, side, side).masked_fill(hidden, 0).flatten(1)
+
+
+# --- Recognising -------------------------------------------------------------------------------
+
+PLAIN = 0.9  # share, in units of that of real images, of the plain ones among good generated ones
+
+
+def recognise(
+    images: Tensor, real: Tensor, labels: Tensor, among_real: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The class (n,) of each image (n, pixels), and whether it is plainly of that class (n,).
+
+    The class is that of the nearest real image (m, pixels), with its label (m,); plainly, if four
+    of the five nearest are of it. `among_real`: the images are themselves among the real ones.
+    """
+    first = 1 if among_real else 0  # past itself
+    count = min(5 + first, len(real))
+    nearest = [torch.cdist(rows, real).topk(count, largest=False) for rows in images.split(256)]
+    classes = labels[torch.cat([found.indices[:, first:] for found in nearest])]
+    return classes[:, 0], (classes == classes[:, :1]).sum(dim=1) >= 4
+
+
+def judge(training: Training, data: Tensor, labels: Tensor) -> Tensor:
+    """Add to the verdict what is recognised in 2,048 samples; gives the class (2048,) of each."""
+    some = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:2048]
+    _, plain_of_real = recognise(data[some], data, labels, among_real=True)
+    classes, plain = recognise(training.samples[:2048], data, labels)
+    share, real_share = plain.float().mean().item(), plain_of_real.float().mean().item()
+    words = f"{share:.0%} of generated images are plainly of one class, {real_share:.0%} of real"
+    training.findings[words] = share >= PLAIN * real_share
+    training.figures |= {"plain": share, "plain_of_real": real_share}
+    training.find_missing(labels, classes[plain])
+    return classes
+
+
+# --- Pictures ----------------------------------------------------------------------------------
+
+
+def image_grid(images: Tensor, columns: int) -> np.ndarray:
+    """Square images (n, pixels), row by row, as one with so many columns."""
+    side = math.isqrt(images.shape[1])
+    missing = torch.zeros(-len(images) % columns, images.shape[1])
+    tiles = torch.cat([images, missing]).view(-1, columns, side, side)
+    return tiles.transpose(1, 2).flatten(2).flatten(0, 1).numpy()
+
+
+def plot_images(training: Training, real: Tensor, labels: Tensor, classes: Tensor) -> Figure:
+    """64 real and generated images, how often each class comes among all, and the history.
+
+    The real ones (n, 784) have labels (n,), the generated ones were recognised as classes (m,).
+    """
+    figure, axes = common.plot_history(training.history, [["real", "generated", "classes"]])
+    for name, images in (("real", real), ("generated", training.samples)):
+        axes[name].imshow(image_grid(images[:64], 8), cmap="gray", vmin=0, vmax=1)
+        axes[name].set_title(name)
+        axes[name].set_axis_off()
+    common.plot_shares(axes["classes"], labels, classes)
+    axes["classes"].set(xlabel="class", xticks=range(int(labels.max()) + 1))
+    return figure
+
+
+def plot_strips(images: Tensor, steps: int) -> Figure:
+    """Walks from image to image, a row each; images (walks * steps, pixels)."""
+    figure = Figure(figsize=(0.6 * steps, 0.6 * len(images) / steps), dpi=120)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(image_grid(images, steps), cmap="gray", vmin=0, vmax=1)
+    axes.set_axis_off()
+    return figure
+
+
+def animate_images(film: common.Film) -> bytes:
+    """A GIF of images (n, pixels) generated from always the same noise."""
+    figure = Figure(figsize=(4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    axes.set_axis_off()
+    grid = axes.imshow(np.zeros((224, 224)), cmap="gray", vmin=0, vmax=1)
+    return common.animate(figure, film, lambda rows: grid.set_data(image_grid(rows[:64], 8)))
+
+
+def plot_predictions(
+    images: Tensor, labels: Tensor, predicted: Tensor, names: Sequence[str], history: Sequence[Any]
+) -> tuple[Figure, Tensor]:
+    """The first 25 images (n, 784) with what they are taken for, confusions, and the history.
+
+    With shares (classes, classes) of the images of each class, a row, that are taken for each.
+    """
+    tiles = [[str(5 * row + column) for column in range(5)] for row in range(5)]
+    figure = Figure(figsize=(10, 7), dpi=120, layout="constrained")
+    mosaic: Any = [[tiles, "confusion"], ["loss", "accuracy"]]
+    axes = figure.subplot_mosaic(mosaic, height_ratios=[3, 1.4])
+    for i in range(25):
+        axes[str(i)].set_axis_off()
+        if i < len(images):
+            axes[str(i)].imshow(images[i].view(28, 28).numpy(), cmap="gray_r")
+            wrong = f"\n(is {names[int(labels[i])]})" if labels[i] != predicted[i] else ""
+            style = {"fontsize": 6, "color": "#b03a00" if wrong else "black"}
+            axes[str(i)].set_title(names[int(predicted[i])] + wrong, **style)
+    count = len(names)
+    confusions = (count * labels + predicted).bincount(minlength=count**2).view(count, count)
+    shares = confusions / confusions.sum(dim=1, keepdim=True).clamp(min=1)
+    axes["confusion"].imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
+    for i, j in torch.nonzero(shares >= 0.005).tolist():
+        style = {"ha": "center", "va": "center", "fontsize": 7}
+        style["color"] = "white" if shares[i, j] > 0.5 else "black"
+        axes["confusion"].text(j, i, f"{100 * shares[i, j]:.0f}", **style)
+    axes["confusion"].set(title="% of each category (row) taken for (column)")
+    axes["confusion"].set_xticks(range(count), names, rotation=90)
+    axes["confusion"].set_yticks(range(count), names)
+    for name in ("training_loss", "validation_loss", "validation_accuracy"):
+        part, measured = name.split("_")
+        colour = common.REAL if part == "training" else common.GENERATED
+        numbers = [getattr(row, name) for row in history]
+        axes[measured].plot(range(1, len(numbers) + 1), numbers, color=colour, label=part)
+        axes[measured].set(xlabel="epoch", ylabel=measured)
+        axes[measured].legend()
+    return figure, shares
+
+
+# --- Writing -----------------------------------------------------------------------------------
+
+
+def save_images(folder: Path, blocks: Iterator[Tensor], count: int, kind: str) -> None:
+    """Write blocks of images (n, 784) as PNG files in generated/, or one array in generated.npz."""
+    pixels = ((255 * rows).round().byte().view(-1, 28, 28).numpy() for rows in blocks)
+    if kind == "npz":
+        np.savez_compressed(folder / "generated.npz", images=np.concatenate(list(pixels)))
+        return
+    (folder / "generated").mkdir()
+    for i, image in enumerate(itertools.chain.from_iterable(pixels)):
+        name = f"{i:0{max(5, len(str(count - 1)))}}.png"
+        Image.fromarray(image).save(folder / "generated" / name)
+
+
+# --- Resuming ----------------------------------------------------------------------------------
+
+
+class Checkpoint:
+    """Where a training stands, in a file: saved after each epoch, loaded to go on from there.
+
+    `parts` are all that changes on the way and has a state_dict. Without a path, nothing is saved.
+    """
+
+    PROGRESS = ("best", "best_epoch", "lowest", "ended")
+
+    def __init__(
+        self, path: Path | None, training: Training, batches: common.Batches, **parts: Any
+    ) -> None:
+        self.path, self.training, self.batches, self.parts = path, training, batches, parts
+        rows, size = zlib.crc32(training.real.numpy().tobytes()), batches.size
+        self.same = {"epochs": training.epochs, "batch size": size, "data or seed": rows}
+
+    def save(self) -> None:
+        """Write the file, whole."""
+        if self.path is None or self.training.diverged:
+            return
+        state = {name: getattr(self.training, name) for name in self.PROGRESS} | self.same
+        state["history"] = [tuple(row) for row in self.training.history]
+        state["parts"] = {name: part.state_dict() for name, part in self.parts.items()}
+        state["random"] = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
+        content, partial = io.BytesIO(), self.path.with_name(f".{self.path.name}")
+        torch.save(state | {"shuffled": self.batches.shuffled}, content)
+        partial.write_bytes(content.getvalue())
+        partial.replace(self.path)
+
+    def load(self) -> None:
+        """Go on from the file; Failure if that cannot be done, ValueError if it is of another."""
+        if self.path is None or not self.path.exists():
+            raise Failure(f"no training to go on with, as there is no {self.path}; omit --resume")
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            other = [name for name in self.same if state[name] != self.same[name]]
+            for name, part in self.parts.items():
+                part.load_state_dict(state["parts"][name])
+            vars(self.training).update({name: state[name] for name in self.PROGRESS})
+            self.training.history = [Evaluation(*row) for row in state["history"]]
+            self.batches.shuffled = state["shuffled"].to(self.batches.rows.device)
+            torch.set_rng_state(state["random"][0])
+            torch.cuda.set_rng_state_all(state["random"][1:])
+        except Exception:  # torch raises errors of many kinds over a file that it cannot read
+            raise Failure(f"{self.path} is damaged, or of another kind; omit --resume") from None
+        if other:
+            raise ValueError(f"{self.path} is of a training with another {', '.join(other)}")

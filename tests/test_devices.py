@@ -1,0 +1,58 @@
+"""The loops leave no tensor on the CPU, shown on a machine without a GPU: by torch's meta device.
+
+It computes shapes alone, and refuses to mix its tensors with those of the CPU.
+"""
+
+import pytest
+import torch
+from conftest import capped
+
+import common
+import digits_gan
+import exp_curve_gan
+import fashion_classifier
+import multiples_of_five_gan
+import sine_gan
+
+
+class Evaluated(Exception):
+    """The loop has come to its first evaluation."""
+
+
+@pytest.fixture(autouse=True)
+def meta(monkeypatch):
+    """Let scripts train on the meta device, where fused optimizers are not to be had."""
+    monkeypatch.setattr(common, "choose_device", lambda _: torch.device("meta"))
+    for script in (exp_curve_gan, sine_gan, multiples_of_five_gan, digits_gan, fashion_classifier):
+        monkeypatch.setattr(script, "Adam", without_fused)
+
+
+def without_fused(*arguments, **settings):
+    return torch.optim.Adam(*arguments, **settings | {"fused": False})
+
+
+@pytest.mark.parametrize(
+    ("script", "data"),
+    [
+        (exp_curve_gan, torch.rand(100, 2)),
+        (sine_gan, torch.rand(100, 3)),
+        (multiples_of_five_gan, common.one_hot_encode(torch.arange(100), 100)),
+        (digits_gan, torch.rand(100, 784)),
+    ],
+)
+def test_the_loop_of_a_gan(script, data, monkeypatch):
+    def evaluate(_, generator, latents, d_loss, g_loss):
+        tensors = [generator(latents), d_loss, g_loss, *generator.parameters()]
+        assert {tensor.device.type for tensor in tensors} == {"meta"}
+        raise Evaluated
+
+    capped(monkeypatch, script)
+    monkeypatch.setattr(common.Training, "evaluate", evaluate)
+    with pytest.raises(Evaluated):
+        script.train(data, device="meta", progress=False)
+
+
+def test_the_loop_of_the_classifier():
+    """Its evaluation asks for a number, which a meta tensor does not have."""
+    with pytest.raises(RuntimeError, match="meta"):
+        fashion_classifier.train(torch.rand(50, 784), torch.arange(50) % 10, progress=False)

@@ -1,0 +1,39 @@
+"""The examples of the README."""
+
+import json
+import re
+import types
+
+from conftest import ROOT
+
+import exp_curve_gan
+import sine_gan
+
+EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def test_the_readme_example_of_another_curve(tmp_path):
+    """One function changed in a copied script, as the README says."""
+    (example,) = (text for text in EXAMPLES if text.startswith("def real_samples"))
+    script = (ROOT / "sine_gan.py").read_text()
+    before, after = re.split(r"def real_samples.*?\n\n\n", script, flags=re.DOTALL)
+    copy = tmp_path / "eight_gan.py"
+    copy.write_text(f"{before}{example}\n\n{after}")
+    eight_gan = types.ModuleType("eight_gan")
+    exec(compile(copy.read_text(), str(copy), "exec"), eight_gan.__dict__)
+    arguments = ["--epochs", "12", "--quiet", "--device", "cpu", "--out", str(tmp_path)]
+    assert eight_gan.main(arguments) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["precision"] > 0.5
+    assert metrics["recall"] > 0.9
+
+
+def test_the_other_readme_examples_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sine_gan, "BATCHES_PER_EPOCH", 20)
+    assert exp_curve_gan.main(["--epochs", "1", "--quiet", "--device", "cpu"]) == 0
+    names: dict[str, object] = {}
+    for example in EXAMPLES:
+        exec(example, names)
+    assert names["points"].shape == (2048, 2)
+    assert names["result"].ratio < 1.25

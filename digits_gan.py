@@ -44,7 +44,7 @@ SHIFT, CUT = 2, 7  # pixels
 def real_samples(
     n: int, generator: torch.Generator | None = None, dataset: str = "mnist", data_dir: str = "data"
 ) -> Tensor:
-    """`n` images (n, 784) of a data set, drawn by lot, 0 black to 1 white."""
+    """`n` random images (n, 784) of a data set, 0 black to 1 white."""
     data, _ = images.load_images(dataset, data_dir)
     return data[torch.randint(len(data), (n,), generator=generator)]
 
@@ -71,8 +71,8 @@ def build_discriminator(pixels: int = PIXELS) -> nn.Module:
 def augment(shown: Tensor) -> Tensor:
     """Images (n, pixels), each moved a little, and with a square of it made black.
 
-    The discriminator, shown no image twice alike, cannot learn them by heart; as the generator's
-    pass here too, they need not look like that (Zhao et al. 2020).
+    So the discriminator never sees the same image twice, and cannot memorise them. The generator's
+    images pass here too, so they need not look like that themselves (Zhao et al. 2020).
     """
     return images.cut_out(images.shifted(shown, SHIFT), CUT)
 
@@ -124,7 +124,7 @@ def train(
             d_loss.backward()
             d_optimizer.step()
 
-            # Generator step: be taken for real
+            # Generator step: fool the discriminator
             g_loss = bce(discriminator(augment(fakes)), is_real)
             g_optimizer.zero_grad()
             g_loss.backward(inputs=list(generator.parameters()))
@@ -165,7 +165,7 @@ def main(argv: list[str] | None = None) -> int:
         common.save_model(folder, "generator", training.generator, LATENT_DIM)
         common.save_history(folder, training)
         images.plot_images(training, data, labels, classes).savefig(folder / "samples.png")
-        if options.animate:
+        if options.animate and training.film:  # resumed at its end, it has none
             (folder / "training.gif").write_bytes(images.animate_images(training.film))
     if training.signal:
         print("To go on from there, add --resume.")

@@ -4,8 +4,8 @@
 # ///
 """A classifier of clothes: ten categories of Fashion-MNIST, images of 28 by 28 pixels.
 
-The trade of a GAN's discriminator, learned alone: from pixels to a judgement. What a GAN lacks is
-here, too: labels that say what is right, and so an error that tells when to stop.
+Like a GAN's discriminator it learns to judge images, but alone, and from labels that say what is
+right. So its error says when to stop, which the losses of a GAN do not.
 
     python fashion_classifier.py                       train, save in outputs/fashion_classifier
     python fashion_classifier.py --predict shoe.png    what the saved classifier takes it for

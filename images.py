@@ -253,8 +253,9 @@ class Checkpoint:
         self, path: Path | None, training: Training, batches: common.Batches, **parts: Any
     ) -> None:
         self.path, self.training, self.batches, self.parts = path, training, batches, parts
-        rows, size = zlib.crc32(training.real.numpy().tobytes()), batches.size
-        self.same = {"epochs": training.epochs, "batch size": size, "data or seed": rows}
+        rates = [part.defaults["lr"] for part in parts.values() if hasattr(part, "defaults")]
+        self.same = {"epochs": training.epochs, "batch size": batches.size, "lr": rates}
+        self.same["data or seed"] = zlib.crc32(training.real.numpy().tobytes())
 
     def save(self) -> None:
         """Write the file, whole."""

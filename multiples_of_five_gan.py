@@ -113,7 +113,7 @@ def train(
             d_loss.backward()
             d_optimizer.step()
 
-            # Generator step: be taken for real
+            # Generator step: fool the discriminator
             g_loss = bce(discriminator(fakes), is_real)
             g_optimizer.zero_grad()
             g_loss.backward(inputs=list(generator.parameters()))

@@ -4,8 +4,8 @@
 # ///
 """A GAN that learns a sine: points on y = sin(x), x from -5 to 5.
 
-The generator turns normal noise (2 numbers) into a point (x, y). It never sees the curve: it is
-told only how the discriminator, which tries to tell its points from real ones, was deceived.
+The generator turns normal noise (2 numbers) into a point (x, y). It never sees the curve: it learns
+only from how well its points fool the discriminator, which tries to tell them from real ones.
 
     python sine_gan.py                     train, and save in outputs/sine
     python sine_gan.py --generate 1000     points of the saved generator, as CSV
@@ -123,7 +123,7 @@ def train(
             d_loss.backward()
             d_optimizer.step()
 
-            # Generator step: be taken for real
+            # Generator step: fool the discriminator
             g_loss = bce(discriminator(fakes), is_real)
             g_optimizer.zero_grad()
             g_loss.backward(inputs=list(generator.parameters()))

@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--data-dir", default="data", help="of the two image scripts (data)")
     images = ("--data-dir", parser.parse_args().data_dir)
     draw(exp_curve_gan, {"samples.png": "exp_curve.png"})
-    draw(sine_gan, {"samples.png": "sine.png", "training.gif": "sine.gif"}, "--animate")
+    draw(sine_gan, {"training.gif": "sine.gif"}, "--animate")
     draw(multiples_of_five_gan, {"samples.png": "multiples_of_five.png"})
     draw(fashion_classifier, {"samples.png": "clothes.png"}, *images)
     walk = {"samples.png": "digits.png", "interpolation.png": "digits_walk.png"}

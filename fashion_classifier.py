@@ -8,7 +8,7 @@ Like a GAN's discriminator it learns to judge images, but alone, and from labels
 right. So its error says when to stop, which the losses of a GAN do not.
 
     python fashion_classifier.py                       train, save in outputs/fashion_classifier
-    python fashion_classifier.py --predict shoe.png    what the saved classifier takes it for
+    python fashion_classifier.py --predict shoe.png    what the saved classifier predicts
 """
 
 import math
@@ -122,7 +122,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = common.Parser("fashion_classifier", __doc__, train, gan=False)
     images.add_options(parser, gan=False)
     parser.add_argument("--predict", metavar="FILE", nargs="+", type=Path,
-        help="no training: what the saved classifier takes images for, as CSV")  # fmt: skip
+        help="no training: what the saved classifier predicts, as CSV")  # fmt: skip
     options = parser.parse_args(argv)
 
     if options.predict:
@@ -140,10 +140,8 @@ def main(argv: list[str] | None = None) -> int:
         training = train(*data, **settings)
         predicted = training.classifier(test).argmax(dim=1)
         accuracy = (predicted == labels).float().mean().item()
-        picture, confusions = images.plot_predictions(
-            test, labels, predicted, CATEGORIES, training.history
-        )
-        of_each = dict(zip(CATEGORIES, confusions.diag().tolist(), strict=True))
+        picture, shares = images.plot_predictions(training, test, labels, predicted, CATEGORIES)
+        of_each = dict(zip(CATEGORIES, shares.diag().tolist(), strict=True))
         each = ", ".join(f"{name} {share:.0%}" for name, share in of_each.items())
         words = f"{accuracy:.1%} of {len(labels):,} test images are right: {each}"
         training.findings[words] = accuracy >= GOOD

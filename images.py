@@ -9,6 +9,7 @@ import contextlib
 import io
 import itertools
 import math
+import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -76,8 +77,7 @@ def check_images(images: Tensor, labels: Tensor | None = None, classes: int = 10
     if images.shape[1] != math.isqrt(images.shape[1]) ** 2:
         raise ValueError(f"images must be rows of a square number of pixels, not {images.shape[1]}")
     if images.min() < 0 or images.max() > 1:
-        low, high = images.min().item(), images.max().item()
-        raise ValueError(f"pixels must lie in 0..1; these lie in {low:g}..{high:g}")
+        raise ValueError(f"pixels must lie in 0..1, not {images.min():g}..{images.max():g}")
     if labels is not None and len(common.one_hot_encode(labels, classes)) != len(images):
         raise ValueError(f"{len(images)} images need as many labels, not {len(labels)}")
 
@@ -185,11 +185,11 @@ def animate_images(film: common.Film) -> bytes:
 
 
 def plot_predictions(
-    images: Tensor, labels: Tensor, predicted: Tensor, names: Sequence[str], history: Sequence[Any]
+    training: common.Epochs, images: Tensor, labels: Tensor, predicted: Tensor, names: Sequence[str]
 ) -> tuple[Figure, Tensor]:
-    """The first 25 images (n, 784) with what they are taken for, confusions, and the history.
+    """The first 25 images (n, 784) with what was predicted, the confusions, and the history.
 
-    With shares (classes, classes) of the images of each class, a row, that are taken for each.
+    And the confusions: shares (classes, classes) of each class, a row, predicted to be each.
     """
     tiles = [[str(5 * row + column) for column in range(5)] for row in range(5)]
     figure = Figure(figsize=(10, 7), dpi=120, layout="constrained")
@@ -210,13 +210,13 @@ def plot_predictions(
         style = {"ha": "center", "va": "center", "fontsize": 7}
         style["color"] = "white" if shares[i, j] > 0.5 else "black"
         axes["confusion"].text(j, i, f"{100 * shares[i, j]:.0f}", **style)
-    axes["confusion"].set(title="% of each category (row) taken for (column)")
+    axes["confusion"].set(title="% of each category (row) predicted as (column)")
     axes["confusion"].set_xticks(range(count), names, rotation=90)
     axes["confusion"].set_yticks(range(count), names)
     for name in ("training_loss", "validation_loss", "validation_accuracy"):
         part, measured = name.split("_")
         colour = common.REAL if part == "training" else common.GENERATED
-        numbers = [getattr(row, name) for row in history]
+        numbers = [getattr(row, name) for row in training.history]
         axes[measured].plot(range(1, len(numbers) + 1), numbers, color=colour, label=part)
         axes[measured].set(xlabel="epoch", ylabel=measured)
         axes[measured].legend()
@@ -275,7 +275,8 @@ class Checkpoint:
         if self.path is None or not self.path.exists():
             raise Failure(f"no training to go on with, as there is no {self.path}; omit --resume")
         try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings(action="ignore"):  # that the file is not torch's own
+                state = torch.load(self.path, map_location="cpu", weights_only=True)
             other = [name for name in self.same if state[name] != self.same[name]]
             for name, part in self.parts.items():
                 part.load_state_dict(state["parts"][name])

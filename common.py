@@ -743,7 +743,7 @@ def reporting(main: Callable[..., int]) -> Callable[..., int]:
         except KeyboardInterrupt:
             reason, status = "interrupted, nothing was saved", 130
         if reason:
-            print(f"{Path(inspect.getfile(main)).stem}: {reason}", file=sys.stderr)
+            print(f"{Path(inspect.getfile(main)).name}: {reason}", file=sys.stderr)
         return status
 
     return wrapper

@@ -354,7 +354,7 @@ def test_what_goes_wrong_is_one_line_and_a_status(error, status, capsys):
 
     assert main() == status
     message = capsys.readouterr().err
-    assert message.startswith("test_common: ")
+    assert message.startswith("test_common.py: ")
     assert message.count("\n") == 1
 
 

@@ -12,11 +12,9 @@ import pytest
 import torch
 from torch import nn
 
+import common
+
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
-import common  # noqa: E402 - found through the line above
-
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
 DEVICES = ["cpu", pytest.param("cuda", marks=needs_cuda)]
 torch.set_num_threads(1)  # as tests run side by side

@@ -1,18 +1,12 @@
 """The benchmarks still fit the scripts that they measure."""
 
-import sys
-
-import pytest
-import torch
-from conftest import ROOT
-
-sys.path.append(str(ROOT / "benchmarks"))
-
 import ablation
 import failures
 import measure
+import pytest
 import speed
 import textbook
+import torch
 
 import common
 

@@ -42,8 +42,8 @@ class Failure(Exception):
 
 def choose_device(name: str | torch.device = "auto") -> torch.device:
     """The device called `name`; "auto" is an accelerator or the CPU. ValueError if not there."""
-    kind, count = torch.accelerator.current_accelerator(), torch.accelerator.device_count()
-    present = ["cpu", *(f"{kind}:{i}" for i in range(count))]
+    count = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
+    present = ["cpu", *(f"{torch.accelerator.current_accelerator()}:{i}" for i in range(count))]
     name = present[-1].split(":")[0] if name == "auto" else str(name)
     if name in present or f"{name}:0" in present:
         return torch.device(name)

@@ -728,7 +728,7 @@ def reporting(main: Callable[..., int]) -> Callable[..., int]:
     def wrapper(argv: Sequence[str] | None = None) -> int:
         try:
             reason, status = "", main(argv)
-            sys.stdout.flush()
+            print(end="", flush=True)  # standard output may be closed
         except OSError as error:  # of standard output: all others are caught where they happen
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains
             reason, status = f"cannot print: {error.strerror}", 1

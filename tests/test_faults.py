@@ -169,6 +169,12 @@ def test_a_folder_that_vanishes(tmp_path, capsys):
     assert "cannot save" in one_line(capsys)
 
 
+def test_a_closed_standard_output(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)  # as after `>&-` in a shell
+    assert sine_gan.main([*QUICK, str(tmp_path)]) == 0
+    assert set(contents(tmp_path)) == FILES
+
+
 def test_a_second_run_on_the_same_folder_is_told_so(earlier, capsys):
     before = contents(earlier)
     with common.results(earlier):

@@ -242,23 +242,18 @@ def save_images(folder: Path, blocks: Iterator[Tensor], count: int, kind: str) -
 
 
 class Checkpoint:
-    """Where a training stands, in a file: saved after each epoch, loaded to go on from there.
-
-    `parts` are all that changes on the way and has a state_dict. Without a path, nothing is saved.
-    """
+    """Where a training stands, in a file; `parts` are all of it that have a state_dict."""
 
     PROGRESS = ("best", "best_epoch", "lowest", "ended")
 
-    def __init__(
-        self, path: Path | None, training: Training, batches: common.Batches, **parts: Any
-    ) -> None:
+    def __init__(self, path: Path | None, training: Training, batches: Any, **parts: Any) -> None:
         self.path, self.training, self.batches, self.parts = path, training, batches, parts
         rates = [part.defaults["lr"] for part in parts.values() if hasattr(part, "defaults")]
         self.same = {"epochs": training.epochs, "batch size": batches.size, "lr": rates}
         self.same["data or seed"] = zlib.crc32(training.real.numpy().tobytes())
 
     def save(self) -> None:
-        """Write the file, whole."""
+        """Write the file, whole; without a path, nothing."""
         if self.path is None or self.training.diverged:
             return
         state = {name: getattr(self.training, name) for name in self.PROGRESS} | self.same

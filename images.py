@@ -22,7 +22,7 @@ from PIL import Image  # which matplotlib needs as well
 from torch import Tensor, nn
 
 import common
-from common import Evaluation, Failure, Training
+from common import Batches, Evaluation, Failure, Training
 
 # --- Reading -----------------------------------------------------------------------------------
 
@@ -246,10 +246,10 @@ class Checkpoint:
 
     PROGRESS = ("best", "best_epoch", "lowest", "ended")
 
-    def __init__(self, path: Path | None, training: Training, batches: Any, **parts: Any) -> None:
-        self.path, self.training, self.batches, self.parts = path, training, batches, parts
+    def __init__(self, path: Path | None, training: Training, rows: Batches, **parts: Any) -> None:
+        self.path, self.training, self.rows, self.parts = path, training, rows, parts
         rates = [part.defaults["lr"] for part in parts.values() if hasattr(part, "defaults")]
-        self.same = {"epochs": training.epochs, "batch size": batches.size, "lr": rates}
+        self.same = {"epochs": training.epochs, "batch size": rows.size, "lr": rates}
         self.same["data or seed"] = zlib.crc32(training.real.numpy().tobytes())
 
     def save(self) -> None:
@@ -261,7 +261,7 @@ class Checkpoint:
         state["parts"] = {name: part.state_dict() for name, part in self.parts.items()}
         state["random"] = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
         content, partial = io.BytesIO(), self.path.with_name(f".{self.path.name}")
-        torch.save(state | {"shuffled": self.batches.shuffled}, content)
+        torch.save(state | {"shuffled": self.rows.shuffled}, content)
         partial.write_bytes(content.getvalue())
         partial.replace(self.path)
 
@@ -277,7 +277,7 @@ class Checkpoint:
                 part.load_state_dict(state["parts"][name])
             vars(self.training).update({name: state[name] for name in self.PROGRESS})
             self.training.history = [Evaluation(*row) for row in state["history"]]
-            self.batches.shuffled = state["shuffled"].to(self.batches.rows.device)
+            self.rows.shuffled = state["shuffled"].to(self.rows.rows.device)
             torch.set_rng_state(state["random"][0])
             torch.cuda.set_rng_state_all(state["random"][1:])
         except Exception:  # torch raises errors of many kinds over a file that it cannot read

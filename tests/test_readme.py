@@ -18,7 +18,8 @@ def test_the_readme_example_of_another_curve(tmp_path):
     script = (ROOT / "sine_gan.py").read_text()
     before, after = re.split(r"def real_samples.*?\n\n\n", script, flags=re.DOTALL)
     eight_gan = types.ModuleType("eight_gan")
-    changed = compile(f"{before}{example}\n\n{after}", "eight_gan.py", "exec")
+    place = str(tmp_path / "eight_gan.py")
+    changed = compile(f"{before}{example}\n\n{after}", place, "exec")
     exec(changed, eight_gan.__dict__)
     arguments = ["--epochs", "12", "--quiet", "--device", "cpu", "--out", str(tmp_path)]
     assert eight_gan.main(arguments) == 0

@@ -150,3 +150,33 @@ def test_the_codec_comes_back(integers, depth):
             common.one_hot_encode(given_, depth)
     elif integers:
         assert common.one_hot_decode(common.one_hot_encode(given_, depth)).tolist() == integers
+
+
+@many
+@given(drawn(), drawn())
+def test_the_distance(real, samples):
+    distance = common.SlicedWasserstein(real)
+    assert distance(real) < 1e-3
+    samples = samples[:, :1].expand(-1, real.shape[1])
+    found = distance(samples)
+    assert found >= 0
+    deviation = real.double().std(dim=0, correction=0).min()  # a constant column has none
+    usual = (samples.double() - real.double().mean(dim=0)).abs().max() <= 1e6 * deviation
+    assert math.isfinite(found) or not usual
+
+
+@many
+@given(st.lists(st.floats(), min_size=1, max_size=20), st.integers(1, 5), st.floats(0, 1))
+def test_early_stopping(errors, patience, noise):
+    epochs, model = common.Epochs(100, 0, 20, patience, None, False), torch.nn.Linear(1, 1)
+    epochs.noise = noise
+    for epoch, error in zip(epochs, errors, strict=False):
+        torch.nn.init.constant_(model.weight, epoch)
+        epochs.note(common.Evaluation(epoch, 0.7, 0.7, error), error, model)
+    good = [error for error in errors[: len(epochs.history)] if abs(error) < common.BOUND]
+    if good:
+        assert epochs.finish(model).weight.item() == epochs.best_epoch
+        assert epochs.lowest <= max(min(good), noise)
+        assert len(epochs.history) - epochs.best_epoch <= patience
+    else:
+        assert epochs.diverged

@@ -11,7 +11,7 @@ from measure import RESULTS
 import common
 
 # Text of the script, and what stands there instead
-NO_PENALTY = (" + PENALTY * common.gradient_penalty(scores, rows)", "")
+NO_PENALTY = ("punished = step % 4 == 0", "punished = False")
 NARROW_START = ("nn.init.eye_(", "nn.init.zeros_(")
 NO_AVERAGING = ("AVERAGING = 0.01", "AVERAGING = 1.0")
 SATURATING = (

@@ -38,7 +38,8 @@ class Shape:
     draw: Callable[[int], Tensor]  # from torch's global random numbers
     curve: Callable[[Tensor], Tensor] | None = None  # y for an x within `x_range`
     x_range: tuple[float, float] = (0.0, 0.0)
-    centres: Tensor | None = None  # of clusters, with their deviation
+    centres: Tensor | None = None  # of clusters, with their shares and deviation
+    shares: Tensor | None = None
     deviation: float = 0.0
 
 
@@ -78,7 +79,22 @@ def clusters(
         chosen = torch.multinomial(shares, n, replacement=True)
         return places[chosen] + deviation * torch.randn(n, 2)
 
-    return Shape(name, draw, centres=places, deviation=deviation)
+    return Shape(name, draw, centres=places, shares=shares / shares.sum(), deviation=deviation)
+
+
+def scattered(count: int, ratio: int) -> Shape:
+    """Clusters 8 to 30 deviations from the next, the largest `ratio` times the smallest."""
+    random = torch.Generator().manual_seed(100 * count + ratio)
+    places = torch.zeros(1, 2)
+    while len(places) < count:
+        near = places[torch.randint(len(places), (), generator=random)]
+        angle, far = torch.rand(2, generator=random) * torch.tensor([2 * math.pi, 22])
+        place = near + (8 + far) * torch.stack([angle.cos(), angle.sin()])
+        if (places - place).norm(dim=1).min() >= 8:
+            places = torch.cat([places, place.unsqueeze(0)])
+    weights = [ratio ** (i / (count - 1)) for i in range(count)]
+    shares = "equal" if ratio == 1 else f"1 to {ratio}"
+    return clusters(f"{count} scattered clusters, {shares}", places.tolist(), 1, weights)
 
 
 RING = [(2 * math.cos(i * math.pi / 4), 2 * math.sin(i * math.pi / 4)) for i in range(8)]
@@ -106,8 +122,10 @@ SHAPES = {
         clusters("grid of 25, deviation 0.05", GRID, 0.05),
         clusters("grid of 25, turned, deviation 0.03", TURNED_GRID, 0.03),
         clusters("4 unequal clusters", CORNERS, 0.1, [0.5, 0.3, 0.15, 0.05]),
+        *(scattered(count, ratio) for ratio in (1, 20) for count in (2, 3, 5, 8)),
     )
 }
+CLUSTERS = [name for name in SHAPES if "scattered" in name or "unequal" in name]
 OWN_SHAPES = ("exponential", "sine")  # of the scripts
 
 
@@ -185,16 +203,16 @@ def judge(name: str, data: Tensor, points: Tensor) -> dict[str, float]:
         found["coverage"] = (
             (torch.histc(points[:, 0], 50, low, high) >= due / 2).double().mean().item()
         )
-    if shape.centres is not None:
+    if shape.centres is not None and shape.shares is not None:
         nearest = torch.cdist(points, shape.centres).min(dim=1)
         near = nearest.values <= 4 * shape.deviation
         found["near"] = near.double().mean().item()
         counts = nearest.indices[near].bincount(minlength=len(shape.centres))
-        found["clusters"] = int((counts > 0.001 * len(points)).sum())
+        found["lost"] = int((counts < shape.shares / 5 * len(points)).sum())
     return found
 
 
-LOWEST = ("inside", "coverage", "near", "clusters", "valid", "present", "precision", "recall")
+LOWEST = ("inside", "coverage", "near", "valid", "present", "precision", "recall")
 
 
 def mean_and_worst(found: list[dict[str, float]], key: str, digits: int = 4) -> str:

@@ -14,12 +14,12 @@ import matplotlib.figure
 import measure
 import textbook
 import torch
-from measure import GENERATED, OWN_SET, OWN_SHAPES, RESULTS, SAMPLES, SETS, SHAPES
+from measure import CLUSTERS, GENERATED, OWN_SET, OWN_SHAPES, RESULTS, SAMPLES, SETS, SHAPES
 
 import multiples_of_five_gan
 import sine_gan
 
-OTHER_SHAPES = [name for name in SHAPES if name not in OWN_SHAPES]
+OTHER_SHAPES = [name for name in SHAPES if name not in (*OWN_SHAPES, *CLUSTERS)]
 OTHER_SETS = [name for name in SETS if name != OWN_SET]
 
 
@@ -115,8 +115,8 @@ def points_for_picture(name: str) -> torch.Tensor:
 
 def save_picture(path: Path) -> None:
     """Real and generated points of every shape, seed 0."""
-    figure = matplotlib.figure.Figure(figsize=(15, 9), layout="constrained")
-    axes = figure.subplots(3, 6).flatten()
+    figure = matplotlib.figure.Figure(figsize=(15, 15), layout="constrained")
+    axes = figure.subplots(5, 6).flatten()
     generated = measure.in_parallel(points_for_picture, list(SHAPES))
     for axis in axes[len(SHAPES) :]:
         axis.set_axis_off()
@@ -137,6 +137,7 @@ def main() -> None:
     add = functools.partial(parser.add_argument, type=int)
     add("--seeds", default=20, help="of each script's own data (20)")
     add("--other-seeds", default=3, help="of every other kind (3)")
+    add("--cluster-seeds", default=10, help="of every set of scattered or unequal clusters (10)")
     add("--textbook-seeds", default=2, help="of the textbook's loop (2)")
     add("--textbook-seconds", default=200, help="after which it is cut (200)")
     add("--out", type=Path, default=RESULTS / "quality.md")
@@ -144,6 +145,7 @@ def main() -> None:
     points = over_seeds(learn_points, OWN_SHAPES, options.seeds)
     integers = over_seeds(learn_integers, [OWN_SET], options.seeds)
     other_points = over_seeds(learn_points, OTHER_SHAPES, options.other_seeds)
+    clusters = over_seeds(learn_points, CLUSTERS, options.cluster_seeds)
     other_integers = over_seeds(learn_integers, OTHER_SETS, options.other_seeds)
     by_the_book = functools.partial(learn_points_by_the_book, limit=options.textbook_seconds)
     textbook_points = over_seeds(by_the_book, OWN_SHAPES, options.textbook_seeds)
@@ -168,9 +170,16 @@ cut after {options.textbook_seconds} seconds
 
 {table(textbook_points)}
 {table(textbook_integers)}
-## Other shapes and sets, {options.other_seeds} seeds each, no setting changed
+## Other shapes, {options.other_seeds} seeds each, no setting changed
 
 {table(other_points)}
+## Clusters of equal and unequal shares, {options.cluster_seeds} seeds each, no setting changed
+
+Lost is how many have less than a fifth of their due.
+
+{table(clusters)}
+## Other sets of integers, {options.other_seeds} seeds each
+
 {table(other_integers)}
 ![real and generated points of every shape](quality.png)
 """

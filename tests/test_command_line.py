@@ -1,6 +1,7 @@
 """The command line, the same in every script: bad input, interruption, one clear line for each."""
 
 import functools
+import io
 import os
 import signal
 import sys
@@ -149,6 +150,24 @@ def test_a_training_is_animated(script, tmp_path, monkeypatch):
         assert film.n_frames == 3
         film.seek(0)
         assert film.info["duration"] >= 1000  # it dwells on the start
+
+
+def test_the_film_shows_what_the_discriminator_thinks():
+    data = torch.rand(200, 2) * torch.tensor([1.0, 50.0])
+    training, loss = common.Training(data, 0, 2, 2, None, False), torch.tensor(0.7)
+
+    class Right(torch.nn.Module):  # takes places on the right for real, and none for generated
+        def forward(self, points):
+            return 4 * (points[:, :1] > 0.5)
+
+    training.evaluate(torch.nn.Identity(), torch.rand(100, 2), loss, loss, Right())
+    ((_, _, opinions),) = training.film.values()
+    picture = opinions.reshape(common.SIDE, common.SIDE)
+    assert (picture[:, : common.SIDE // 2] == 0.5).all()
+    assert (picture[:, common.SIDE // 2 :] > 0.9).all()
+    drawn = Image.open(io.BytesIO(common.animate_points(data, training.film))).convert("RGB")
+    left, right = drawn.getpixel((120, 60)), drawn.getpixel((300, 60))
+    assert left != right
 
 
 def test_a_film_stays_small_and_ends_with_the_last_epoch():

@@ -77,6 +77,15 @@ class TestData:
         ratios = standard.std(dim=0) / data.std(dim=0)
         assert torch.allclose(ratios[1], ratios[2])
 
+    def test_far_rows_are_brought_within_reach(self):
+        data = torch.cat([torch.randn(950, 2), torch.randn(50, 2) + 100, torch.full((1, 2), 1e6)])
+        near = common.Standardize(data[:-1], within=2)(data[:-1])
+        assert near.abs().max() < 2.1
+        assert near.abs().max() > 1.9
+        outlier = common.Standardize(data, within=2)
+        assert outlier(data)[-1].min() > 2  # a single row does not squeeze all others
+        assert torch.allclose(common.Restore(data, within=2)(outlier(data)), data, atol=0.1)
+
     def test_constant_column_is_restored_exactly(self):
         data = torch.full((100, 1), 0.1)
         assert (common.Restore(data)(torch.randn(100, 1)) == data).all()

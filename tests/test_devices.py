@@ -41,8 +41,9 @@ def without_fused(*arguments, **settings):
     ],
 )
 def test_the_loop_of_a_gan(script, data, monkeypatch):
-    def evaluate(_, generator, latents, d_loss, g_loss):
-        tensors = [generator(latents), d_loss, g_loss, *generator.parameters()]
+    def evaluate(_, generator, latents, d_loss, g_loss, *judge):
+        opinions = [network(torch.zeros(4, data.shape[1], device="meta")) for network in judge]
+        tensors = [generator(latents), d_loss, g_loss, *opinions, *generator.parameters()]
         assert {tensor.device.type for tensor in tensors} == {"meta"}
         raise Evaluated
 

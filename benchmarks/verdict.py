@@ -1,0 +1,144 @@
+"""How often the verdict is wrong, of generators of known quality: results/verdict.md.
+
+python benchmarks/verdict.py     a few minutes on 2 cores
+"""
+
+import argparse
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable
+
+import measure
+import torch
+from torch import Tensor, nn
+
+import common
+
+ROWS, COLUMNS = (200, 500, 1000, 2048, 5000), (2, 3, 5, 10)
+SHARES = torch.tensor([0.33, 0.25, 0.15, 0.1, 0.1, 0.05, 0.02])  # of clusters
+
+
+def curve(n: int, columns: int, gap: float = 0) -> Tensor:
+    """Points (n, columns) on a curve; `gap` is the share of it, in its midst, that is left out."""
+    t = (1 - gap) * torch.rand(n)
+    t = t + gap * (t > 0.4)
+    waves = [(2 * math.pi * t * (i // 2 + 1) / 2 + i % 2).sin() for i in range(columns - 1)]
+    return torch.stack([10 * t, *waves], dim=1)
+
+
+def clusters(n: int, columns: int, shares: Tensor = SHARES) -> Tensor:
+    """Points (n, columns) of Gaussian clusters, more than eight deviations apart."""
+    random = torch.Generator().manual_seed(columns)
+    places = 1 + torch.arange(7.0) + 20 * torch.rand(columns, 7, generator=random).argsort(dim=1)
+    chosen = torch.multinomial(shares, n, replacement=True)
+    return places.T[chosen] + 0.5 * torch.randn(n, columns)
+
+
+def without(*lost: int) -> Tensor:
+    """The shares, but for those of some clusters."""
+    return SHARES.index_fill(0, torch.tensor(lost), 0)
+
+
+def thick(points: Tensor, share: float) -> Tensor:
+    """Points with normal noise, of a share of each column's deviation."""
+    return points + share * points.std(dim=0) * torch.randn_like(points)
+
+
+def astray(points: Tensor, share: float) -> Tensor:
+    """Points, a share of which lie anywhere in the range of all."""
+    low, high = points.amin(dim=0), points.amax(dim=0)
+    anywhere = low + (high - low) * torch.rand_like(points)
+    return torch.where(torch.rand(len(points), 1) < share, anywhere, points)
+
+
+def drawn_from(rows: Tensor, n: int) -> Tensor:
+    """`n` of the rows, each as likely."""
+    return rows[torch.randint(len(rows), (n,))]
+
+
+Kind = Callable[[int, Tensor], Tensor]  # of n points, by the rows that were learned
+OFF = torch.tensor([0.33, 0.25 * 1.25, 0.15, 0.1, 0.1, 0.05, 0.02])
+OFF[0] -= 0.0625
+
+
+def kinds(draw: Callable[..., Tensor], columns: int) -> dict[str, tuple[bool, Kind]]:
+    """Generators by name: whether they are good, and what they generate."""
+    found: dict[str, tuple[bool, Kind]] = {
+        "the truth": (True, lambda n, _: draw(n, columns)),
+        "1 % thick": (True, lambda n, _: thick(draw(n, columns), 0.01)),
+        "the rows drawn again": (True, lambda n, rows: drawn_from(rows, n)),
+        "blurred by 10 %": (False, lambda n, _: thick(draw(n, columns), 0.1)),
+        "5 % astray": (False, lambda n, _: astray(draw(n, columns), 0.05)),
+        "10 % astray": (False, lambda n, _: astray(draw(n, columns), 0.1)),
+        "half of the rows": (False, lambda n, rows: drawn_from(rows[: len(rows) // 2], n)),
+    }
+    if draw is curve:
+        for gap in (0.05, 0.1):
+            found[f"{gap:.0%} of a curve left out"] = False, lambda n, _, g=gap: draw(n, columns, g)
+        return found
+    for name, shares in {
+        "a cluster of 10 % lost": without(3),
+        "a cluster of 5 % lost": without(5),
+        "a cluster of 2 % lost": without(6),
+        "a share off by a quarter": OFF,
+    }.items():
+        found[name] = False, lambda n, _, s=shares: draw(n, columns, s)
+    return found
+
+
+class Known(nn.Module):
+    """A generator of known quality: as many points as there are latents."""
+
+    def __init__(self, generate: Callable[[int], Tensor]) -> None:
+        super().__init__()
+        self.generate = generate
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return self.generate(len(latents))
+
+
+def judge(job: tuple[str, int, int, int]) -> list[tuple[str, bool, bool, list[str]]]:
+    """Of each kind of generator: its name, whether it is good and called so, and why not."""
+    name, rows, columns, seed = job
+    torch.set_num_threads(1)
+    draw = {"curve": curve, "clusters": clusters}[name]
+    found = []
+    for kind, (good, generate) in kinds(draw, columns).items():
+        torch.manual_seed(1000 * seed + rows + columns)
+        data = draw(rows, columns)
+        training = common.Training(data, seed, 1, 1, None, False)
+        model = Known(lambda n, data=data, generate=generate: generate(n, data))
+        training.evaluate(model, torch.randn(1024, 2), torch.tensor(0.5), torch.tensor(0.5))
+        training.judged(model, torch.randn(16384, 2))
+        why = [words for words, fine in training.findings.items() if not fine]
+        found.append((kind, good, training.converged, why))
+    return found
+
+
+def main() -> None:
+    """Judge, and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=5, help="(5)")
+    seeds = range(parser.parse_args().seeds)
+    jobs = list(itertools.product(("curve", "clusters"), ROWS, COLUMNS, seeds))
+    wrong: dict[str, Counter[int]] = {}
+    judged: dict[str, Counter[int]] = {}
+    is_good = {}
+    for (_, rows, _, _), found in zip(jobs, measure.in_parallel(judge, jobs), strict=True):
+        for kind, good, called_good, why in found:
+            is_good[kind] = good
+            judged.setdefault(kind, Counter())[rows] += 1
+            wrong.setdefault(kind, Counter())[rows] += good != called_good
+            if good and not called_good:
+                print(kind, rows, why)
+    table = []
+    for kind, counts in judged.items():
+        cells = [f"{wrong[kind][rows] / counts[rows]:.0%}" for rows in ROWS]
+        share = wrong[kind].total() / counts.total()
+        table.append(["good" if is_good[kind] else "bad", kind, *cells, f"{share:.1%}"])
+    print(measure.table(["", "generator", *(f"{n:,} rows" for n in ROWS), "all"], table))
+
+
+if __name__ == "__main__":
+    main()

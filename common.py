@@ -268,7 +268,7 @@ def precision_and_recall(real: Tensor, generated: Tensor) -> tuple[float, float]
 
 BOUND = 1e6  # of losses and distances: trainings recover from thousands, not from millions
 LUCK = 3  # the ratio up to which generators may differ, after an epoch, by the luck of few samples
-NEAR, NEAR_FOR_IMAGES = 1.25, 1.6  # the ratio up to which one is good: perfect ones reach 1.2
+NEAR, NEAR_FOR_IMAGES = 1.1, 1.6  # the ratio up to which one is good: perfect ones reach 1
 ASTRAY = 0.04  # share of generated samples that may lie away from all real ones
 LEFT_OUT = 0.01  # share of real rows that may have no generated ones near
 SIGNALS: list[int] = []  # received in `stop_gently`

@@ -543,10 +543,8 @@ def animate_points(real: Tensor, film: Film, **labels: str) -> bytes:
     axes.set(**{"xlabel": "x", "ylabel": "y"} | labels)
     if len(next(iter(film.values()))) == 3:
         (left, bottom), (right, top) = places(real)[[0, -1]].tolist()
-        extent, colours = (
-            (left, right, bottom, top),
-            LinearSegmentedColormap.from_list("", OPINIONS),
-        )
+        colours = LinearSegmentedColormap.from_list("", OPINIONS)
+        extent = left, right, bottom, top
         image = axes.imshow(np.zeros((2, 2)), colours, extent=extent, aspect="auto", origin="lower")
         doubt = torch.stack([(opinions - 0.5).abs().max() for _, _, opinions in film.values()])
         image.set_clim(0.5 - doubt.median().item(), 0.5 + doubt.median().item())

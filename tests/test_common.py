@@ -84,7 +84,7 @@ class TestData:
         assert near.abs().max() > 1.9
         outlier = common.Standardize(data, within=2)
         assert outlier(data)[-1].min() > 2  # a single row does not squeeze all others
-        assert torch.allclose(common.Restore(data, within=2)(outlier(data)), data, atol=0.1)
+        assert torch.allclose(common.Restore(data, within=2)(outlier(data)), data, atol=0.01)
 
     def test_constant_column_is_restored_exactly(self):
         data = torch.full((100, 1), 0.1)

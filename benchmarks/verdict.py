@@ -71,10 +71,12 @@ def kinds(draw: Callable[..., Tensor], columns: int) -> dict[str, tuple[bool, Ki
         "the rows drawn again": (True, lambda n, rows: drawn_from(rows, n)),
         "blurred by 10 %": (False, lambda n, _: thick(draw(n, columns), 0.1)),
         "5 % astray": (False, lambda n, _: astray(draw(n, columns), 0.05)),
+        "10 % astray": (False, lambda n, _: astray(draw(n, columns), 0.1)),
         "half of the rows": (False, lambda n, rows: drawn_from(rows[: len(rows) // 2], n)),
     }
     if draw is curve:
         found["a tenth of a curve left out"] = False, lambda n, _: draw(n, columns, 0.1)
+        found["a twentieth of a curve left out"] = False, lambda n, _: draw(n, columns, 0.05)
         return found
     for name, shares in {
         "a cluster of 10 % lost": without(3),

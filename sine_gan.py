@@ -12,6 +12,7 @@ only from how well its points fool the discriminator, which tries to tell them f
 """
 
 import copy
+import math
 import sys
 from pathlib import Path
 
@@ -27,12 +28,12 @@ X_MIN, X_MAX = -5.0, 5.0
 
 LATENT_DIM = 2
 EPOCHS, PATIENCE = 34, 30
-BATCHES_PER_EPOCH = 45
-BATCH_SIZE = 256
-LEARNING_RATE = 0.004  # the generator's; the discriminator, which must keep up, twice that
-BETAS = (0.0, 0.99)  # no momentum: the two would swing around each other
+BATCHES_PER_EPOCH, BATCH_SIZE = 45, 256
+LEARNING_RATE = 0.004  # the generator's; the discriminator, which must keep up, has more
+BETAS = (0.0, 0.95)  # no momentum: the two would swing around each other
 AVERAGING = 0.01  # share of the newest weights in the averaged generator
-PENALTY = 0.2  # on the discriminator's slope: more blurs clusters, less distorts their shares
+PENALTY = 0.3  # on the discriminator's slope: more blurs clusters, less distorts their shares
+NOISE = 0.5  # deviations, on the discriminator's points at first (Sonderby et al. 2016)
 REACH = 3**0.5  # deviations: as far as the generator goes at first, and all but rare points
 
 
@@ -97,8 +98,7 @@ def train(
     training = Training(data, seed, epochs, patience, batch_size, progress)
     batch_size = batch_size or min(BATCH_SIZE, len(data))
     standardize = Standardize(training.real, within=REACH)
-    real = standardize(training.real).to(device)
-    batches = common.Batches(real, batch_size)
+    batches = common.Batches(standardize(training.real).to(device), batch_size)
     noises = common.even_noise(batch_size, LATENT_DIM, device)
     generator = build_generator(data.shape[1]).to(device)
     averaged = copy.deepcopy(generator)
@@ -106,21 +106,23 @@ def train(
     discriminator = build_discriminator(data.shape[1]).to(device)
     judge = nn.Sequential(standardize, discriminator).to(device)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
-    d_optimizer = Adam(discriminator.parameters(), 2 * lr, BETAS, fused=True)
+    d_optimizer = Adam(discriminator.parameters(), lr, BETAS, fused=True)
     is_real = torch.ones(batch_size, 1, device=device)
     both = torch.cat([is_real, torch.zeros_like(is_real)])
     latents = torch.randn(1024, LATENT_DIM, device=device)
 
     for epoch in training:
-        rate = lr * (1 - (epoch - 1) / epochs)
-        g_optimizer.param_groups[0]["lr"], d_optimizer.param_groups[0]["lr"] = rate, 2 * rate
-        steps = zip(range(BATCHES_PER_EPOCH), batches, noises, strict=False)
-        for step, points, noise in steps:
+        done = (epoch - 1) / epochs
+        rate = lr * (1 + math.cos(math.pi * done)) / 2
+        g_optimizer.param_groups[0]["lr"], d_optimizer.param_groups[0]["lr"] = rate, 1.5 * rate
+        blur = NOISE * max(0, 1 - 10 * done)  # in which no cluster is out of reach
+        for step, points, noise in zip(range(BATCHES_PER_EPOCH), batches, noises, strict=False):
             fakes = generator(noise)
 
             # Discriminator step: tell real points from generated ones
             punished = step % 4 == 0  # is enough, and faster (Karras et al. 2020)
-            rows = torch.cat([points, fakes.detach()]).requires_grad_(punished)
+            rows = torch.cat([points, fakes.detach()])
+            rows = (rows + blur * torch.randn_like(rows)).requires_grad_(punished)
             scores = discriminator(rows)
             d_loss = bce(scores, both)
             if punished:
@@ -130,7 +132,7 @@ def train(
             d_optimizer.step()
 
             # Generator step: fool the discriminator
-            g_loss = bce(discriminator(fakes), is_real)
+            g_loss = bce(discriminator(fakes + blur * torch.randn_like(fakes)), is_real)
             g_optimizer.zero_grad()
             g_loss.backward(inputs=list(generator.parameters()))
             g_optimizer.step()

@@ -50,10 +50,11 @@ POINTS_WITHOUT: dict[str, Changes] = {
     "waves in the discriminator": [
         ("FourierFeatures(), layers(7 * f", "FourierFeatures([0, 0, 0]), layers(7 * f")
     ],
+    "noise on the discriminator's points": [("NOISE = 0.5", "NOISE = 0.0")],
     "a leaky discriminator": [("nn.LeakyReLU(0.1)", "nn.ReLU()")],
     "gradient penalty": [("punished = step % 4 == 0", "punished = False")],
     "no momentum (0.9 as usual)": [("BETAS = (0.0, ", "BETAS = (0.9, ")],
-    "rates that fall": [("rate = lr * (1 - (epoch - 1) / epochs)", "rate = lr")],
+    "rates that fall": [("lr * (1 + math.cos(math.pi * done)) / 2", "lr")],
     "averaged weights": [("AVERAGING = 0.01", "AVERAGING = 1.0")],
 }
 INTEGERS_WITHOUT: dict[str, Changes] = {

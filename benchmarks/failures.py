@@ -15,8 +15,8 @@ NO_PENALTY = ("punished = step % 4 == 0", "punished = False")
 NARROW_START = ("nn.init.eye_(", "nn.init.zeros_(")
 NO_AVERAGING = ("AVERAGING = 0.01", "AVERAGING = 1.0")
 SATURATING = (
-    "g_loss = bce(discriminator(fakes), is_real)",
-    "g_loss = -bce(discriminator(fakes), 1 - is_real)",
+    "randn_like(fakes)), is_real)",
+    "randn_like(fakes)), 1 - is_real).neg()",
 )
 COARSE_EYES = ("FourierFeatures(), layers(7 * f", "FourierFeatures([0, 0, 0]), layers(7 * f")
 MOMENTUM = ("BETAS = (0.0, ", "BETAS = (0.9, ")
@@ -24,7 +24,7 @@ MOMENTUM = ("BETAS = (0.0, ", "BETAS = (0.9, ")
 
 def rates(generator: str, discriminator: str) -> tuple[str, str]:
     """Other learning rates."""
-    return ('["lr"] = rate, 2 * rate', f'["lr"] = {generator}, {discriminator}')
+    return ('["lr"] = rate, 1.5 * rate', f'["lr"] = {generator}, {discriminator}')
 
 
 FAILURES: dict[str, list[tuple[str, str]]] = {

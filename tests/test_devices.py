@@ -13,6 +13,11 @@ import exp_curve_gan
 import fashion_classifier
 import multiples_of_five_gan
 import sine_gan
+import wgan
+
+SCRIPTS = (
+    exp_curve_gan, sine_gan, multiples_of_five_gan, wgan, digits_gan, fashion_classifier,
+)  # fmt: skip
 
 
 class Evaluated(Exception):
@@ -23,7 +28,7 @@ class Evaluated(Exception):
 def meta(monkeypatch):
     """Let scripts train on the meta device, where fused optimizers are not to be had."""
     monkeypatch.setattr(common, "choose_device", lambda _: torch.device("meta"))
-    for script in (exp_curve_gan, sine_gan, multiples_of_five_gan, digits_gan, fashion_classifier):
+    for script in SCRIPTS:
         monkeypatch.setattr(script, "Adam", without_fused)
 
 
@@ -36,6 +41,7 @@ def without_fused(*arguments, **settings):
     [
         (exp_curve_gan, torch.rand(100, 2)),
         (sine_gan, torch.rand(100, 3)),
+        (wgan, torch.rand(100, 2)),
         (multiples_of_five_gan, common.one_hot_encode(torch.arange(100), 100)),
         (digits_gan, torch.rand(100, 784)),
     ],

@@ -62,11 +62,11 @@ def test_pixels_out_of_range_are_refused():
 def test_images_are_shown_a_little_moved_and_with_a_square_cut_out():
     white = torch.zeros(500, 28, 28)
     white[:, 2:-2, 2:-2] = 1  # as wide as they can be without being moved out
-    shown = script.augment(white.flatten(1)).view(-1, 28, 28)
+    shown = images.augment(white.flatten(1)).view(-1, 28, 28)
     assert shown.amax(dim=(1, 2)).min() == 1
     assert len(shown.unique(dim=0)) > 450
     gone = (white.sum() - shown.sum()) / 500
-    assert 0.5 * script.CUT**2 < gone < script.CUT**2
+    assert 0.5 * 7**2 < gone < 7**2
 
 
 class TestCommandLine:

@@ -38,7 +38,6 @@ LEARNING_RATE = 0.001
 BETAS = (0.5, 0.99)
 AVERAGING = 0.002  # share of the newest weights in the averaged generator
 SLOWING = 0.75  # share of the learning rate that is gone at the end
-SHIFT, CUT = 2, 7  # pixels
 
 
 def real_samples(
@@ -66,15 +65,6 @@ def build_discriminator(pixels: int = PIXELS) -> nn.Module:
         nn.Linear(256, 128), nn.LeakyReLU(0.2),
         nn.Linear(128, 1),
     )  # fmt: skip
-
-
-def augment(shown: Tensor) -> Tensor:
-    """Images (n, pixels), each moved a little, and with a square of it made black.
-
-    So the discriminator never sees the same image twice, and cannot memorise them. The generator's
-    images pass here too, so they need not look like that themselves (Zhao et al. 2020).
-    """
-    return images.cut_out(images.shifted(shown, SHIFT), CUT)
 
 
 def train(
@@ -118,14 +108,14 @@ def train(
             fakes = generator(torch.randn(batch_size, LATENT_DIM, device=device))
 
             # Discriminator step: tell real images from generated ones
-            seen = augment(torch.cat([rows, fakes.detach()]))
+            seen = images.augment(torch.cat([rows, fakes.detach()]))
             d_loss = bce(discriminator(seen), both)
             d_optimizer.zero_grad()
             d_loss.backward()
             d_optimizer.step()
 
             # Generator step: fool the discriminator
-            g_loss = bce(discriminator(augment(fakes)), is_real)
+            g_loss = bce(discriminator(images.augment(fakes)), is_real)
             g_optimizer.zero_grad()
             g_loss.backward(inputs=list(generator.parameters()))
             g_optimizer.step()
@@ -141,6 +131,8 @@ def main(argv: list[str] | None = None) -> int:
     """The command line; gives the exit status."""
     parser = common.Parser("digits_gan", __doc__, train)
     images.add_options(parser)
+    again = "go on with a training that was interrupted or killed"
+    parser.add_argument("--resume", action="store_true", help=again)
     options = parser.parse_args(argv)
     torch.manual_seed(options.seed)
 

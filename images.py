@@ -35,7 +35,6 @@ def add_options(parser: argparse.ArgumentParser, gan: bool = True) -> None:
         form = "of generated images: a folder, or one array (%(default)s)"
         add("--dataset", choices=["mnist", "fashion"], default="mnist", help="(%(default)s)")
         add("--format", choices=["png", "npz"], default="png", help=form)
-        add("--resume", action="store_true", help="go on with a training interrupted or killed")
 
 
 def load_images(dataset: str, folder: Path | str, train: bool = True) -> tuple[Tensor, Tensor]:
@@ -105,6 +104,15 @@ def cut_out(images: Tensor, size: int) -> Tensor:
     rows, columns = (torch.arange(side, device=images.device) - middle).abs() <= size // 2
     hidden = rows[:, :, None] & columns[:, None, :]
     return images.view(n, side, side).masked_fill(hidden, 0).flatten(1)
+
+
+def augment(images: Tensor) -> Tensor:
+    """Images (n, pixels) as a discriminator sees them: moved a little, a square made black.
+
+    So it never sees the same image twice, and cannot memorise them. The generator's images pass
+    here too, so they need not look like that themselves (Zhao et al. 2020).
+    """
+    return cut_out(shifted(images, 2), 7)
 
 
 # --- Recognising -------------------------------------------------------------------------------
@@ -181,7 +189,7 @@ def animate_images(film: common.Film) -> bytes:
     axes = figure.subplots()
     axes.set_axis_off()
     grid = axes.imshow(np.zeros((224, 224)), cmap="gray", vmin=0, vmax=1)
-    return common.animate(figure, film, lambda rows: grid.set_data(image_grid(rows[:64], 8)))
+    return common.animate(figure, film, lambda rows: grid.set_data(image_grid(rows[:64, :784], 8)))
 
 
 def plot_predictions(

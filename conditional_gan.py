@@ -1,0 +1,183 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["torch>=2.7", "torchvision", "numpy", "matplotlib>=3.8", "tqdm"]
+# ///
+"""A conditional GAN: it writes the digit that it is asked for (Mirza and Osindero 2014).
+
+Beside the noise, the generator is given a label, one-hot. The discriminator has an opinion for each
+label, of which the one that belongs to the image counts.
+
+    python conditional_gan.py                              train, and save in outputs/conditional
+    python conditional_gan.py --generate 100 --label 7     sevens; without --label, all in turn
+    python conditional_gan.py --interpolate 12             from digit to digit, from noise to noise
+"""
+
+import copy
+import sys
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits as bce
+from torch.optim import Adam
+
+import common
+import images
+from common import Standardize, Training
+
+PIXELS, CLASSES, LATENT_DIM = 28 * 28, 10, 64
+EPOCHS, PATIENCE = 50, 50
+BATCHES_PER_EPOCH, BATCH_SIZE = 240, 64
+LEARNING_RATE, BETAS = 0.001, (0.5, 0.99)
+AVERAGING = 0.002  # share of the newest weights in the averaged generator
+
+
+def real_samples(
+    n: int, generator: torch.Generator | None = None, dataset: str = "mnist", data_dir: str = "data"
+) -> Tensor:
+    """`n` random rows (n, PIXELS + CLASSES): an image, 0 black to 1 white, and its label."""
+    data, labels = images.load_images(dataset, data_dir)
+    rows = torch.cat([data, common.one_hot_encode(labels, CLASSES)], dim=1)
+    return rows[torch.randint(len(rows), (n,), generator=generator)]
+
+
+def asked(labels: Tensor) -> Tensor:
+    """What the generator is given (n, LATENT_DIM + CLASSES) for labels (n,): noise, and these."""
+    noise = torch.randn(len(labels), LATENT_DIM)
+    return torch.cat([noise, common.one_hot_encode(labels, CLASSES)], dim=1)
+
+
+def build_generator() -> nn.Module:
+    """Noise and a label (n, LATENT_DIM + CLASSES) to images (n, PIXELS), pixels in 0..1."""
+    layers: list[nn.Module] = []
+    sizes = (LATENT_DIM + CLASSES, 128, 256, 512, 1024)
+    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+        layers += [nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], PIXELS), nn.Sigmoid())
+
+
+def build_discriminator() -> nn.Module:
+    """Images (n, PIXELS) to logits (n, CLASSES), above zero for "a real one with this label"."""
+    return nn.Sequential(
+        nn.Linear(PIXELS, 512), nn.LeakyReLU(0.2),
+        nn.Linear(512, 256), nn.LeakyReLU(0.2),
+        nn.Linear(256, 128), nn.LeakyReLU(0.2),
+        nn.Linear(128, CLASSES),
+    )  # fmt: skip
+
+
+class Labelled(nn.Module):
+    """A generator whose images keep their labels: (n, PIXELS + CLASSES), like real rows."""
+
+    def __init__(self, generator: nn.Module) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return torch.cat([self.generator(latents), latents[:, LATENT_DIM:]], dim=1)
+
+
+def train(
+    data: Tensor,
+    *,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    progress: bool = True,
+    epochs: int = EPOCHS,
+    patience: int = PATIENCE,
+    batch_size: int | None = None,
+    lr: float = LEARNING_RATE,
+) -> Training:
+    """Learn rows (n, PIXELS + CLASSES): an image, pixels in 0..1, and its label, one-hot."""
+    images.check_images(data[:, :PIXELS], data[:, PIXELS:].argmax(dim=1))
+    device = common.choose_device(device)
+    training = Training(data, seed, epochs, patience, batch_size, progress, one_unit=True)
+    batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # to have a deviation to norm
+    batches = common.Batches(training.real.to(device), batch_size)
+    generator = build_generator().to(device)
+    averaged = copy.deepcopy(generator).eval()
+    standardize = Standardize(training.real[:, :PIXELS], one_unit=True)
+    discriminator = nn.Sequential(standardize, build_discriminator()).to(device)
+    g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
+    d_optimizer = Adam(discriminator.parameters(), lr, BETAS, fused=True)
+    is_real = torch.ones(batch_size, device=device)
+    both = torch.cat([is_real, torch.zeros_like(is_real)])
+    latents = asked(torch.arange(2048) // 8 % CLASSES).to(device)  # eight of each in a row
+
+    for epoch in training:
+        for optimizer in (g_optimizer, d_optimizer):
+            optimizer.param_groups[0]["lr"] = lr * (1 - 0.75 * (epoch - 1) / epochs)
+        for rows in islice(batches, BATCHES_PER_EPOCH):
+            shown, label = rows.split([PIXELS, CLASSES], dim=1)
+            noise = torch.randn(batch_size, LATENT_DIM, device=device)
+            fakes = generator(torch.cat([noise, label], dim=1))
+
+            # Discriminator step: tell real images of a label from generated ones
+            opinions = discriminator(images.augment(torch.cat([shown, fakes.detach()])))
+            d_loss = bce((opinions * label.repeat(2, 1)).sum(dim=1), both)
+            d_optimizer.zero_grad()
+            d_loss.backward()
+            d_optimizer.step()
+
+            # Generator step: fool the discriminator
+            g_loss = bce((discriminator(images.augment(fakes)) * label).sum(dim=1), is_real)
+            g_optimizer.zero_grad()
+            g_loss.backward(inputs=list(generator.parameters()))
+            g_optimizer.step()
+            common.move_towards(averaged, generator, AVERAGING)
+
+        training.evaluate(Labelled(averaged), latents, d_loss, g_loss)
+    training.judged(Labelled(averaged), asked(torch.arange(4096) // 10 % CLASSES))
+    training.generator, training.samples = averaged, training.samples[:, :PIXELS]
+    return training
+
+
+def walks(steps: int) -> Tensor:
+    """Ten walks (10 * steps, LATENT_DIM + CLASSES), of the label, then of the noise."""
+    label, way = torch.eye(CLASSES), torch.linspace(0, 1, steps).unsqueeze(1)
+    noises = [torch.randn(1, LATENT_DIM).expand(steps, -1) for _ in range(5)]
+    noises += [common.walk(steps, LATENT_DIM, stops=2) for _ in range(5)]
+    labels = [label[i].lerp(label[i + 5], way) for i in range(5)]
+    labels += [label[i].expand(steps, -1) for i in range(5)]
+    return torch.cat([torch.cat(noises), torch.cat(labels)], dim=1)
+
+
+@common.reporting
+def main(argv: list[str] | None = None) -> int:
+    """The command line; gives the exit status."""
+    parser = common.Parser("conditional_gan", __doc__, train)
+    images.add_options(parser)
+    parser.add_argument("--label", type=int, choices=range(CLASSES), help="with --generate")
+    options = parser.parse_args(argv)
+    torch.manual_seed(options.seed)
+
+    if options.generate or options.interpolate:
+        generator = common.load_model(options.out / "generator.pt", LATENT_DIM + CLASSES, PIXELS)
+        with common.results(options.out) as folder:
+            if options.generate:
+                first, step = (0, 1) if options.label is None else (options.label, 0)
+                labels = first + step * torch.arange(options.generate) % CLASSES
+                blocks = (generator(asked(some)) for some in labels.split(common.CHUNK))
+                images.save_images(folder, blocks, options.generate, options.format)
+            if options.interpolate:
+                picture = images.plot_strips(
+                    generator(walks(options.interpolate)), options.interpolate
+                )
+                picture.savefig(folder / "interpolation.png")
+        return 0
+
+    settings = common.training_settings(options)
+    data, labels = images.load_images(options.dataset, options.data_dir)
+    with common.results(options.out) as folder, common.stop_gently():
+        training = train(torch.cat([data, common.one_hot_encode(labels, CLASSES)], 1), **settings)
+        classes = images.judge(training, data, labels)
+        common.save_model(folder, "generator", training.generator, LATENT_DIM + CLASSES)
+        common.save_history(folder, training)
+        images.plot_images(training, data, labels, classes).savefig(folder / "samples.png")
+        if options.animate:
+            (folder / "training.gif").write_bytes(images.animate_images(training.film))
+    return common.conclude(training, options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,6 +8,8 @@ import torch
 from conftest import capped
 
 import common
+import conditional_gan
+import dcgan
 import digits_gan
 import exp_curve_gan
 import fashion_classifier
@@ -16,7 +18,8 @@ import sine_gan
 import wgan
 
 SCRIPTS = (
-    exp_curve_gan, sine_gan, multiples_of_five_gan, wgan, digits_gan, fashion_classifier,
+    exp_curve_gan, sine_gan, multiples_of_five_gan, wgan, digits_gan, dcgan, conditional_gan,
+    fashion_classifier,
 )  # fmt: skip
 
 
@@ -44,6 +47,8 @@ def without_fused(*arguments, **settings):
         (wgan, torch.rand(100, 2)),
         (multiples_of_five_gan, common.one_hot_encode(torch.arange(100), 100)),
         (digits_gan, torch.rand(100, 784)),
+        (dcgan, torch.rand(100, 784)),
+        (conditional_gan, torch.rand(100, 794)),
     ],
 )
 def test_the_loop_of_a_gan(script, data, monkeypatch):

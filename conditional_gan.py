@@ -14,7 +14,6 @@ label, of which the one that belongs to the image counts.
 
 import copy
 import sys
-from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -107,7 +106,7 @@ def train(
     for epoch in training:
         for optimizer in (g_optimizer, d_optimizer):
             optimizer.param_groups[0]["lr"] = lr * (1 - 0.75 * (epoch - 1) / epochs)
-        for rows in islice(batches, BATCHES_PER_EPOCH):
+        for _, rows in zip(range(BATCHES_PER_EPOCH), batches, strict=False):
             shown, label = rows.split([PIXELS, CLASSES], dim=1)
             noise = torch.randn(batch_size, LATENT_DIM, device=device)
             fakes = generator(torch.cat([noise, label], dim=1))
@@ -155,15 +154,13 @@ def main(argv: list[str] | None = None) -> int:
         generator = common.load_model(options.out / "generator.pt", LATENT_DIM + CLASSES, PIXELS)
         with common.results(options.out) as folder:
             if options.generate:
-                first, step = (0, 1) if options.label is None else (options.label, 0)
-                labels = first + step * torch.arange(options.generate) % CLASSES
+                digits = range(CLASSES) if options.label is None else [options.label]
+                labels = torch.tensor(digits).repeat(options.generate)[: options.generate]
                 blocks = (generator(asked(some)) for some in labels.split(common.CHUNK))
                 images.save_images(folder, blocks, options.generate, options.format)
             if options.interpolate:
-                picture = images.plot_strips(
-                    generator(walks(options.interpolate)), options.interpolate
-                )
-                picture.savefig(folder / "interpolation.png")
+                strips = generator(walks(options.interpolate))
+                images.plot_strips(strips, options.interpolate).savefig(folder / "interpolation.png")
         return 0
 
     settings = common.training_settings(options)

@@ -159,8 +159,8 @@ def main(argv: list[str] | None = None) -> int:
                 blocks = (generator(asked(some)) for some in labels.split(common.CHUNK))
                 images.save_images(folder, blocks, options.generate, options.format)
             if options.interpolate:
-                strips = generator(walks(options.interpolate))
-                images.plot_strips(strips, options.interpolate).savefig(folder / "interpolation.png")
+                rows = generator(walks(options.interpolate))
+                images.plot_strips(rows, options.interpolate).savefig(folder / "interpolation.png")
         return 0
 
     settings = common.training_settings(options)

@@ -592,7 +592,7 @@ def results(folder: Path, messages: TextIO | None = None) -> Iterator[Path]:
             names = [path.name for path in place.iterdir()]
             for name in names:
                 if (folder / name).is_dir():
-                    (folder / name).replace(place / "earlier")
+                    (folder / name).replace(place / f"earlier {name}")
                 (place / name).replace(folder / name)
     except Timeout:
         raise Failure(f"another run saves to {folder}; wait, or choose another --out") from None

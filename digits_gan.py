@@ -141,7 +141,7 @@ def main(argv: list[str] | None = None) -> int:
         with common.results(options.out) as folder:
             if options.generate:
                 blocks = common.generate(generator, LATENT_DIM, options)
-                images.save_images(folder, blocks, options.generate, options.format)
+                images.save_images(folder / "generated", blocks, options.format)
             if options.interpolate:
                 walks = [common.walk(options.interpolate, LATENT_DIM, stops=2) for _ in range(8)]
                 picture = images.plot_strips(generator(torch.cat(walks)), options.interpolate)

@@ -140,7 +140,11 @@ def main(argv: list[str] | None = None) -> int:
         training = train(*data, **settings)
         predicted = training.classifier(test).argmax(dim=1)
         accuracy = (predicted == labels).float().mean().item()
-        picture, shares = images.plot_predictions(training, test, labels, predicted, CATEGORIES)
+        count = len(CATEGORIES)
+        confusions = (count * labels + predicted).bincount(minlength=count**2).view(count, count)
+        shares = confusions / confusions.sum(dim=1, keepdim=True).clamp(min=1)
+        found = test, labels, predicted, shares
+        picture = images.plot_predictions(training, *found, CATEGORIES)
         of_each = dict(zip(CATEGORIES, shares.diag().tolist(), strict=True))
         each = ", ".join(f"{name} {share:.0%}" for name, share in of_each.items())
         words = f"{accuracy:.1%} of {len(labels):,} test images are right: {each}"

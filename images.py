@@ -139,7 +139,7 @@ def judge(training: Training, data: Tensor, labels: Tensor) -> Tensor:
     """Add to the verdict what is recognised in 2,048 samples; gives the class (2048,) of each."""
     some = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:2048]
     _, plain_of_real = recognise(data[some], data, labels, among_real=True)
-    classes, plain = recognise(training.samples[:2048], data, labels)
+    classes, plain = recognise(training.samples[:2048, : data.shape[1]], data, labels)
     share, real_share = plain.float().mean().item(), plain_of_real.float().mean().item()
     words = f"{share:.0%} of generated images are plainly of one class, {real_share:.0%} of real"
     training.findings[words] = share >= PLAIN * real_share
@@ -174,6 +174,14 @@ def plot_images(training: Training, real: Tensor, labels: Tensor, classes: Tenso
     return figure
 
 
+def plot_rows(training: Training, images: Tensor, columns: int, names: Sequence[str]) -> Figure:
+    """Images (n, pixels), so many in a row, each row with its name, and the history."""
+    figure, axes = common.plot_history(training.history, [["images"] * 3])
+    axes["images"].imshow(image_grid(images, columns), cmap="gray", vmin=0, vmax=1)
+    axes["images"].set(xticks=[], yticks=range(14, 28 * len(names), 28), yticklabels=names)
+    return figure
+
+
 def plot_strips(images: Tensor, steps: int) -> Figure:
     """Walks from image to image, a row each; images (walks * steps, pixels)."""
     figure = Figure(figsize=(0.6 * steps, 0.6 * len(images) / steps), dpi=120)
@@ -193,11 +201,12 @@ def animate_images(film: common.Film) -> bytes:
 
 
 def plot_predictions(
-    training: common.Epochs, images: Tensor, labels: Tensor, predicted: Tensor, names: Sequence[str]
-) -> tuple[Figure, Tensor]:
-    """The first 25 images (n, 784) with what was predicted, the confusions, and the history.
+    training: common.Epochs, images: Tensor, labels: Tensor, predicted: Tensor, shares: Tensor,
+    names: Sequence[str],
+) -> Figure:  # fmt: skip
+    """The first 25 images (n, 784) with what was predicted, the history, and the confusions.
 
-    And the confusions: shares (classes, classes) of each class, a row, predicted to be each.
+    These are shares (classes, classes) of each class, a row, that are predicted to be each.
     """
     tiles = [[str(5 * row + column) for column in range(5)] for row in range(5)]
     figure = Figure(figsize=(10, 7), dpi=120, layout="constrained")
@@ -210,17 +219,13 @@ def plot_predictions(
             wrong = f"\n(is {names[int(labels[i])]})" if labels[i] != predicted[i] else ""
             style = {"fontsize": 6, "color": "#b03a00" if wrong else "black"}
             axes[str(i)].set_title(names[int(predicted[i])] + wrong, **style)
-    count = len(names)
-    confusions = (count * labels + predicted).bincount(minlength=count**2).view(count, count)
-    shares = confusions / confusions.sum(dim=1, keepdim=True).clamp(min=1)
     axes["confusion"].imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
     for i, j in torch.nonzero(shares >= 0.005).tolist():
-        style = {"ha": "center", "va": "center", "fontsize": 7}
-        style["color"] = "white" if shares[i, j] > 0.5 else "black"
-        axes["confusion"].text(j, i, f"{100 * shares[i, j]:.0f}", **style)
+        style = {"fontsize": 7, "color": "white" if shares[i, j] > 0.5 else "black"}
+        axes["confusion"].text(j, i, f"{100 * shares[i, j]:.0f}", ha="center", va="center", **style)
     axes["confusion"].set(title="% of each category (row) predicted as (column)")
-    axes["confusion"].set_xticks(range(count), names, rotation=90)
-    axes["confusion"].set_yticks(range(count), names)
+    axes["confusion"].set_xticks(range(len(names)), names, rotation=90)
+    axes["confusion"].set_yticks(range(len(names)), names)
     for name in ("training_loss", "validation_loss", "validation_accuracy"):
         part, measured = name.split("_")
         colour = common.REAL if part == "training" else common.GENERATED
@@ -228,22 +233,24 @@ def plot_predictions(
         axes[measured].plot(range(1, len(numbers) + 1), numbers, color=colour, label=part)
         axes[measured].set(xlabel="epoch", ylabel=measured)
         axes[measured].legend()
-    return figure, shares
+    return figure
 
 
 # --- Writing -----------------------------------------------------------------------------------
 
 
-def save_images(folder: Path, blocks: Iterator[Tensor], count: int, kind: str) -> None:
-    """Write blocks of images (n, 784) as PNG files in generated/, or one array in generated.npz."""
+def save_images(
+    folder: Path, blocks: Iterator[Tensor], kind: str, named: Sequence[Path] = ()
+) -> None:
+    """Write blocks of images (n, 784) as PNG files, numbered or `named` like others, or an .npz."""
     pixels = ((255 * rows).round().byte().view(-1, 28, 28).numpy() for rows in blocks)
     if kind == "npz":
-        np.savez_compressed(folder / "generated.npz", images=np.concatenate(list(pixels)))
+        np.savez_compressed(folder.with_suffix(".npz"), images=np.concatenate(list(pixels)))
         return
-    (folder / "generated").mkdir()
-    for i, image in enumerate(itertools.chain.from_iterable(pixels)):
-        name = f"{i:0{max(5, len(str(count - 1)))}}.png"
-        Image.fromarray(image).save(folder / "generated" / name)
+    folder.mkdir()
+    stems = (path.stem for path in named) if named else map("{:05}".format, itertools.count())
+    for stem, image in zip(stems, itertools.chain.from_iterable(pixels), strict=False):
+        Image.fromarray(image).save(folder / f"{stem}.png")
 
 
 # --- Resuming ----------------------------------------------------------------------------------

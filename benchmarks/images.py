@@ -1,67 +1,43 @@
-"""How good the image scripts are, on real images: results/images.md, digits.png, clothes.png.
+"""How good the image scripts are, on real images: results/images.md, pictures.
 
-python benchmarks/images.py --data-dir DIR     half an hour on 2 cores; needs scikit-learn
+python benchmarks/images.py --data-dir DIR                  two hours on 2 cores; needs scikit-learn
+python benchmarks/images.py --data-dir DIR --only dcgan     measure this anew
 """
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
+from statistics import mean
+from typing import Any
 
 import matplotlib.figure
 import measure
+import textbook
 import torch
 from measure import RESULTS
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, l1_loss
 
+import conditional_gan
+import cycle_gan
+import dcgan
 import digits_gan
 import fashion_classifier
 import images as shared  # of the project; this file has the same name
+from common import one_hot_encode
 
 GENERATED = 10_000
 CLASSES = 10
 
 Labelled = tuple[Tensor, Tensor]  # images (n, 784) in 0..1, labels (n,)
-
-
-# --- The classifier ----------------------------------------------------------------------------
+Figures = dict[str, float]
 
 
 def accuracy(predicted: Tensor, labels: Tensor) -> float:
     """Share of the predictions (n,) that are right."""
     return (predicted == labels).double().mean().item()
-
-
-def classifier_table(learned: Labelled, test: Labelled, seeds: int) -> str:
-    """Our classifier over seeds, and logistic regression on the same pixels."""
-    found = []
-    for seed in range(seeds):
-        start = time.perf_counter()
-        classifier = fashion_classifier.train(*learned, seed=seed, progress=False).classifier
-        seconds = time.perf_counter() - start
-        right = accuracy(classifier(test[0]).argmax(dim=1), test[1])
-        found.append({"right": right, "seconds": seconds})
-        print("classifier", seed, found[-1], flush=True)
-    start = time.perf_counter()
-    plain = LogisticRegression(max_iter=2000).fit(*(part.numpy() for part in learned))
-    seconds = time.perf_counter() - start
-    right = plain.score(*(part.numpy() for part in test))
-    rows = [
-        ["fashion_classifier.py", *(mean_and_worst(found, key) for key in ("right", "seconds"))],
-        ["logistic regression", f"{right:.3f}", f"{seconds:.1f}"],
-    ]
-    return measure.table(["", "test images right", "seconds"], rows)
-
-
-def mean_and_worst(found: list[dict[str, float]], key: str) -> str:
-    """A cell: the mean and the worst of a figure."""
-    figures = [figures[key] for figures in found]
-    worst = min(figures) if key in HIGH_IS_GOOD else max(figures)
-    return f"{sum(figures) / len(figures):.3g} / {worst:.3g}"
-
-
-HIGH_IS_GOOD = ("right", "rarest class", "top probability", "plain")
 
 
 # --- An independent judge of digits ------------------------------------------------------------
@@ -109,99 +85,175 @@ def frechet(some: Tensor, others: Tensor) -> float:
     return (shift + some.T.cov().trace() + others.T.cov().trace() - 2 * common_part).item()
 
 
-# --- The GAN -----------------------------------------------------------------------------------
+# --- What is measured --------------------------------------------------------------------------
 
 
-def digits_table(learned: Labelled, test: Labelled, seeds: int) -> tuple[str, float]:
-    """The GAN on digits over seeds, as the judge sees it; and how good the judge is."""
-    images, labels = learned
-    judge = trained_judge(images, labels)
-    real_features, _ = judge(images)
-    halves = torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).tensor_split(2)
-    between_halves = frechet(*(real_features[half] for half in halves))
-    due = labels.bincount(minlength=CLASSES) / len(labels)
-    found = []
-    for seed in range(seeds):
-        start = time.perf_counter()
-        training = digits_gan.train(images, seed=seed, progress=False)
-        seconds = time.perf_counter() - start
-        latents = torch.randn(GENERATED, digits_gan.LATENT_DIM)
-        generated = torch.cat([training.generator(block) for block in latents.split(256)])
-        features, logits = judge(generated)
-        share = logits.argmax(dim=1).bincount(minlength=CLASSES) / GENERATED
-        _, plain = shared.recognise(generated[:2048], images, labels)
-        found.append(
-            {
-                "rarest class": share.min().item(),
-                "KL": (share * (share.clamp(min=1e-9) / due).log()).sum().item(),
-                "top probability": logits.softmax(dim=1).amax(dim=1).mean().item(),
-                "Frechet, halves = 1": frechet(features, real_features) / between_halves,
-                "plain": plain.double().mean().item(),
-                "ratio": training.ratio,
-                "seconds": seconds,
-            }
+def timed(train: Callable, *data: Tensor, seed: int) -> tuple[Any, float]:
+    """A training, and the seconds that it took."""
+    start = time.perf_counter()
+    return train(*data, seed=seed, progress=False), time.perf_counter() - start
+
+
+class Bench:
+    """Images to learn from and to test on, and the judge; a method for each row of the results."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.digits, self.test_digits, self.clothes, self.test_clothes = (
+            shared.load_images(dataset, data_dir, train)
+            for dataset in ("mnist", "fashion")
+            for train in (True, False)
         )
-        print("digits", seed, found[-1], flush=True)
-        if seed == 0:
-            save_picture(RESULTS / "digits.png", images, generated)
-    rows = [["digits_gan.py", *(mean_and_worst(found, key) for key in found[0])]]
-    judged = accuracy(judge(test[0])[1].argmax(dim=1), test[1])
-    return measure.table(["", *found[0]], rows), judged
+        images, labels = self.digits
+        self.judge = trained_judge(images, labels)
+        self.features, _ = self.judge(images)
+        random = torch.Generator().manual_seed(0)
+        halves = torch.randperm(len(images), generator=random).tensor_split(2)
+        self.between_halves = frechet(*(self.features[half] for half in halves))
+        self.due = labels.bincount(minlength=CLASSES) / len(labels)
+        self.generated: Tensor | None = None  # the last images that were judged
+
+    def judged(self, generate: Callable[[Tensor], Tensor], seconds: float) -> Figures:
+        """Figures of what generates digits (n, 784), told the classes (n,) that are wanted."""
+        wanted = torch.arange(GENERATED) % CLASSES
+        with torch.no_grad():
+            self.generated = torch.cat([generate(some) for some in wanted.split(250)])
+        features, logits = self.judge(self.generated)
+        seen = logits.argmax(dim=1)
+        share = seen.bincount(minlength=CLASSES) / GENERATED
+        _, plain = shared.recognise(self.generated[:2048], *self.digits)
+        as_asked = (seen == wanted).double().view(-1, CLASSES).mean(dim=0)
+        return {
+            "rarest class": share.min().item(),
+            "KL": (share * (share.clamp(min=1e-9) / self.due).log()).sum().item(),
+            "top probability": logits.softmax(dim=1).amax(dim=1).mean().item(),
+            "Frechet, halves = 1": frechet(features, self.features) / self.between_halves,
+            "plain": plain.double().mean().item(),
+            "as asked": as_asked.mean().item(),
+            "least class": as_asked.min().item(),
+            "seconds": seconds,
+        }
+
+    def not_asked(self, generator: nn.Module, seconds: float) -> Figures:
+        """The same of a generator that cannot be told what is wanted."""
+        found = self.judged(lambda wanted: generator(torch.randn(len(wanted), 64)), seconds)
+        return {name: found[name] for name in found if name not in ("as asked", "least class")}
+
+    def digits_gan(self, seed: int) -> Figures:
+        training, seconds = timed(digits_gan.train, self.digits[0], seed=seed)
+        return self.not_asked(training.generator, seconds)
+
+    def textbook(self, seed: int) -> Figures:
+        """The textbook's loop, for as long as digits_gan.py takes."""
+        seconds = mean(figures["seconds"] for figures in measure.stored()["digits_gan"]["found"])
+        learned = textbook.learn_digits(self.digits[0], seconds, seed=seed)
+        return self.not_asked(learned.generator, learned.seconds)
+
+    def dcgan(self, seed: int) -> Figures:
+        training, seconds = timed(dcgan.train, self.digits[0], seed=seed)
+        return self.not_asked(training.generator, seconds)
+
+    def conditional_gan(self, seed: int) -> Figures:
+        images, labels = self.digits
+        rows = torch.cat([images, one_hot_encode(labels, CLASSES)], dim=1)
+        training, seconds = timed(conditional_gan.train, rows, seed=seed)
+        return self.judged(lambda some: training.generator(conditional_gan.asked(some)), seconds)
+
+    def cycle_gan(self, seed: int) -> Figures:
+        """On images never seen, against their true counterparts."""
+        rows = cycle_gan.unpaired(self.digits[0])
+        training, seconds = timed(cycle_gan.train, rows, seed=seed)
+        to_digit, to_outline = training.generator.children()
+        digits, labels = self.test_digits
+        outlines = cycle_gan.outline(digits)
+        return {
+            "left as it is": l1_loss(outlines, digits).item(),
+            "to outline": l1_loss(to_outline(digits), outlines).item(),
+            "to digit": l1_loss(to_digit(outlines), digits).item(),
+            "digit, there and back": l1_loss(to_digit(to_outline(digits)), digits).item(),
+            "outline, there and back": l1_loss(to_outline(to_digit(outlines)), outlines).item(),
+            "recognised": accuracy(self.judge(to_digit(outlines))[1].argmax(dim=1), labels),
+            "seconds": seconds,
+        }
+
+    def fashion_classifier(self, seed: int) -> Figures:
+        training, seconds = timed(fashion_classifier.train, *self.clothes, seed=seed)
+        images, labels = self.test_clothes
+        right = accuracy(training.classifier(images).argmax(dim=1), labels)
+        return {"right": right, "seconds": seconds}
+
+    def logistic_regression(self, seed: int) -> Figures:
+        """On the same pixels; there is no luck in it."""
+        images, labels = (part.numpy() for part in self.clothes)
+        start = time.perf_counter()
+        plain = LogisticRegression(max_iter=2000, random_state=seed).fit(images, labels)
+        seconds = time.perf_counter() - start
+        images, labels = (part.numpy() for part in self.test_clothes)
+        return {"right": plain.score(images, labels), "seconds": seconds}
 
 
-def save_picture(path: Path, real: Tensor, generated: Tensor) -> None:
-    """Real and generated images, a hundred each."""
-    figure = matplotlib.figure.Figure(figsize=(10, 5.2), layout="constrained")
-    for axis, (title, images) in zip(
-        figure.subplots(1, 2), {"real": real, "generated": generated}.items(), strict=True
-    ):
-        axis.imshow(shared.image_grid(images[:100], 10), cmap="gray", vmin=0, vmax=1)
-        axis.set_title(title)
-        axis.set_axis_off()
+# --- Writing -----------------------------------------------------------------------------------
+
+TABLES = {
+    "digits": ["digits_gan", "textbook", "dcgan", "conditional_gan"],
+    "cycle": ["cycle_gan"],
+    "clothes": ["fashion_classifier", "logistic_regression"],
+}
+
+
+def save_picture(path: Path, generated: Tensor) -> None:
+    """A hundred generated images."""
+    figure = matplotlib.figure.Figure(figsize=(5, 5))
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.imshow(shared.image_grid(generated[:100], 10), cmap="gray", vmin=0, vmax=1)
+    axis.set_axis_off()
     figure.savefig(path, dpi=100)
 
 
 def main() -> None:
     """Measure, and write the results."""
+    names = [name for rows in TABLES.values() for name in rows]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     shared.add_options(parser, gan=False)
     parser.add_argument("--seeds", type=int, default=5, help="(%(default)s)")
+    parser.add_argument("--only", nargs="+", choices=names, default=names, help="some of these")
     options = parser.parse_args()
-    digits, test_digits, clothes, test_clothes = (
-        shared.load_images(dataset, options.data_dir, train)
-        for dataset in ("mnist", "fashion")
-        for train in (True, False)
-    )
-    RESULTS.mkdir(exist_ok=True)
-    classifier = classifier_table(clothes, test_clothes, options.seeds)
-    gan, judged = digits_table(digits, test_digits, options.seeds)
-    generated = digits_gan.train(clothes[0], progress=False).generator(
-        torch.randn(100, digits_gan.LATENT_DIM)
-    )
-    save_picture(RESULTS / "clothes.png", clothes[0], generated)
-    source = measure.circumstances("images.py")
+    bench = Bench(options.data_dir)
+    for name in options.only:
+        bench.generated, found = None, []
+        for seed in range(options.seeds):
+            found.append(getattr(bench, name)(seed))
+            print(name, seed, found[-1], flush=True)
+            if seed == 0 and bench.generated is not None:
+                save_picture(RESULTS / f"{name}.png", bench.generated)
+        measure.store(name, found, "images.py")
+    test, labels = bench.test_digits
+    right = accuracy(bench.judge(test)[1].argmax(dim=1), labels)
     text = f"""# Images
 
-Clothes, learned from {len(clothes[0]):,} images; mean / worst over {options.seeds} seeds:
+Mean / worst over the seeds. Digits, learned from {len(bench.digits[0]):,} images; of {GENERATED:,}
+generated ones:
 
-{classifier}
-Digits, learned from {len(digits[0]):,} images; of {GENERATED:,} generated ones, mean / worst over
-{options.seeds} seeds:
+{measure.stored_table(TABLES["digits"])}
+The judge of the digits is a small convolutional network, trained on the real ones; of {len(test):,}
+other real ones it knows {right:.1%}. KL: of the classes it sees, from those of the real images.
+Frechet: between generated and real features of its last hidden layer, in units of that between two
+halves of the real ones. Plain: the share plainly of one class, as digits_gan.py itself says. As
+asked: the share that is what conditional_gan.py was asked for; least class: this in the class that
+is worst. The textbook's loop has as long as digits_gan.py takes.
 
-{gan}
-{source}
-The judge of the digits is a small convolutional network, trained on the real ones; of
-{len(test_digits[0]):,} other real ones it knows {judged:.1%}. KL: of the classes it sees, from
-those of the real images. Frechet: between generated and real features of its last hidden layer, in
-units of that between two halves of the real ones. Plain and ratio: what digits_gan.py itself says,
-the share plainly of one class and the distance in units of that of fresh real images.
+A hundred each by digits_gan.py, the textbook's loop, dcgan.py and conditional_gan.py, seed 0:
 
-![Real and generated digits](digits.png)
+![digits_gan.py](digits_gan.png) ![The textbook's](textbook.png)
+![dcgan.py](dcgan.png) ![conditional_gan.py](conditional_gan.png)
 
-The same script on {len(clothes[0]):,} images of clothes, seed 0:
+Digits and outlines, {len(test):,} of each, never seen in training; how far each pixel is, on
+average, from the true counterpart, and how many of the digits made of outlines the judge knows:
 
-![Real and generated clothes](clothes.png)
-"""
+{measure.stored_table(TABLES["cycle"])}
+Clothes, learned from {len(bench.clothes[0]):,} images; the share that is right of
+{len(bench.test_clothes[0]):,} test images:
+
+{measure.stored_table(TABLES["clothes"])}"""
     (RESULTS / "images.md").write_text(text)
 
 

@@ -48,27 +48,19 @@ def learn(script: types.ModuleType, seed: int) -> tuple[dict[str, float], Traini
     }, training
 
 
-def cell(found: list[dict[str, float]], key: str) -> str:
-    """The mean and the worst of a figure."""
-    figures = [each[key] for each in found]
-    worst = max(figures) if key in ("excess", "seconds") else min(figures)
-    return f"{sum(figures) / len(figures):.3g} / {worst:.3g}"
-
-
 def main() -> None:
     """Measure, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10, help="(%(default)s)")
     seeds = parser.parse_args().seeds
     figure = matplotlib.figure.Figure(figsize=(10, 4), layout="constrained")
-    rows = []
     for axis, script in zip(figure.subplots(1, 2), LOSSES, strict=True):
         found = []
         for seed in range(seeds):
             figures, training = learn(script, seed)
             found.append(figures)
             print(script.__name__, seed, figures, flush=True)
-        rows.append([f"{script.__name__}.py", *(cell(found, key) for key in found[0])])
+        measure.store("wgan" if script is wgan else "ring_by_sine_gan", found, "variants.py")
         losses, distances = course(script, training)
         words = "the critic's estimate" if script is wgan else "the generator's loss"
         epochs = range(1, len(losses) + 1)
@@ -85,8 +77,7 @@ On a ring of eight clusters, mean / worst over {seeds} seeds: clusters found, po
 deviations of one, excess as in the tables of quality, and Spearman's correlation of the loss with
 the measured distance, over the epochs until this is within a tenth of its lowest.
 
-{measure.table(["", *found[0]], rows)}
-{measure.circumstances("variants.py")}
+{measure.stored_table(["wgan", "ring_by_sine_gan"])}
 ![The losses and the distances of the last seed](wgan.png)
 """
     (RESULTS / "variants.md").write_text(text)

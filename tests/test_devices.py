@@ -9,6 +9,7 @@ from conftest import capped
 
 import common
 import conditional_gan
+import cycle_gan
 import dcgan
 import digits_gan
 import exp_curve_gan
@@ -19,6 +20,7 @@ import wgan
 
 SCRIPTS = (
     exp_curve_gan, sine_gan, multiples_of_five_gan, wgan, digits_gan, dcgan, conditional_gan,
+    cycle_gan,
     fashion_classifier,
 )  # fmt: skip
 
@@ -49,6 +51,7 @@ def without_fused(*arguments, **settings):
         (digits_gan, torch.rand(100, 784)),
         (dcgan, torch.rand(100, 784)),
         (conditional_gan, torch.rand(100, 794)),
+        (cycle_gan, torch.rand(100, 2 * 784)),
     ],
 )
 def test_the_loop_of_a_gan(script, data, monkeypatch):

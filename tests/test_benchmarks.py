@@ -86,3 +86,17 @@ def test_each_failure_can_be_brought_about(failure):
     module = measure.variant("sine_gan", failures.FAILURES[failure])
     training = module.train(module.real_samples(64), epochs=1, progress=False)
     assert training.generator(torch.randn(5, 2)).shape == (5, 2)
+
+
+def test_what_one_benchmark_finds_stays_when_another_is_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "STORE", tmp_path / "found.json")
+    monkeypatch.setattr(measure, "ROOT", tmp_path)
+    (tmp_path / "README.md").write_text("# It\n<!-- variants -->\n<!-- end of variants -->\n")
+    measure.store("wgan", [{"near": 0.9, "seconds": 2.0}, {"near": 0.8, "seconds": 4.0}], "one.py")
+    measure.store("dcgan", [{"Frechet, halves = 1": 2.5, "seconds": 300.0}], "other.py")
+    readme = (tmp_path / "README.md").read_text()
+    assert "| wgan | near 0.85 / 0.8; seconds 3 / 4 |" in readme
+    assert "| dcgan | Frechet, halves = 1 2.5 / 2.5; seconds 300 / 300 |" in readme
+    table = measure.stored_table(["wgan", "dcgan"])
+    assert "| wgan | 0.85 / 0.8 | 3 / 4 |  |" in table
+    assert "wgan: Measured by" in table

@@ -20,8 +20,7 @@ import wgan
 
 SCRIPTS = (
     exp_curve_gan, sine_gan, multiples_of_five_gan, wgan, digits_gan, dcgan, conditional_gan,
-    cycle_gan,
-    fashion_classifier,
+    cycle_gan, fashion_classifier,
 )  # fmt: skip
 
 

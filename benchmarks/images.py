@@ -126,7 +126,7 @@ class Bench:
             "rarest class": share.min().item(),
             "KL": (share * (share.clamp(min=1e-9) / self.due).log()).sum().item(),
             "top probability": logits.softmax(dim=1).amax(dim=1).mean().item(),
-            "Frechet, halves = 1": frechet(features, self.features) / self.between_halves,
+            "Frechet": frechet(features, self.features) / self.between_halves,
             "plain": plain.double().mean().item(),
             "as asked": as_asked.mean().item(),
             "least class": as_asked.min().item(),

@@ -92,11 +92,13 @@ def test_what_one_benchmark_finds_stays_when_another_is_run(tmp_path, monkeypatc
     monkeypatch.setattr(measure, "STORE", tmp_path / "found.json")
     monkeypatch.setattr(measure, "ROOT", tmp_path)
     (tmp_path / "README.md").write_text("# It\n<!-- variants -->\n<!-- end of variants -->\n")
-    measure.store("wgan", [{"near": 0.9, "seconds": 2.0}, {"near": 0.8, "seconds": 4.0}], "one.py")
-    measure.store("dcgan", [{"Frechet, halves = 1": 2.5, "seconds": 300.0}], "other.py")
+    measure.store("digits_gan", [{"Frechet": 3.0, "seconds": 2.0}] * 2, "one.py")
+    found = [{"plain": 0.9, "Frechet": 2.0, "seconds": 200.0}]
+    measure.store("dcgan", [*found, {"plain": 0.8, "Frechet": 3.0, "seconds": 400.0}], "other.py")
     readme = (tmp_path / "README.md").read_text()
-    assert "| wgan | near 0.85 / 0.8; seconds 3 / 4 |" in readme
-    assert "| dcgan | Frechet, halves = 1 2.5 / 2.5; seconds 300 / 300 |" in readme
-    table = measure.stored_table(["wgan", "dcgan"])
-    assert "| wgan | 0.85 / 0.8 | 3 / 4 |  |" in table
-    assert "wgan: Measured by" in table
+    assert "| digits_gan | Frechet 3 / 3; seconds 2 / 2 |" in readme
+    assert "| dcgan | Frechet 2.5 / 3; seconds 300 / 400 |" in readme
+    table = measure.stored_table(["digits_gan", "dcgan"])
+    assert "| digits_gan | 3 / 3 | 2 / 2 |  |" in table
+    assert "| dcgan | 2.5 / 3 | 300 / 400 | 0.85 / 0.8 |" in table
+    assert "dcgan: Measured by" in table

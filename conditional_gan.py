@@ -9,7 +9,6 @@ label, of which the one that belongs to the image counts.
 
     python conditional_gan.py                              train, and save in outputs/conditional
     python conditional_gan.py --generate 100 --label 7     sevens; without --label, all in turn
-    python conditional_gan.py --interpolate 12             from digit to digit, from noise to noise
 """
 
 import copy
@@ -22,7 +21,6 @@ from torch.optim import Adam
 
 import common
 import images
-from common import Standardize, Training
 
 PIXELS, CLASSES, LATENT_DIM = 28 * 28, 10, 64
 EPOCHS, PATIENCE = 42, 42
@@ -61,20 +59,15 @@ def build_discriminator() -> nn.Module:
     return nn.Sequential(
         nn.Linear(PIXELS, 512), nn.LeakyReLU(0.2),
         nn.Linear(512, 256), nn.LeakyReLU(0.2),
-        nn.Linear(256, 128), nn.LeakyReLU(0.2),
-        nn.Linear(128, CLASSES),
+        nn.Linear(256, 128), nn.LeakyReLU(0.2), nn.Linear(128, CLASSES),
     )  # fmt: skip
 
 
-class Labelled(nn.Module):
+class Labelled(nn.Sequential):
     """A generator whose images keep their labels: (n, PIXELS + CLASSES), like real rows."""
 
-    def __init__(self, generator: nn.Module) -> None:
-        super().__init__()
-        self.generator = generator
-
     def forward(self, latents: Tensor) -> Tensor:
-        return torch.cat([self.generator(latents), latents[:, LATENT_DIM:]], dim=1)
+        return torch.cat([super().forward(latents), latents[:, LATENT_DIM:]], dim=1)
 
 
 def train(
@@ -87,16 +80,16 @@ def train(
     patience: int = PATIENCE,
     batch_size: int | None = None,
     lr: float = LEARNING_RATE,
-) -> Training:
+) -> common.Training:
     """Learn rows (n, PIXELS + CLASSES): an image, pixels in 0..1, and its label, one-hot."""
     images.check_images(data[:, :PIXELS], data[:, PIXELS:].argmax(dim=1))
     device = common.choose_device(device)
-    training = Training(data, seed, epochs, patience, batch_size, progress, one_unit=True)
+    training = common.Training(data, seed, epochs, patience, batch_size, progress, one_unit=True)
     batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # to have a deviation to norm
     batches = common.Batches(training.real.to(device), batch_size)
     generator = build_generator().to(device)
     averaged = copy.deepcopy(generator).eval()
-    standardize = Standardize(training.real[:, :PIXELS], one_unit=True)
+    standardize = common.Standardize(training.real[:, :PIXELS], one_unit=True)
     discriminator = nn.Sequential(standardize, build_discriminator()).to(device)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     d_optimizer = Adam(discriminator.parameters(), lr, BETAS, fused=True)
@@ -110,8 +103,7 @@ def train(
         penalty = PENALTY * LATE ** ((epoch - 1) / epochs)
         for step, rows in zip(range(BATCHES_PER_EPOCH), batches, strict=False):
             shown, label = rows.split([PIXELS, CLASSES], dim=1)
-            noise = torch.randn(batch_size, LATENT_DIM, device=device)
-            fakes = generator(torch.cat([noise, label], dim=1))
+            fakes = generator(torch.cat([torch.randn_like(shown[:, :LATENT_DIM]), label], dim=1))
 
             # Discriminator step: tell real images of a label from generated ones
             punished = step % 4 == 0  # is enough, and faster (Karras et al. 2020)
@@ -132,7 +124,7 @@ def train(
             common.move_towards(averaged, generator, AVERAGING)
 
         training.evaluate(Labelled(averaged), latents, d_loss, g_loss)
-    training.judged(Labelled(averaged), asked(torch.arange(4096) // 10 % CLASSES))
+    training.judged(Labelled(averaged), asked(torch.arange(4096) // 20 % CLASSES))
     training.generator, training.samples = averaged, training.samples[:, :PIXELS]
     return training
 
@@ -173,12 +165,12 @@ def main(argv: list[str] | None = None) -> int:
         rows = torch.cat([data, common.one_hot_encode(labels, CLASSES)], dim=1)
         training = train(rows, **common.training_settings(options))
         recognised = images.judge(training, data, labels)
-        right = (recognised == torch.arange(2048) // 10 % CLASSES).float().mean()
+        right = (recognised == torch.arange(2048) // 20 % CLASSES).float().mean()
         training.findings[f"{right:.0%} are what was asked for"] = bool(right >= 0.9)
         common.save_model(folder, "generator", training.generator, LATENT_DIM + CLASSES)
         common.save_history(folder, training)
-        rows = training.samples[:200].view(2, 10, 10, PIXELS).transpose(0, 1).flatten(0, 2)
-        images.plot_rows(training, rows, 20, list("0123456789")).savefig(folder / "samples.png")
+        picture = images.plot_rows(training, training.samples[:200], 20, list("0123456789"))
+        picture.savefig(folder / "samples.png")
         if options.animate:
             (folder / "training.gif").write_bytes(images.animate_images(training.film))
     return common.conclude(training, options)

@@ -9,7 +9,6 @@ discriminators ask for images of the kind; what goes there and back must come ba
 
     python cycle_gan.py                            train, and save in outputs/cycle
     python cycle_gan.py --translate a.png b.png    images of your own, both ways
-    python cycle_gan.py --generate 100             a hundred of the data set, both ways
 """
 
 import copy
@@ -41,8 +40,7 @@ def outline(digits: Tensor) -> Tensor:
 
 def unpaired(digits: Tensor) -> Tensor:
     """Rows (n / 2, 2 * PIXELS): a digit of the first half, the outline of one of the second."""
-    half = len(digits) // 2
-    return torch.cat([digits[:half], outline(digits[half : 2 * half])], dim=1)
+    return torch.cat([digits[: len(digits) // 2], outline(digits[-(len(digits) // 2) :])], dim=1)
 
 
 def real_samples(
@@ -64,8 +62,7 @@ def build_generator() -> nn.Module:
 def build_discriminator() -> nn.Module:
     """Images (n, PIXELS) to logits (n, 49), above zero where a part of the image looks real."""
     return nn.Sequential(
-        nn.Unflatten(1, (1, 28, 28)),
-        nn.Conv2d(1, 32, 4, stride=2, padding=1), nn.LeakyReLU(0.2),
+        nn.Unflatten(1, (1, 28, 28)), nn.Conv2d(1, 32, 4, stride=2, padding=1), nn.LeakyReLU(0.2),
         nn.Conv2d(32, 64, 4, stride=2, padding=1), nn.LeakyReLU(0.2),
         nn.Conv2d(64, 1, 3, padding=1), nn.Flatten(),
     )  # fmt: skip

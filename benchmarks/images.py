@@ -5,6 +5,10 @@ python benchmarks/images.py --data-dir DIR --only dcgan     measure this anew
 """
 
 import argparse
+import os
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +30,7 @@ import dcgan
 import digits_gan
 import fashion_classifier
 import images as shared  # of the project; this file has the same name
-from common import one_hot_encode
+from common import load_model, one_hot_encode
 
 GENERATED = 10_000
 CLASSES = 10
@@ -103,6 +107,7 @@ class Bench:
             for dataset in ("mnist", "fashion")
             for train in (True, False)
         )
+        self.data_dir = data_dir
         images, labels = self.digits
         self.judge = trained_judge(images, labels)
         self.features, _ = self.judge(images)
@@ -152,6 +157,31 @@ class Bench:
         training, seconds = timed(dcgan.train, self.digits[0], seed=seed)
         return self.not_asked(training.generator, seconds)
 
+    def dcgan_two_processes(self, seed: int) -> Figures:
+        """By torchrun, one thread each; and how many times faster than one, past the start."""
+        with tempfile.TemporaryDirectory() as folder:
+            seconds = {
+                (processes, epochs): self.torchrun(folder, processes, epochs, seed)
+                for processes in (1, 2)
+                for epochs in (1, 4, dcgan.EPOCHS)[: processes + 1]
+            }
+            generator = load_model(Path(folder, "generator.pt"), dcgan.LATENT_DIM, dcgan.PIXELS)
+        one, two = (seconds[processes, 4] - seconds[processes, 1] for processes in (1, 2))
+        found = self.not_asked(generator, seconds[2, dcgan.EPOCHS])
+        return found | {"times as fast": one / two}
+
+    def torchrun(self, out: str, processes: int, epochs: int, seed: int) -> float:
+        """The seconds that a run of dcgan.py takes."""
+        start = time.perf_counter()
+        command = "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)
+        script = measure.ROOT / "dcgan.py", "--data-dir", self.data_dir, "--out", out, "--quiet"
+        subprocess.run(
+            [sys.executable, "-m", *command, *script, "--epochs", str(epochs), "--seed", str(seed)],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            check=True,
+        )
+        return time.perf_counter() - start
+
     def conditional_gan(self, seed: int) -> Figures:
         images, labels = self.digits
         rows = torch.cat([images, one_hot_encode(labels, CLASSES)], dim=1)
@@ -194,7 +224,7 @@ class Bench:
 # --- Writing -----------------------------------------------------------------------------------
 
 TABLES = {
-    "digits": ["digits_gan", "textbook", "dcgan", "conditional_gan"],
+    "digits": ["digits_gan", "textbook", "dcgan", "dcgan_two_processes", "conditional_gan"],
     "cycle": ["cycle_gan"],
     "clothes": ["fashion_classifier", "logistic_regression"],
 }

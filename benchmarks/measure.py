@@ -217,7 +217,7 @@ def judge(name: str, data: Tensor, points: Tensor) -> dict[str, float]:
 LOWEST = (  # is the worst of these
     *("inside", "coverage", "near", "valid", "present", "precision", "recall"),
     *("clusters found", "correlation", "right", "rarest class", "top probability", "plain"),
-    *("as asked", "least class", "recognised"),
+    *("as asked", "least class", "recognised", "times as fast"),
 )
 
 
@@ -280,7 +280,7 @@ def store(name: str, found: list[dict[str, float]], script: str) -> None:
             seeds = stored()[each]["found"]
             words = [f"{key} {mean_and_worst(seeds, key, 3)}" for key in [*keys, "seconds"]]
             lines.append([each, "; ".join(words)])
-    write_into_readme("variants", table(["", "mean / worst"], lines))
+    write_into_readme("variants", table(["script", "mean / worst of its seeds"], lines))
 
 
 def stored_table(names: list[str]) -> str:

@@ -31,7 +31,7 @@ from common import Standardize, Training
 PIXELS, LATENT_DIM = 28 * 28, 64
 EPOCHS, PATIENCE = 34, 34
 BATCHES_PER_EPOCH, BATCH_SIZE = 240, 64
-LEARNING_RATE, BETAS = 0.002, (0.0, 0.99)
+LEARNING_RATE, BETAS = 0.002, (0.0, 0.99)  # no momentum, as what is to be learned moves
 AVERAGING = 0.002  # share of the newest weights in the averaged generator
 PENALTY, LATE = 4.0, 0.02  # on the discriminator's slope; the share of it that is left at the end
 WIDTH = 16  # channels where there are fewest

@@ -256,6 +256,7 @@ def main() -> None:
             if seed == 0 and bench.generated is not None:
                 save_picture(RESULTS / f"{name}.png", bench.generated)
         measure.store(name, found, "images.py")
+    drawn = [name for name in TABLES["digits"] if (RESULTS / f"{name}.png").exists()]
     test, labels = bench.test_digits
     right = accuracy(bench.judge(test)[1].argmax(dim=1), labels)
     text = f"""# Images
@@ -271,10 +272,9 @@ halves of the real ones. Plain: the share plainly of one class, as digits_gan.py
 asked: the share that is what conditional_gan.py was asked for; least class: this in the class that
 is worst. The textbook's loop has as long as digits_gan.py takes.
 
-A hundred each by digits_gan.py, the textbook's loop, dcgan.py and conditional_gan.py, seed 0:
+A hundred each of {" and ".join(drawn)}, seed 0:
 
-![digits_gan.py](digits_gan.png) ![The textbook's](textbook.png)
-![dcgan.py](dcgan.png) ![conditional_gan.py](conditional_gan.png)
+{" ".join(f"![{name}]({name}.png)" for name in drawn)}
 
 Digits and outlines, {len(test):,} of each, never seen in training; how far each pixel is, on
 average, from the true counterpart, and how many of the digits made of outlines the judge knows:

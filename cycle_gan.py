@@ -169,7 +169,7 @@ def main(argv: list[str] | None = None) -> int:
         outlines = outline(digits)
         shown = [digits, to_outline(digits), to_digit(to_outline(digits)), outlines]
         shown += [outlines, to_digit(outlines), to_outline(to_digit(outlines)), digits]
-        stages = 2 * ["real", "translated", "there and back", "truth"]
+        stages = 2 * ["real", "translated", "and back", "truth"]
         images.plot_rows(training, torch.cat(shown), 16, stages).savefig(folder / "samples.png")
         if options.animate:
             (folder / "training.gif").write_bytes(images.animate_images(training.film))

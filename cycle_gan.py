@@ -87,7 +87,7 @@ def train(
     batch_size: int | None = None,
     lr: float = LEARNING_RATE,
 ) -> common.Training:
-    """Learn rows (n, 2 * PIXELS) of two images in 0..1, one of each kind; translates to both."""
+    """Learn rows (n, 2 * PIXELS) of a digit and an outline, in 0..1; `Both` has to_digit first."""
     images.check_images(torch.cat(data.chunk(2, dim=1)))
     device = common.choose_device(device)
     training = common.Training(data, seed, epochs, patience, batch_size, progress, one_unit=True)

@@ -35,7 +35,6 @@ from common import load_model, one_hot_encode
 GENERATED = 10_000
 CLASSES = 10
 
-Labelled = tuple[Tensor, Tensor]  # images (n, 784) in 0..1, labels (n,)
 Figures = dict[str, float]
 
 

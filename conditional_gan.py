@@ -23,7 +23,7 @@ import common
 import images
 
 PIXELS, CLASSES, LATENT_DIM = 28 * 28, 10, 64
-EPOCHS, PATIENCE = 50, 50
+EPOCHS, PATIENCE = 46, 46
 BATCHES_PER_EPOCH, BATCH_SIZE = 240, 64
 LEARNING_RATE, BETAS = 0.001, (0.0, 0.99)  # no momentum, as what is to be learned moves
 AVERAGING = 0.002  # share of the newest weights in the averaged generator

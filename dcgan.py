@@ -103,8 +103,8 @@ def train(
     real = common.Batches(training.real[rank::processes].to(device), batch_size)
 
     for epoch in training:
-        for optimizer in (g_optimizer, d_optimizer):
-            optimizer.param_groups[0]["lr"] = lr * (1 - (epoch - 1) / epochs)
+        for optimizer in (g_optimizer, d_optimizer):  # by the root rule (Malladi et al. 2022)
+            optimizer.param_groups[0]["lr"] = processes**0.5 * lr * (1 - (epoch - 1) / epochs)
         penalty = PENALTY * LATE ** ((epoch - 1) / epochs)
         for step, rows in enumerate(islice(real, BATCHES_PER_EPOCH // processes)):
             fakes = generate(torch.randn(batch_size, LATENT_DIM, device=device))
@@ -125,7 +125,7 @@ def train(
             g_optimizer.zero_grad()
             g_loss.backward(inputs=list(generator.parameters()))
             g_optimizer.step()
-            common.move_towards(averaged, generator, AVERAGING)
+            common.move_towards(averaged, generator, processes * AVERAGING)
 
         training.evaluate(averaged, latents, d_loss, g_loss)
         if processes > 1:  # all end when one does

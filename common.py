@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +39,10 @@ class Failure(Exception):
     """It could not be done: the message says in one line what, and what to do about it."""
 
 
+class InputError(ValueError):
+    """What was given cannot be used, an option or data: the message says in one line why."""
+
+
 # --- Device and codec --------------------------------------------------------------------------
 
 
@@ -48,7 +53,7 @@ def choose_device(name: str | torch.device = "auto") -> torch.device:
     name = present[-1].split(":")[0] if name == "auto" else str(name)
     if name in present or f"{name}:0" in present:
         return torch.device(name)
-    raise ValueError(f"device {name!r} is not there; choose from auto, {', '.join(present)}")
+    raise InputError(f"device {name!r} is not there; choose from auto, {', '.join(present)}")
 
 
 @contextmanager
@@ -66,7 +71,7 @@ def one_hot_encode(integers: Tensor, depth: int) -> Tensor:
     """Integers (n,) in 0..depth-1 as one-hot rows (n, depth), float32; ValueError for others."""
     inside = not integers.is_floating_point() and ((integers >= 0) & (integers < depth)).all()
     if not inside or integers.ndim != 1:
-        raise ValueError(f"a one-hot code needs a tensor of integers (n,) in 0..{depth - 1}")
+        raise InputError(f"a one-hot code needs a tensor of integers (n,) in 0..{depth - 1}")
     return nn.functional.one_hot(integers.long(), depth).float()
 
 
@@ -84,9 +89,9 @@ def check_rows(rows: Tensor) -> None:
     """ValueError unless `rows` is a float tensor (n, features), neither of them 0, and finite."""
     if not isinstance(rows, Tensor) or rows.ndim != 2 or 0 in rows.shape:
         found = getattr(rows, "shape", type(rows).__name__)
-        raise ValueError(f"data must be a tensor of shape (n, features), not {found}")
+        raise InputError(f"data must be a tensor of shape (n, features), not {found}")
     if not rows.is_floating_point() or not (rows.float().abs() <= LARGEST).all():
-        raise ValueError(f"data must be finite floats up to {LARGEST:g}; these hold something else")
+        raise InputError(f"data must be finite floats up to {LARGEST:g}; these hold something else")
 
 
 def hold_out(data: Tensor, generator: torch.Generator, one_unit: bool) -> tuple[Tensor, Tensor]:
@@ -287,16 +292,25 @@ class Evaluation(NamedTuple):
 Film = dict[int, tuple[Any, ...]]
 
 
+def note_signal(number: int, _: object) -> None:
+    """Let a training end after its epoch; at the second signal, at once."""
+    if SIGNALS:
+        raise KeyboardInterrupt
+    SIGNALS.append(number)
+
+
 @contextmanager
 def stop_gently() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end a training after its epoch; a second one ends it at once."""
+    """Let Ctrl-C and SIGTERM end a training after its epoch; a second one ends it at once.
 
-    def note(number: int, _: object) -> None:
-        if SIGNALS:
-            raise KeyboardInterrupt
-        SIGNALS.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    Outside the main thread, where Python has no signals, and inside another of these, it is idle.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is note_signal:
+        yield
+        return
+    both = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, note_signal) for number in both}
     try:
         yield
     finally:
@@ -315,9 +329,9 @@ class Epochs:
         size = rows if size is None else size
         for name, count in (("epochs", epochs), ("patience", patience), ("batch_size", size)):
             if not isinstance(count, int) or count < 1:
-                raise ValueError(f"{name} must be an integer of at least 1, not {count!r}")
+                raise InputError(f"{name} must be an integer of at least 1, not {count!r}")
         if size > rows:
-            raise ValueError(f"batch_size {size} is larger than the data, {rows} rows")
+            raise InputError(f"batch_size {size} is larger than the data, {rows} rows")
         torch.manual_seed(seed)
         self.epochs, self.patience, self.progress = epochs, patience, progress
         self.history: list[Any] = []  # named tuples
@@ -352,6 +366,11 @@ class Epochs:
             raise Failure("training diverged from the start, nothing was saved; lower --lr")
         model.load_state_dict(self.best)
         return model.eval().cpu().requires_grad_(False)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal ended it, as Ctrl-C does."""
+        return self.signal != 0
 
     @property
     def converged(self) -> bool:
@@ -471,9 +490,12 @@ def places(points: Tensor) -> Tensor:
     return torch.cartesian_prod(*grid).flip(1)
 
 
-def plot_points(real: Tensor, generated: Tensor, history: Sequence[Evaluation]) -> Figure:
+def plot_points(
+    real: Tensor, generated: Tensor, history: Sequence[Evaluation], best_epoch: int | None = None
+) -> Figure:
     """Real and generated points (n, features), their histograms, and the training's history."""
-    figure, axes = plot_history(history, [["real", "generated", "x"], ["real", "generated", "y"]])
+    top = [["real", "generated", "x"], ["real", "generated", "y"]]
+    figure, axes = plot_history(history, top, best_epoch)
     both = {"real": (real, REAL, "bar"), "generated": (generated, GENERATED, "step")}
     for name, (points, colour, bars) in both.items():
         axes[name].scatter(*plane(points), s=4, color=colour, linewidths=0)
@@ -494,8 +516,10 @@ def plane(points: Tensor) -> tuple[np.ndarray, np.ndarray]:
     return x, y
 
 
-def plot_history(history: Sequence[Evaluation], top: list[list[str]]) -> tuple[Figure, Any]:
-    """Losses and distances by epoch, below axes for the rest of the picture."""
+def plot_history(
+    history: Sequence[Evaluation], top: list[list[str]], best_epoch: int | None = None
+) -> tuple[Figure, Any]:
+    """Losses and distances by epoch, with the epoch that was kept, below axes for the rest."""
     figure = Figure(figsize=(10, 7), dpi=120, layout="constrained")
     heights = [3 / len(top)] * len(top) + [1.4]
     mosaic: Any = [*top, ["loss", "loss", "distance"]]
@@ -505,6 +529,9 @@ def plot_history(history: Sequence[Evaluation], top: list[list[str]]) -> tuple[F
     axes["loss"].plot(epochs, g_losses, color=GENERATED, label="generator")
     axes["loss"].legend()
     axes["distance"].plot(epochs, distances, color=GENERATED)
+    if best_epoch:
+        axes["distance"].axvline(best_epoch, color=REAL, linestyle=":", label="kept")
+        axes["distance"].legend()
     for name in ("loss", "distance"):
         axes[name].set(xlabel="epoch", ylabel=name)
     return figure, axes
@@ -647,7 +674,7 @@ def save_history(folder: Path, training: Epochs) -> None:
     (folder / "history.csv").write_text("".join(lines), newline="")
     metrics = {"verdict": training.verdict, "converged": training.converged, **training.figures}
     metrics |= {"epochs": len(training.history), "best_epoch": training.best_epoch}
-    metrics |= {"interrupted": bool(training.signal), "diverged": training.diverged}
+    metrics |= {"interrupted": training.interrupted, "diverged": training.diverged}
     metrics |= {"torch": torch.__version__, "python": sys.version.split()[0]}
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
 
@@ -755,7 +782,7 @@ def walk(steps: int, latent_dim: int, stops: int = 4) -> Tensor:
 
 def conclude(training: Epochs, options: argparse.Namespace) -> int:
     """Say how a training went, show its picture if asked to, and give the exit status."""
-    ending = "interrupted" if training.signal else "ended"
+    ending = "interrupted" if training.interrupted else "ended"
     ending += " as it diverged (lower --lr)" if training.diverged else ""
     samples, epochs, best = training.figures["samples"], len(training.history), training.best_epoch
     print(f"Learned from {samples:,} samples, {ending} after epoch {epochs}, best at epoch {best}.")
@@ -768,7 +795,7 @@ def conclude(training: Epochs, options: argparse.Namespace) -> int:
         plt.axis("off")
         plt.show()  # until the window is closed
         plt.close()
-    return 128 + training.signal if training.signal else 0
+    return 128 + training.signal if training.interrupted else 0
 
 
 def reporting(main: Callable[..., int]) -> Callable[..., int]:
@@ -784,8 +811,8 @@ def reporting(main: Callable[..., int]) -> Callable[..., int]:
             reason, status = f"cannot print: {error.strerror}", 1
             if isinstance(error, BrokenPipeError):  # nobody reads on, as in `| head`
                 reason, status = "", 0
-        except (Failure, ValueError) as error:
-            reason, status = str(error), 2 if isinstance(error, ValueError) else 1
+        except (Failure, InputError) as error:
+            reason, status = str(error), 2 if isinstance(error, InputError) else 1
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "memory" not in str(error):
                 raise

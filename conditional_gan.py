@@ -23,8 +23,7 @@ import common
 import images
 
 PIXELS, CLASSES, LATENT_DIM = 28 * 28, 10, 64
-EPOCHS, PATIENCE = 46, 46
-BATCHES_PER_EPOCH, BATCH_SIZE = 240, 64
+EPOCHS, PATIENCE, BATCHES_PER_EPOCH, BATCH_SIZE = 46, 46, 240, 64
 LEARNING_RATE, BETAS = 0.001, (0.0, 0.99)  # no momentum, as what is to be learned moves
 AVERAGING = 0.002  # share of the newest weights in the averaged generator
 PENALTY, LATE = 0.4, 0.05  # on the discriminator's slope; the share of it that is left at the end
@@ -70,6 +69,7 @@ class Labelled(nn.Sequential):
         return torch.cat([super().forward(latents), latents[:, LATENT_DIM:]], dim=1)
 
 
+@common.stop_gently()
 def train(
     data: Tensor,
     *,
@@ -89,8 +89,8 @@ def train(
     batches = common.Batches(training.real.to(device), batch_size)
     generator = build_generator().to(device)
     averaged = copy.deepcopy(generator).eval()
-    standardize = common.Standardize(training.real[:, :PIXELS], one_unit=True)
-    discriminator = nn.Sequential(standardize, build_discriminator()).to(device)
+    scaled = common.Standardize(training.real[:, :PIXELS], one_unit=True)
+    discriminator = nn.Sequential(scaled, build_discriminator()).to(device)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     d_optimizer = Adam(discriminator.parameters(), lr, BETAS, fused=True)
     is_real = torch.ones(batch_size, device=device)
@@ -164,13 +164,13 @@ def main(argv: list[str] | None = None) -> int:
     with common.results(options.out) as folder, common.stop_gently():
         rows = torch.cat([data, common.one_hot_encode(labels, CLASSES)], dim=1)
         training = train(rows, **common.training_settings(options))
-        recognised = images.judge(training, data, labels)
-        right = (recognised == torch.arange(2048) // 20 % CLASSES).float().mean()
+        wanted = torch.arange(2048) // 20 % CLASSES
+        right = (images.judge(training, data, labels) == wanted).float().mean()
         training.findings[f"{right:.0%} are what was asked for"] = bool(right >= 0.9)
         common.save_model(folder, "generator", training.generator, LATENT_DIM + CLASSES)
         common.save_history(folder, training)
-        picture = images.plot_rows(training, training.samples[:200], 20, list("0123456789"))
-        picture.savefig(folder / "samples.png")
+        rows = training.samples[:200]
+        images.plot_rows(training, rows, 20, list("0123456789")).savefig(folder / "samples.png")
         if options.animate:
             (folder / "training.gif").write_bytes(images.animate_images(training.film))
     return common.conclude(training, options)

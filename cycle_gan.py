@@ -25,8 +25,7 @@ import common
 import images
 
 PIXELS = LATENT_DIM = 28 * 28  # a generator is given an image in place of noise
-EPOCHS, PATIENCE = 30, 30
-BATCHES_PER_EPOCH, BATCH_SIZE = 100, 16
+EPOCHS, PATIENCE, BATCHES_PER_EPOCH, BATCH_SIZE = 30, 30, 100, 16
 LEARNING_RATE, BETAS = 0.001, (0.5, 0.99)
 AVERAGING = 0.005  # share of the newest weights in the averaged generators
 CYCLE = 10.0  # what an error there and back counts, beside the opinion of a discriminator
@@ -76,6 +75,7 @@ class Both(nn.ModuleList):
         return torch.cat([network(half) for network, half in halves], dim=1)
 
 
+@common.stop_gently()
 def train(
     data: Tensor,
     *,

@@ -69,6 +69,7 @@ def build_discriminator() -> nn.Module:
     )  # fmt: skip
 
 
+@common.stop_gently()
 def train(
     data: Tensor,
     *,
@@ -162,8 +163,7 @@ def main(argv: list[str] | None = None) -> int:
     settings = common.training_settings(options)
     data, labels = images.load_images(options.dataset, options.data_dir)
     if os.environ.get("RANK", "0") != "0":  # the first process saves
-        with common.stop_gently():
-            train(data, **settings | {"progress": False})
+        train(data, **settings | {"progress": False})
         return 0
     with common.results(options.out) as folder, common.stop_gently():
         training = train(data, **settings)

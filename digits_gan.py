@@ -67,6 +67,7 @@ def build_discriminator(pixels: int = PIXELS) -> nn.Module:
     )  # fmt: skip
 
 
+@common.stop_gently()
 def train(
     data: Tensor,
     *,

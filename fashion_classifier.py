@@ -65,6 +65,7 @@ def build_classifier() -> nn.Module:
 
 
 @common.on_one_thread()
+@common.stop_gently()
 def train(
     data: Tensor,
     labels: Tensor,
@@ -83,7 +84,7 @@ def train(
     """
     images.check_images(data, labels, len(CATEGORIES))
     if len(data) < 2:
-        raise ValueError("one image is too few: one to learn from, one to validate on")
+        raise common.InputError("one image is too few: one to learn from, one to validate on")
     training = Training(len(data), seed, epochs, patience, batch_size, progress)
     device = common.choose_device(device)
     data, labels = data.to(device), labels.to(device)

@@ -22,7 +22,7 @@ from PIL import Image  # which matplotlib needs as well
 from torch import Tensor, nn
 
 import common
-from common import Batches, Evaluation, Failure, Training
+from common import Batches, Evaluation, Failure, InputError, Training
 
 # --- Reading -----------------------------------------------------------------------------------
 
@@ -74,11 +74,11 @@ def check_images(images: Tensor, labels: Tensor | None = None, classes: int = 10
     """ValueError unless `images` are square ones as rows (n, pixels) in 0..1, with fit labels."""
     common.check_rows(images)
     if images.shape[1] != math.isqrt(images.shape[1]) ** 2:
-        raise ValueError(f"images must be rows of a square number of pixels, not {images.shape[1]}")
+        raise InputError(f"images must be rows of a square number of pixels, not {images.shape[1]}")
     if images.min() < 0 or images.max() > 1:
-        raise ValueError(f"pixels must lie in 0..1, not {images.min():g}..{images.max():g}")
+        raise InputError(f"pixels must lie in 0..1, not {images.min():g}..{images.max():g}")
     if labels is not None and len(common.one_hot_encode(labels, classes)) != len(images):
-        raise ValueError(f"{len(images)} images need as many labels, not {len(labels)}")
+        raise InputError(f"{len(images)} images need as many labels, not {len(labels)}")
 
 
 # --- Augmenting --------------------------------------------------------------------------------
@@ -164,7 +164,8 @@ def plot_images(training: Training, real: Tensor, labels: Tensor, classes: Tenso
 
     The real ones (n, 784) have labels (n,), the generated ones were recognised as classes (m,).
     """
-    figure, axes = common.plot_history(training.history, [["real", "generated", "classes"]])
+    top = [["real", "generated", "classes"]]
+    figure, axes = common.plot_history(training.history, top, training.best_epoch)
     for name, images in (("real", real), ("generated", training.samples)):
         axes[name].imshow(image_grid(images[:64], 8), cmap="gray", vmin=0, vmax=1)
         axes[name].set_title(name)
@@ -176,7 +177,7 @@ def plot_images(training: Training, real: Tensor, labels: Tensor, classes: Tenso
 
 def plot_rows(training: Training, images: Tensor, columns: int, names: Sequence[str]) -> Figure:
     """Images (n, pixels), so many in a row, each row with its name, and the history."""
-    figure, axes = common.plot_history(training.history, [["images"] * 3])
+    figure, axes = common.plot_history(training.history, [["images"] * 3], training.best_epoch)
     axes["images"].imshow(image_grid(images, columns), cmap="gray", vmin=0, vmax=1)
     axes["images"].set(xticks=[], yticks=range(14, 28 * len(names), 28), yticklabels=names)
     return figure
@@ -298,4 +299,4 @@ class Checkpoint:
         except Exception:  # torch raises errors of many kinds over a file that it cannot read
             raise Failure(f"{self.path} is damaged, or of another kind; omit --resume") from None
         if other:
-            raise ValueError(f"{self.path} is of a training with another {', '.join(other)}")
+            raise InputError(f"{self.path} is of a training with another {', '.join(other)}")

@@ -29,8 +29,7 @@ DEPTH, STEP = 100, 5
 
 LATENT_DIM = DEPTH
 EPOCHS, PATIENCE = 50, 40
-BATCHES_PER_EPOCH = 40
-BATCH_SIZE = 512
+BATCHES_PER_EPOCH, BATCH_SIZE = 40, 512
 LEARNING_RATE = 0.04
 AVERAGING = 0.005  # share of the newest weights in the averaged generator
 PENALTY = 0.003
@@ -72,6 +71,7 @@ def build_discriminator(depth: int = DEPTH) -> nn.Linear:
 
 
 @common.on_one_thread()
+@common.stop_gently()
 def train(
     data: Tensor,
     *,
@@ -87,7 +87,7 @@ def train(
     device = common.choose_device(device)
     training = Training(data, seed, epochs, patience, batch_size, progress)
     if not torch.equal(data, one_hot(data.argmax(dim=1), data.shape[1]).to(data)):
-        raise ValueError("data must be one-hot rows: a single 1 in each, zeros elsewhere")
+        raise common.InputError("data must be one-hot rows: a single 1 in each, zeros elsewhere")
     batch_size, depth = batch_size or min(BATCH_SIZE, len(data)), data.shape[1]
     real = common.Batches(training.real.to(device), batch_size)
     generator = build_generator(depth).to(device)
@@ -156,16 +156,16 @@ def main(argv: list[str] | None = None) -> int:
                 picture.savefig(folder / "interpolation.png")
         return 0
 
-    settings = common.training_settings(options)
     data = real_samples(2048)
     if options.data:
         integers = common.read_numbers(options.data, 1, DEPTH).flatten().long()
         data = common.one_hot_encode(integers, DEPTH)
     with common.results(options.out) as folder, common.stop_gently():
-        training = train(data, **settings)
+        training = train(data, **common.training_settings(options))
         common.save_model(folder, "generator", training.generator, LATENT_DIM)
         common.save_history(folder, training)
-        picture, axes = common.plot_history(training.history, [["integer"] * 3])
+        history = training.history, [["integer"] * 3], training.best_epoch
+        picture, axes = common.plot_history(*history)
         common.plot_shares(axes["integer"], *map(common.one_hot_decode, (data, training.samples)))
         axes["integer"].set(xlabel="integer")
         picture.savefig(folder / "samples.png")

@@ -82,6 +82,7 @@ def build_discriminator(features: int = 2) -> nn.Module:
 
 
 @common.on_one_thread()
+@common.stop_gently()
 def train(
     data: Tensor,
     *,
@@ -163,14 +164,13 @@ def main(argv: list[str] | None = None) -> int:
                 common.plot_path(points, path).savefig(folder / "interpolation.png")
         return 0
 
-    settings = common.training_settings(options)
     data = common.read_numbers(options.data, columns) if options.data else real_samples(2048)
     with common.results(options.out) as folder, common.stop_gently():
-        training = train(data, **settings)
+        training = train(data, **common.training_settings(options))
         common.save_model(folder, "generator", training.generator, LATENT_DIM)
         common.save_history(folder, training)
-        picture = common.plot_points(data, training.samples[:2048], training.history)
-        picture.savefig(folder / "samples.png")
+        shown = training.samples[:2048], training.history, training.best_epoch
+        common.plot_points(data, *shown).savefig(folder / "samples.png")
         if options.animate:
             (folder / "training.gif").write_bytes(common.animate_points(data, training.film))
     return common.conclude(training, options)

@@ -353,7 +353,7 @@ def test_a_walk_is_as_normal_as_its_stops():
     ("error", "status"),
     [
         (Failure("no luck"), 1),
-        (ValueError("a bad rate"), 2),
+        (common.InputError("a bad rate"), 2),
         (MemoryError(), 1),
         (RuntimeError("out of memory"), 1),
         (KeyboardInterrupt(), 130),
@@ -370,12 +370,13 @@ def test_what_goes_wrong_is_one_line_and_a_status(error, status, capsys):
     assert message.count("\n") == 1
 
 
-def test_a_mistake_in_the_code_is_shown_whole():
+@pytest.mark.parametrize("kind", [RuntimeError, ValueError, KeyError])
+def test_a_mistake_in_the_code_is_shown_whole(kind):
     @common.reporting
     def main(_):
-        raise RuntimeError("a mistake")
+        raise kind("a mistake")
 
-    with pytest.raises(RuntimeError, match="a mistake"):
+    with pytest.raises(kind, match="a mistake"):
         main()
 
 

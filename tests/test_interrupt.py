@@ -1,0 +1,76 @@
+"""Ctrl-C in one's own code and in a notebook: what was learned is kept."""
+
+import os
+import signal
+import threading
+
+import pytest
+import torch
+from conftest import ROOT
+
+import common
+import sine_gan
+
+LONG = {"epochs": 100_000, "patience": 100_000, "progress": False}
+
+
+def interrupt_after(seconds: float) -> None:
+    """Press Ctrl-C, in a while."""
+    threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+
+def test_a_training_from_code_returns_the_best_so_far():
+    before = signal.getsignal(signal.SIGINT)
+    interrupt_after(1)
+    training = sine_gan.train(sine_gan.real_samples(500), **LONG)
+    assert training.interrupted
+    assert training.generator(torch.randn(4, 2)).shape == (4, 2)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert not sine_gan.train(sine_gan.real_samples(500), epochs=1, progress=False).interrupted
+
+
+def test_a_second_interrupt_ends_at_once(monkeypatch):
+    def evaluate(*_):  # while an epoch ends
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(common.Training, "evaluate", evaluate)
+    with pytest.raises(KeyboardInterrupt):
+        sine_gan.train(sine_gan.real_samples(500), **LONG)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert not common.SIGNALS
+
+
+def test_outside_the_main_thread_nothing_is_touched(monkeypatch):
+    before, seen = signal.getsignal(signal.SIGINT), []
+    judged = common.Training.judged
+
+    def look(*arguments):
+        seen.append(signal.getsignal(signal.SIGINT))
+        return judged(*arguments)
+
+    monkeypatch.setattr(common.Training, "judged", look)
+    settings = {"epochs": 1, "progress": False}
+    thread = threading.Thread(
+        target=sine_gan.train, args=[sine_gan.real_samples(500)], kwargs=settings
+    )
+    thread.start()
+    thread.join()
+    assert seen == [before]
+
+
+def test_a_training_in_a_notebook_returns_the_best_so_far():
+    """Jupyter's stop button sends the same signal."""
+    nbclient = pytest.importorskip("nbclient")
+    nbformat = pytest.importorskip("nbformat")
+    cells = [
+        "import os, signal, threading, sine_gan",
+        "threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        f"result = sine_gan.train(sine_gan.real_samples(500), **{LONG})",
+        "print(result.interrupted, result.verdict)",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, cells)))
+    nbclient.NotebookClient(notebook, resources={"metadata": {"path": str(ROOT)}}).execute()
+    (output,) = notebook.cells[2].outputs
+    assert output.text.startswith("True")

@@ -159,6 +159,72 @@ class Restore(Standardize):
         return rows * self.deviation + self.mean
 
 
+class Column(NamedTuple):
+    """A column of a table: of numbers or, if it has any, of categories."""
+
+    name: str
+    categories: Sequence[str] = ()  # a row holds the place of its own
+    decimals: int | None = None  # that all numbers have
+
+    @property
+    def width(self) -> int:
+        """How many columns of encoded rows it takes."""
+        return len(self.categories) or 1
+
+
+def encode(data: Tensor, columns: Sequence[Column]) -> Tensor:
+    """Rows (n, columns) to (n, width): normal scores of the numbers' ranks, categories one-hot.
+
+    What is left to learn is how the columns hang together, the same for all units and spreads.
+    """
+    parts, random = [], torch.Generator().manual_seed(0)
+    for cells, column in zip(data.T, columns, strict=True):
+        if column.categories:
+            parts.append(one_hot_encode(cells.long(), column.width))
+        else:
+            mixed = torch.randperm(len(cells), generator=random)  # for equal numbers, ranks by lot
+            ranks = torch.empty(len(cells), dtype=torch.double)
+            ranks[mixed[cells[mixed].argsort()]] = torch.arange(len(cells)).double() + 0.5
+            parts.append(torch.special.ndtri(ranks / len(cells)).float().unsqueeze(1))
+    return torch.cat(parts, dim=1)
+
+
+class Decode(nn.Module):
+    """The way back, (n, width) to (n, columns): numbers from between those that were learned."""
+
+    ranked: Tensor  # (columns, ranks): each column's numbers by rank
+
+    def __init__(self, data: Tensor, columns: Sequence[Column]) -> None:
+        super().__init__()
+        count = min(len(data), 1000)
+        chosen = ((torch.arange(count) + 0.5) * len(data) / count).long()
+        self.register_buffer("ranked", data.float().sort(dim=0).values[chosen].T.contiguous())
+        self.columns = [
+            column._replace(decimals=self.decimals(cells))
+            for cells, column in zip(data.T, columns, strict=True)
+        ]
+
+    @staticmethod
+    def decimals(numbers: Tensor) -> int | None:
+        """How many decimals all numbers (n,) have; None if more than six."""
+        exact = numbers.double()
+        same = (exact.round(decimals=d).to(numbers).equal(numbers) for d in range(7))
+        return next((d for d, each in enumerate(same) if each), None)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        cells = []
+        parts = rows.split([column.width for column in self.columns], dim=1)
+        for part, ranked, column in zip(parts, self.ranked, self.columns, strict=True):
+            last = len(ranked) - 1
+            rank = (torch.special.ndtr(part[:, 0]) * len(ranked) - 0.5).clamp(0, last)
+            low, high = ranked[rank.floor().long()], ranked[rank.ceil().long()]
+            numbers = low.lerp(high, rank - rank.floor()).double()
+            if column.decimals is not None:
+                numbers = numbers.round(decimals=column.decimals)
+            cells.append(part.argmax(dim=1) if column.categories else numbers)
+        return torch.stack(cells, dim=1).float()
+
+
 # --- Parts of a loop ---------------------------------------------------------------------------
 
 
@@ -269,6 +335,32 @@ def precision_and_recall(real: Tensor, generated: Tensor) -> tuple[float, float]
     return near.any(dim=1).float().mean().item(), near.any(dim=0).float().mean().item()
 
 
+def told_apart(real: Tensor, generated: Tensor) -> float:
+    """How well a random forest tells generated rows (n, features) from real ones (m, features).
+
+    It is the area under the ROC curve, on rows that a tree has not learned from: 0.5 is not at all,
+    1 is all of them (Lopez-Paz and Oquab 2017). It looks at 2,000 of each. Needs scikit-learn.
+    """
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.metrics import roc_auc_score
+
+    count = min(len(real), len(generated), 2000)
+    rows = torch.cat([rows[torch.randperm(len(rows))[:count]] for rows in (real, generated)])
+    is_real = torch.arange(2 * count) < count
+    forest = RandomForestClassifier(min_samples_leaf=3, oob_score=True, random_state=0)
+    forest.fit(rows, is_real)
+    return float(roc_auc_score(is_real, forest.oob_decision_function_[:, 1]))
+
+
+def copied(learned: Tensor, held_out: Tensor, generated: Tensor) -> float:
+    """Share of generated rows that are nearer to learned ones than half of the held-out ones are.
+
+    Above a half, there are copies. All are rows (n, features), of features in like units.
+    """
+    far, generated_far = (torch.cdist(rows, learned).amin(dim=1) for rows in (held_out, generated))
+    return (generated_far < far.median()).float().mean().item()
+
+
 # --- Training ----------------------------------------------------------------------------------
 
 BOUND = 1e6  # of losses and distances: trainings recover from thousands, not from millions
@@ -276,6 +368,8 @@ LUCK = 3  # the ratio up to which generators may differ, after an epoch, by the 
 NEAR, NEAR_FOR_IMAGES = 1.1, 1.6  # the ratio up to which one is good: perfect ones reach 1
 ASTRAY = 0.04  # share of generated samples that may lie away from all real ones
 LEFT_OUT = 0.01  # share of real rows that may have no generated ones near
+AUC = 0.8  # up to which a forest may tell rows of a table from real ones
+COPIED = 0.75  # share that may be nearer to learned rows than half of the held-out ones are
 SIGNALS: list[int] = []  # received in `stop_gently`
 
 
@@ -462,16 +556,59 @@ class Training(Epochs):
         self.figures |= {name: value for name, value in vars(self).items() if name in names}
         return self
 
-    def find_missing(self, real: Tensor, generated: Tensor) -> None:
-        """Which integers of real ones (n,) generated ones (m,) hold less than a fifth as often."""
+    def find_missing(
+        self, real: Tensor, generated: Tensor, *, names: Sequence[str] | None = None
+    ) -> None:
+        """Which integers of real ones (n,) generated ones (m,) hold less than a fifth as often.
+
+        They may stand for `names`.
+        """
         depth = 1 + int(torch.cat([real, generated]).max())
         due = real.bincount(minlength=depth) / len(real)
         got = generated.bincount(minlength=depth) / max(len(generated), 1)
         missing = torch.nonzero((due > 0) & (got < due / 5)).flatten().tolist()
+        missing = [names[i] for i in missing] if names else missing
         named = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
         words = f"{len(missing)} values are (nearly) missing: {named}" if missing else ""
         self.findings[words or "no value is missing"] = not missing
         self.figures["missing_values"] = missing
+
+
+class TableTraining(Training):
+    """A training on a table, of encoded rows, which is also judged by what matters in tables."""
+
+    def __init__(self, data: Tensor, columns: Sequence[Column], *settings: Any) -> None:
+        """On `data` (n, columns); other settings as in Epochs."""
+        check_rows(data)
+        self.data, self.columns = data.detach().cpu().float(), columns
+        super().__init__(encode(self.data, columns), *settings)
+
+    def judged(self, generator: nn.Module, latents: Tensor) -> Self:
+        """As in Training, and whether rows can be told apart, are copies, or lack categories.
+
+        The generator then gives rows like those of `data`, and holds the columns, as JSON.
+        """
+        super().judged(generator, latents)
+        real = torch.cat([self.real, self.held_out])
+        with suppress(ImportError):
+            self.figures["auc"] = auc = told_apart(real, self.samples)
+            words = f"a forest tells them from real ones with AUC {auc:.2f} (0.5: it cannot)"
+            self.findings[words] = auc <= AUC
+        self.figures["copied"] = share = copied(self.real, self.held_out, self.samples)
+        words = f"{share:.0%} are nearer to learned ones than half of the held-out ones are"
+        self.findings[words] = share <= COPIED
+        names = [f"{each.name} {name}" for each in self.columns for name in each.categories]
+        if names:
+            one_hot = [bool(each.categories) for each in self.columns for _ in range(each.width)]
+            both = (rows[:, one_hot].nonzero()[:, 1] for rows in (real, self.samples))
+            self.find_missing(*both, names=names)
+        decode = Decode(self.data, self.columns)
+        about = json.dumps([each._asdict() for each in decode.columns]).encode()
+        self.generator = nn.Sequential(self.generator, decode)
+        self.generator.register_buffer("columns", torch.tensor(list(about), dtype=torch.uint8))
+        self.samples = decode(self.samples)
+        self.film = {key: (row, decode(rows)) for key, (row, rows) in self.film.items()}
+        return self
 
 
 # --- Pictures ----------------------------------------------------------------------------------
@@ -521,8 +658,8 @@ def plot_history(
 ) -> tuple[Figure, Any]:
     """Losses and distances by epoch, with the epoch that was kept, below axes for the rest."""
     figure = Figure(figsize=(10, 7), dpi=120, layout="constrained")
-    heights = [3 / len(top)] * len(top) + [1.4]
-    mosaic: Any = [*top, ["loss", "loss", "distance"]]
+    heights, width = [3 / len(top)] * len(top) + [1.4], len(top[0])
+    mosaic: Any = [*top, ["loss"] * (width - width // 3) + ["distance"] * (width // 3)]
     axes = figure.subplot_mosaic(mosaic, height_ratios=heights)
     epochs, d_losses, g_losses, distances = zip(*history, strict=True)
     axes["loss"].plot(epochs, d_losses, color=REAL, label="discriminator")
@@ -545,6 +682,44 @@ def plot_shares(axis: Axes, real: Tensor, generated: Tensor) -> None:
     axis.set(ylabel="share in %")
     axis.margins(y=0.2)  # room for the legend
     axis.legend(["real", "generated"], loc="upper right", ncols=2)
+
+
+def plot_table(
+    real: Tensor, generated: Tensor, columns: Sequence[Column], history: Sequence[Evaluation],
+    best_epoch: int | None = None,
+) -> Figure:  # fmt: skip
+    """Columns of real and generated rows (n, columns), their correlations, and the history.
+
+    Of more than 30 columns, the first are shown.
+    """
+    columns, tables = columns[:30], {"real": real, "generated": generated}
+    names = [column.name for column in columns]
+    cells = [str(i) for i in range(len(columns))] + ["."] * (-len(columns) % 6)
+    top = [cells[i : i + 6] for i in range(0, len(cells), 6)]
+    figure, axes = plot_history(history, [*top, ["real"] * 3 + ["generated"] * 3], best_epoch)
+    figure.set_figheight(5.5 + 1.5 * len(top))
+    for i, (name, categories, _) in enumerate(columns):
+        axis, numbers = axes[str(i)], real[:, i].numpy()
+        bins = np.arange(len(categories) + 1) - 0.5 if categories else np.histogram(numbers, 20)[1]
+        for rows, colour, bars in ((real, REAL, "bar"), (generated, GENERATED, "step")):
+            weights = np.full(len(rows), 100 / len(rows))
+            axis.hist(rows[:, i].numpy(), bins, weights=weights, color=colour, histtype=bars)
+        if categories:
+            axis.set_xticks(range(len(categories))[:8], [each[:9] for each in categories[:8]])
+            axis.tick_params("x", rotation=30)
+        axis.set_title(name[:20], fontsize=8)
+        axis.tick_params(labelsize=6)
+    for title, rows in tables.items():
+        scaled = Standardize(rows)(rows)[:, : len(columns)]
+        shades = axes[title].imshow(
+            (scaled.T @ scaled / len(rows)).numpy(), "RdBu", vmin=-1, vmax=1
+        )
+        axes[title].set_title(f"{title}: correlations of {len(rows):,} rows", fontsize=8)
+        axes[title].set_xticks([])
+        axes[title].set_yticks(range(len(names)), [name[:20] for name in names], fontsize=5)
+        axes[title].set_aspect("auto")
+    figure.colorbar(shades, ax=axes["generated"])
+    return figure
 
 
 def plot_path(generated: Tensor, path: Tensor, **labels: str) -> Figure:
@@ -649,7 +824,7 @@ def save_model(folder: Path, name: str, model: nn.Module, inputs: int) -> None:
     (folder / f"{name}.pt2").write_bytes(program.getvalue())
 
 
-def load_model(path: Path, inputs: int, outputs: int) -> nn.Module:
+def load_model(path: Path, inputs: int, outputs: int | None = None) -> nn.Module:
     """A saved model (n, inputs) -> (n, outputs); Failure if absent, damaged or of another shape."""
     try:
         content = path.read_bytes()
@@ -662,7 +837,7 @@ def load_model(path: Path, inputs: int, outputs: int) -> nn.Module:
         raise Failure(f"cannot read {path}: {error.strerror}; train first") from None
     except Exception:  # torch raises errors of many kinds over a file that it cannot read or run
         raise Failure(f"{path} is damaged, or not a model from here; train again") from None
-    if shape != (3, outputs):
+    if outputs and shape != (3, outputs):
         raise Failure(f"{path} is a model of another shape; train again")
     return model
 
@@ -702,6 +877,62 @@ def read_numbers(path: Path, columns: int, depth: int | None = None) -> Tensor:
     if not rows:
         raise Failure(f"{path} holds no numbers; give {wanted} a line")
     return torch.tensor(rows)
+
+
+def read_table(path: Path, named: Sequence[str] | None = None) -> tuple[Tensor, list[Column]]:
+    """Rows (n, columns) of a CSV file with a header, and its columns; Failure names the line.
+
+    Columns that are `named`, or of text, have categories; if none are named, those of few numbers.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        first = text.partition("\n")[0]
+        separator = max(",;\t", key=lambda each: len(next(csv.reader([first], delimiter=each), [])))
+        reader = csv.reader(io.StringIO(text), delimiter=separator, strict=True)
+        lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or "it is not a CSV file in UTF-8"
+        raise Failure(f"cannot read {path}: {reason}") from None
+    (_, header), *rows = lines or [(1, [])]
+    if not rows:
+        raise Failure(f"{path} holds no rows; give a header, and a line for each")
+    if len({*header, ""}) <= len(header) or any(number_of(cell) is not None for cell in header):
+        found = ",".join(header)[:40]
+        raise Failure(f"{path}, line 1: expected a name for each column, found {found!r}")
+    for line, row in rows:
+        if len(row) != len(header):
+            wanted = f"expected {len(header)} cells, as in the header"
+            raise Failure(f"{path}, line {line}: {wanted}, found {len(row)}")
+    if unknown := {*(named or ())} - {*header}:
+        raise InputError(f"--categories: {path} has no column {min(unknown)!r}")
+    data, columns = [], []
+    for name, cells in zip(header, zip(*(row for _, row in rows), strict=True), strict=True):
+        values = sorted(set(cells))
+        numbers = [number_of(cell, "," if separator == ";" else ".") for cell in cells]
+        filled = [x for cell, x in zip(cells, numbers, strict=True) if cell]
+        few = len(values) <= min(10, len(cells) / 2) if named is None else name in named
+        if few or 2 * filled.count(None) >= len(filled):
+            if len(values) > 1000:
+                reason = f"column {name!r} has {len(values):,} categories, more than 1,000"
+                raise Failure(f"{path}: {reason}; leave it out")
+            place = {value: i for i, value in enumerate(values)}
+            numbers = [place[cell] for cell in cells]
+            columns.append(Column(name, values))
+        elif None in numbers:
+            wrong = numbers.index(None)
+            where = f"{path}, line {rows[wrong][0]}, column {name!r}"
+            raise Failure(f"{where}: expected a number, found {cells[wrong][:40]!r}")
+        else:
+            columns.append(Column(name))
+        data.append(torch.tensor(numbers, dtype=torch.float32))
+    return torch.stack(data, dim=1), columns
+
+
+def number_of(cell: str, point: str = ".") -> float | None:
+    """The finite number that a cell holds, if it does."""
+    with suppress(ValueError):
+        return x if abs(x := float(cell.replace(point, "."))) <= LARGEST else None
+    return None
 
 
 # --- Command line ------------------------------------------------------------------------------
@@ -769,6 +1000,19 @@ def write_csv(blocks: Iterator[Tensor], header: str, style: str = "%.9g") -> Non
     for rows in blocks:
         line = ",".join([style] * rows.shape[1]) + "\n"
         sys.stdout.write(line * len(rows) % tuple(rows.flatten().tolist()))
+
+
+def write_table(blocks: Iterator[Tensor], columns: Sequence[Column]) -> None:
+    """Print a CSV file: a header, and blocks of rows (n, columns), categories by their names."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow([column.name for column in columns])
+    for rows in blocks:
+        cells = []
+        for column, numbers in zip(columns, rows.T.tolist(), strict=True):
+            style = "%.9g" if column.decimals is None else f"%.{column.decimals}f"
+            named = column.categories
+            cells.append([named[int(x)] if named else style % (x + 0.0) for x in numbers])
+        writer.writerows(zip(*cells, strict=True))
 
 
 def walk(steps: int, latent_dim: int, stops: int = 4) -> Tensor:

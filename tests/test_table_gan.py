@@ -1,0 +1,285 @@
+"""table_gan.py, used from code and as a script: tables of numbers and of categories."""
+
+import csv
+import io
+import json
+import sys
+
+import pytest
+import torch
+from conftest import DEVICES, capped, seeded
+
+import common
+import table_gan
+from common import Column, Failure
+
+TABLE = """size,town,rooms,price
+51.5,Ulm,2,300
+80.0,"Bonn, am Rhein",3,450
+20.5,,1,150
+75.0,Ulm,3,425
+"""
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    capped(monkeypatch, table_gan, 10)
+
+
+def file(folder, text, encoding="utf-8"):
+    path = folder / "table.csv"
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def mixed(n=300):
+    """Rows of every kind: with many decimals, two, none, many zeros, constant; three categories."""
+    numbers = torch.randn(n)
+    kind = (numbers > 0).long() + (numbers > 1)
+    rows = [numbers, (100 * numbers).round() / 100, (1000 * numbers).round(),
+            numbers.clamp(min=0), torch.full((n,), 0.1), kind]  # fmt: skip
+    names = [*map(Column, "abcde"), Column("kind", ["x", "y", "z"])]
+    return torch.stack(rows, dim=1), names
+
+
+def generated(capsys, *arguments):
+    """The rows that the script prints, as dictionaries."""
+    capsys.readouterr()
+    assert table_gan.main(["--generate", "200", *map(str, arguments)]) == 0
+    return list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+
+
+class TestData:
+    def test_real_samples_are_measurements_of_three_species(self):
+        rows = table_gan.real_samples(1000, seeded(0))
+        bill, flipper, mass, species = rows.T
+        assert set(species.tolist()) == {0, 1, 2}
+        assert flipper.equal(flipper.round())
+        assert (10 * bill).sub((10 * bill).round()).abs().max() < 1e-3
+        assert flipper[species == 2].mean() > flipper[species == 0].mean() + 20
+        assert mass[species == 2].mean() > mass[species == 0].mean() + 1
+
+    def test_encoded_rows_come_back(self):
+        rows, columns = mixed()
+        encoded = common.encode(rows, columns)
+        assert encoded.shape == (300, 8)
+        assert encoded[:, :5].std(dim=0).sub(1).abs().max() < 0.02
+        assert torch.allclose(common.Decode(rows, columns)(encoded), rows)
+
+    def test_whatever_is_decoded_looks_like_the_data(self):
+        rows, columns = mixed()
+        decoded = common.Decode(rows, columns)(3 * torch.randn(5000, 8))
+        assert (decoded >= rows.amin(dim=0)).all()
+        assert (decoded <= rows.amax(dim=0)).all()
+        assert decoded[:, 2].equal(decoded[:, 2].round())
+        assert (100 * decoded[:, 1]).sub((100 * decoded[:, 1]).round()).abs().max() < 1e-3
+        assert set(decoded[:, 4].tolist()) == {rows[0, 4].item()}
+        assert set(decoded[:, 5].tolist()) == {0, 1, 2}
+        assert len(decoded[:, 0].unique()) > 1000  # not only numbers that were learned
+
+
+class TestReading:
+    def test_numbers_and_categories(self, tmp_path):
+        rows, columns = common.read_table(file(tmp_path, TABLE))
+        assert [column.name for column in columns] == ["size", "town", "rooms", "price"]
+        assert [list(column.categories) for column in columns] == [
+            [],
+            ["", "Bonn, am Rhein", "Ulm"],
+            [],
+            [],
+        ]
+        assert rows.tolist()[1] == [80, 1, 3, 450]
+
+    def test_few_numbers_are_categories_unless_others_are_named(self, tmp_path):
+        path = file(tmp_path, "a,b\n" + "".join(f"{i},{i % 10}\n" for i in range(40)))
+        assert [len(column.categories) for column in common.read_table(path)[1]] == [0, 10]
+        assert [len(column.categories) for column in common.read_table(path, ["a"])[1]] == [40, 0]
+
+    @pytest.mark.parametrize(
+        ("text", "encoding"),
+        [
+            (TABLE, "utf-8-sig"),
+            (TABLE.replace("\n", "\r\n"), "utf-8"),
+            (TABLE.replace("\n", "\n\n"), "utf-8"),
+            (TABLE.replace("Bonn, am", "Bonn am").replace(",", "\t"), "utf-8"),
+            (TABLE.replace("Bonn, am", "Bonn am").replace(",", ";").replace(".", ","), "utf-8"),
+        ],
+    )
+    def test_other_forms_of_the_file(self, text, encoding, tmp_path):
+        rows, columns = common.read_table(file(tmp_path, text, encoding))
+        assert rows[:, 0].tolist() == [51.5, 80, 20.5, 75]
+        assert columns[1].categories[2] == "Ulm"
+
+    @pytest.mark.parametrize(
+        ("text", "hint"),
+        [
+            ("", "no rows"),
+            ("a,b\n", "no rows"),
+            ("1,2\n3,4\n", "line 1: expected a name for each column"),
+            ("a,a\n3,4\n", "line 1: expected a name for each column"),
+            ("a,\n3,4\n", "line 1: expected a name for each column"),
+            ("a,b\n1,2\n3\n", "line 3: expected 2 cells, as in the header, found 1"),
+            ("a,b\n1,2\n3,4,5\n", "line 3: expected 2 cells, as in the header, found 3"),
+            ("a\n1\n2\n\n\"\"\n3\n", "line 5, column 'a': expected a number, found ''"),
+            ("a\n1\n2\nnan\n4\n5\n", "line 4, column 'a': expected a number, found 'nan'"),
+            ("a\n" + "".join(f"x{i}\n" for i in range(1001)), "'a' has 1,001 categories"),
+            ('a,b\n"1,2\n', "not a CSV file"),
+        ],
+    )  # fmt: skip
+    def test_what_cannot_be_read_is_one_clear_line(self, text, hint, tmp_path, capsys):
+        assert table_gan.main(["--data", str(file(tmp_path, text)), "--out", str(tmp_path)]) == 1
+        message = capsys.readouterr().err
+        assert hint in message
+        assert message.count("\n") == 1
+
+    def test_text_far_down_is_named(self, tmp_path):
+        text = "a,b\n" + "".join(f"{i},x\n" for i in range(90_000)) + "oops,x\n"
+        with pytest.raises(
+            Failure, match="line 90002, column 'a': expected a number, found 'oops'"
+        ):
+            common.read_table(file(tmp_path, text))
+
+    def test_another_encoding_and_an_absent_file(self, tmp_path, capsys):
+        assert table_gan.main(["--data", str(file(tmp_path, TABLE + "1,Köln,1,1", "latin-1"))]) == 1
+        assert "not a CSV file in UTF-8" in capsys.readouterr().err
+        assert table_gan.main(["--data", str(tmp_path / "absent.csv")]) == 1
+        assert "cannot read" in capsys.readouterr().err
+
+    def test_an_unknown_column_is_a_wrong_command_line(self, tmp_path, capsys):
+        assert table_gan.main(["--data", str(file(tmp_path, TABLE)), "--categories", "x"]) == 2
+        assert "no column 'x'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_short_training_brings_the_rows_near(device, monkeypatch):
+    """The start has the right columns and correlations, but not the shape of this curve."""
+    capped(monkeypatch, table_gan, 45)
+    x = 2 * torch.rand(500) - 1
+    rows = torch.stack([x, x.square()], dim=1)
+    training = table_gan.train(rows, device=device, epochs=8, progress=False)
+    assert training.history[-1].distance < 0.75 * training.history[0].distance
+    assert training.generator(torch.randn(7, table_gan.LATENT_DIM)).shape == (7, 2)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns"),
+    [
+        (torch.tensor([[1.0, 2.0]]), None),
+        (torch.tensor([[1.0], [2.0]]), None),
+        (torch.full((50, 2), 3.0), None),
+        (torch.zeros(50, 1), [Column("a", ["only"])]),
+        (torch.arange(1000.0).unsqueeze(1), [Column("a", [str(i) for i in range(1000)])]),
+    ],
+)
+def test_smallest_and_oddest_tables_work(rows, columns):
+    training = table_gan.train(rows, columns=columns, epochs=1, progress=False)
+    found = training.generator(torch.randn(9, table_gan.LATENT_DIM))
+    assert set(found.flatten().tolist()) <= {*rows.flatten().tolist(), 1.5}
+
+
+def test_codes_that_are_none_are_refused():
+    with pytest.raises(ValueError, match="integers"):
+        table_gan.train(torch.tensor([[0.0], [2.0]]), columns=[Column("a", ["x", "y"])])
+
+
+class Made(torch.nn.Module):
+    """A generator whose rows are given."""
+
+    def __init__(self, rows):
+        super().__init__()
+        self.rows = torch.nn.Parameter(rows)
+
+    def forward(self, latents):
+        return self.rows[: len(latents)]
+
+
+def judged(data, columns, make):
+    """A training on `data` whose generator gives what `make` makes of the rows learned."""
+    training, loss = common.TableTraining(data, columns, 0, 1, 1, None, False), torch.tensor(0.7)
+    generator = Made(make(training.real))
+    training.evaluate(generator, torch.zeros(500, 1), loss, loss)
+    return training.judged(generator, torch.zeros(500, 1))
+
+
+class TestVerdict:
+    def test_a_forest_tells_other_rows_from_real_ones(self):
+        pytest.importorskip("sklearn")
+        rows, apart = torch.randn(1000, 2).cumsum(dim=1), torch.randn(500, 2)
+        columns = [Column("a"), Column("b")]
+        same = judged(rows[:500], columns, lambda _: rows[500:] / torch.tensor([1, 2**0.5]))
+        assert same.figures["auc"] < 0.55
+        other = judged(rows[:500], columns, lambda _: apart)
+        assert other.figures["auc"] > 0.57
+        line = judged(rows[:500], columns, lambda _: apart[:, :1].repeat(1, 2))
+        assert line.figures["auc"] > 0.85
+        assert not line.converged
+
+    def test_copies_are_seen(self):
+        rows, others = torch.randn(1000, 4).split(500)
+        columns = list(map(Column, "abcd"))
+        fresh = judged(rows, columns, lambda _: others)
+        assert 0.3 < fresh.figures["copied"] < 0.7
+        copies = judged(rows, columns, lambda learned: learned + 0.01)
+        assert copies.figures["copied"] == 1
+        assert "100% are nearer" in copies.verdict
+        assert not copies.converged
+
+    def test_missing_categories_are_named(self):
+        rows, columns = torch.tensor([[0.0], [1.0]]).repeat(50, 1), [Column("kind", ["a", "b"])]
+        found = judged(rows, columns, lambda _: torch.tensor([[1.0, 0.0]]).repeat(500, 1))
+        assert "kind b" in found.verdict
+        assert not found.converged
+
+    def test_without_scikit_learn_the_rest_is_judged(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)  # cannot be imported
+        found = judged(torch.randn(100, 1), [Column("a")], lambda _: torch.randn(500, 1))
+        assert "auc" not in found.figures
+        assert "held-out" in found.verdict
+
+
+def test_the_picture_shows_columns_and_correlations():
+    rows, columns = mixed()
+    others = rows.clone()
+    others[:, 5] = 1
+    history = [common.Evaluation(1, 0.7, 0.7, 0.5)]
+    axes = common.plot_table(rows, others, columns, history).axes
+    assert [axis.get_title() for axis in axes[:6]] == ["a", "b", "c", "d", "e", "kind"]
+    real, generated = axes[5].patches[:3], axes[5].patches[3]
+    due = 100 * rows[:, 5].long().bincount() / 300
+    assert [bar.get_height() for bar in real] == pytest.approx(due.tolist(), abs=1e-3)
+    assert generated.get_xy()[1::2, 1].tolist()[:3] == pytest.approx([0, 100, 0])
+    assert [label.get_text() for label in axes[5].get_xticklabels()] == ["x", "y", "z"]
+    shown = {axis.get_title()[:4]: axis.images[0].get_array() for axis in axes if axis.images}
+    due = torch.corrcoef(rows[:, [0, 5]].T)[0, 1].item()
+    assert shown["real"][0, 5] == pytest.approx(due, abs=1e-3)
+    assert shown["gene"][0, 5] == 0
+
+
+class TestCommandLine:
+    def test_the_table_of_its_own(self, tmp_path, capsys):
+        use = ["--out", str(tmp_path)]
+        assert table_gan.main(["--epochs", "1", "--quiet", "--animate", *use]) == 0
+        assert (tmp_path / "training.gif").exists()
+        rows = generated(capsys, *use)
+        assert [*rows[0]] == ["bill_mm", "flipper_mm", "mass_kg", "species"]
+        assert {row["species"] for row in rows} <= set(table_gan.SPECIES)
+        assert all(len(row["mass_kg"].split(".")[1]) == 2 for row in rows)
+        assert all(row["flipper_mm"].isdigit() for row in rows)
+        assert table_gan.main(["--interpolate", "5", *use]) == 0
+        assert (tmp_path / "interpolation.png").exists()
+
+    def test_another_table_and_what_its_files_tell(self, tmp_path, capsys):
+        path = file(tmp_path, TABLE)
+        use = ["--out", str(tmp_path / "out")]
+        assert table_gan.main(["--data", str(path), "--epochs", "1", "--quiet", *use]) == 0
+        rows = generated(capsys, *use)
+        assert {row["town"] for row in rows} <= {"", "Bonn, am Rhein", "Ulm"}
+        assert {row["rooms"] for row in rows} <= {"1", "2", "3"}
+        assert all(len(row["size"].split(".")[1]) == 1 for row in rows)
+        model = torch.jit.load(tmp_path / "out" / "generator.pt")
+        program = torch.export.load(tmp_path / "out" / "generator.pt2")
+        for columns in (model.columns, program.state_dict["columns"]):
+            about = json.loads(bytes(columns))
+            assert [column["name"] for column in about] == ["size", "town", "rooms", "price"]
+        noise = torch.randn(3, table_gan.LATENT_DIM)
+        assert torch.allclose(model(noise), program.module()(noise))

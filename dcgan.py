@@ -13,6 +13,7 @@ Convolutions look at neighbouring pixels, and need not learn anew at each place 
     torchrun --nproc-per-node 2 dcgan.py        train on two processes, which share the work
 """
 
+import atexit
 import copy
 import os
 import sys
@@ -28,13 +29,11 @@ import common
 import images
 from common import Standardize, Training
 
-PIXELS, LATENT_DIM = 28 * 28, 64
-EPOCHS, PATIENCE = 34, 34
-BATCHES_PER_EPOCH, BATCH_SIZE = 240, 64
+PIXELS, LATENT_DIM, WIDTH = 28 * 28, 64, 16  # channels where there are fewest
+EPOCHS, PATIENCE, BATCHES_PER_EPOCH, BATCH_SIZE = 34, 34, 240, 64
 LEARNING_RATE, BETAS = 0.002, (0.0, 0.99)  # no momentum, as what is to be learned moves
 AVERAGING = 0.002  # share of the newest weights in the averaged generator
 PENALTY, LATE = 4.0, 0.02  # on the discriminator's slope; the share of it that is left at the end
-WIDTH = 16  # channels where there are fewest
 
 
 def real_samples(
@@ -147,6 +146,7 @@ def main(argv: list[str] | None = None) -> int:
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         distributed.init_process_group()
+        atexit.register(distributed.destroy_process_group)
 
     if options.generate or options.interpolate:
         generator = common.load_model(options.out / "generator.pt", LATENT_DIM, PIXELS)

@@ -81,7 +81,7 @@ class Generator(nn.Module):
 
     def start_from(self, rows: Tensor) -> None:
         """Begin as a normal distribution with the correlations of rows (n, width)."""
-        deviation, mean = torch.std_mean(rows, dim=0, correction=0)
+        mean = rows.mean(dim=0)
         _, sizes, axes = torch.linalg.svd(rows - mean, full_matrices=False)
         weights = axes.T * sizes / len(rows) ** 0.5
         nn.init.zeros_(self.passing.weight)

@@ -94,16 +94,13 @@ def check_rows(rows: Tensor) -> None:
         raise InputError(f"data must be finite floats up to {LARGEST:g}; these hold something else")
 
 
-def hold_out(data: Tensor, generator: torch.Generator, one_unit: bool) -> tuple[Tensor, Tensor]:
-    """Split rows (n, features) into those to learn from and a few, alike, to measure on.
+def hold_out(rows: Tensor, generator: torch.Generator, one_unit: bool = False) -> Tensor:
+    """Which rows (n,) of some (n, features) are to measure on, not to learn from.
 
-    One row of each group of neighbours is held out: a sixteenth, at most 2,048. To make groups, the
-    rows are halved again and again along random directions (Dasgupta and Freund 2008).
+    One of each group of neighbours is: a sixteenth, at most 2,048. To make groups, the rows are
+    halved again and again along random directions (Dasgupta and Freund 2008).
     """
-    rows = data.detach().cpu().float()
     n = len(rows)
-    if n == 1:
-        return rows, rows
     some = torch.arange(n) if n <= 2**15 else torch.randperm(n, generator=generator)[: 2**15]
     points = Standardize(rows[some], one_unit)(rows[some])
 
@@ -115,11 +112,11 @@ def hold_out(data: Tensor, generator: torch.Generator, one_unit: bool) -> tuple[
         cut, half = len(group) * (count // 2) // count, count // 2
         return split(group[:cut], half) + split(group[cut:], count - half)
 
-    groups = split(torch.arange(len(some)), min(max(n // 16, 32), n // 2, 2048))
+    groups = split(torch.arange(len(some)), min(max(n // 16, 32), max(n // 2, 1), 2048))
     chosen = [group[torch.randint(len(group), (), generator=generator)] for group in groups]
     held_out = torch.zeros(n, dtype=torch.bool)
     held_out[some[torch.stack(chosen)]] = True
-    return rows[~held_out], rows[held_out]
+    return held_out
 
 
 class Standardize(nn.Module):
@@ -172,6 +169,14 @@ class Column(NamedTuple):
         return len(self.categories) or 1
 
 
+def of_categories(columns: Sequence[Column]) -> Tensor:
+    """Which columns (width,) of encoded rows are of categories."""
+    return torch.tensor([bool(each.categories) for each in columns for _ in range(each.width)])
+
+
+ONE = 2.0  # what marks a category in encoded rows, to weigh as much as a number
+
+
 def encode(data: Tensor, columns: Sequence[Column]) -> Tensor:
     """Rows (n, columns) to (n, width): normal scores of the numbers' ranks, categories one-hot.
 
@@ -180,7 +185,7 @@ def encode(data: Tensor, columns: Sequence[Column]) -> Tensor:
     parts, random = [], torch.Generator().manual_seed(0)
     for cells, column in zip(data.T, columns, strict=True):
         if column.categories:
-            parts.append(one_hot_encode(cells.long(), column.width))
+            parts.append(ONE * one_hot_encode(cells.long(), column.width))
         else:
             mixed = torch.randperm(len(cells), generator=random)  # for equal numbers, ranks by lot
             ranks = torch.empty(len(cells), dtype=torch.double)
@@ -189,16 +194,32 @@ def encode(data: Tensor, columns: Sequence[Column]) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
+class Sharpen(nn.Module):
+    """Rows (n, width) as a generator makes them to such as `encode` does: one category a column."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        super().__init__()
+        self.columns = columns
+
+    def forward(self, rows: Tensor) -> Tensor:
+        parts = list(rows.split([column.width for column in self.columns], dim=1))
+        for i, column in enumerate(self.columns):
+            if column.categories:
+                parts[i] = ONE * nn.functional.one_hot(parts[i].argmax(dim=1), column.width)
+        return torch.cat(parts, dim=1)
+
+
 class Decode(nn.Module):
     """The way back, (n, width) to (n, columns): numbers from between those that were learned."""
 
-    ranked: Tensor  # (columns, ranks): each column's numbers by rank
+    quantiles: Tensor  # (columns, some): of each column's numbers
 
     def __init__(self, data: Tensor, columns: Sequence[Column]) -> None:
         super().__init__()
-        count = min(len(data), 1000)
-        chosen = ((torch.arange(count) + 0.5) * len(data) / count).long()
-        self.register_buffer("ranked", data.float().sort(dim=0).values[chosen].T.contiguous())
+        # No more than one for four rows, or a column of many numbers would be made of learned ones
+        count = min(max(len(data) // 4, min(len(data), 20)), 1000)
+        chosen = torch.linspace(0, len(data) - 1, count).round().long()
+        self.register_buffer("quantiles", data.float().sort(dim=0).values[chosen].T.contiguous())
         self.columns = [
             column._replace(decimals=self.decimals(cells))
             for cells, column in zip(data.T, columns, strict=True)
@@ -214,14 +235,13 @@ class Decode(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         cells = []
         parts = rows.split([column.width for column in self.columns], dim=1)
-        for part, ranked, column in zip(parts, self.ranked, self.columns, strict=True):
-            last = len(ranked) - 1
-            rank = (torch.special.ndtr(part[:, 0]) * len(ranked) - 0.5).clamp(0, last)
-            low, high = ranked[rank.floor().long()], ranked[rank.ceil().long()]
-            numbers = low.lerp(high, rank - rank.floor()).double()
+        for part, numbers, column in zip(parts, self.quantiles, self.columns, strict=True):
+            place = torch.special.ndtr(part[:, 0]) * (len(numbers) - 1)
+            low, high = numbers[place.floor().long()], numbers[place.ceil().long()]
+            between = low.lerp(high, place.frac()).double()
             if column.decimals is not None:
-                numbers = numbers.round(decimals=column.decimals)
-            cells.append(part.argmax(dim=1) if column.categories else numbers)
+                between = between.round(decimals=column.decimals)
+            cells.append(part.argmax(dim=1) if column.categories else between)
         return torch.stack(cells, dim=1).float()
 
 
@@ -242,6 +262,39 @@ class Batches:
                 self.shuffled = torch.cat([self.shuffled, more])
             chosen, self.shuffled = self.shuffled[: self.size], self.shuffled[self.size :]
             yield self.rows[chosen]
+
+
+class VicinalBatches(Batches):
+    """Endless batches of fresh rows from around given ones, as few would be learned by heart.
+
+    A row's numbers are moved at random within its neighbourhood, as if this were normally
+    distributed: vicinal risk minimization (Chapelle et al. 2000). Categories are blurred.
+    """
+
+    FEW = 4096  # rows, up to which this is done
+    KEPT, SPREAD = 0.6, 1.1  # of a row's place in its neighbourhood, and of this one's deviations
+    BLUR = 0.4  # deviation
+
+    def __init__(self, rows: Tensor, size: int, columns: Sequence[Column]) -> None:
+        """Of encoded rows (n, width)."""
+        places = torch.arange(len(rows), device=rows.device)
+        super().__init__(places, size)
+        self.encoded = rows
+        self.numbers = (~of_categories(columns)).nonzero().flatten().to(rows.device)
+        self.near = places.unsqueeze(1)  # just the row itself
+        if len(rows) <= self.FEW:
+            count = min(max(20, 3 * len(self.numbers) // 2), 100, len(rows))
+            self.near = torch.cdist(rows, rows).topk(count, largest=False).indices
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for chosen in super().__iter__():
+            rows, near = self.encoded[chosen], self.encoded[self.near[chosen]][:, :, self.numbers]
+            mean, weights = near.mean(dim=1), torch.randn(near.shape[:2], device=rows.device)
+            moves = torch.einsum("nk,nkw->nw", weights, near - mean.unsqueeze(1))
+            moves *= self.SPREAD / near.shape[1] ** 0.5
+            fresh = rows + self.BLUR * torch.randn_like(rows)
+            fresh[:, self.numbers] = mean + self.KEPT * (rows[:, self.numbers] - mean) + moves
+            yield fresh
 
 
 def even_noise(size: int, columns: int, device: str | torch.device) -> Iterator[Tensor]:
@@ -335,21 +388,25 @@ def precision_and_recall(real: Tensor, generated: Tensor) -> tuple[float, float]
     return near.any(dim=1).float().mean().item(), near.any(dim=0).float().mean().item()
 
 
-def told_apart(real: Tensor, generated: Tensor) -> float:
+def told_apart(real: Tensor, generated: Tensor) -> float | None:
     """How well a random forest tells generated rows (n, features) from real ones (m, features).
 
-    It is the area under the ROC curve, on rows that a tree has not learned from: 0.5 is not at all,
-    1 is all of them (Lopez-Paz and Oquab 2017). It looks at 2,000 of each. Needs scikit-learn.
+    It is the area under the ROC curve, cross-validated: 0.5 is not at all, 1 is all of them
+    (Lopez-Paz and Oquab 2017). None of fewer than 10 real ones, or without scikit-learn.
     """
-    from sklearn.ensemble import RandomForestClassifier
-    from sklearn.metrics import roc_auc_score
-
-    count = min(len(real), len(generated), 2000)
-    rows = torch.cat([rows[torch.randperm(len(rows))[:count]] for rows in (real, generated)])
-    is_real = torch.arange(2 * count) < count
-    forest = RandomForestClassifier(min_samples_leaf=3, oob_score=True, random_state=0)
-    forest.fit(rows, is_real)
-    return float(roc_auc_score(is_real, forest.oob_decision_function_[:, 1]))
+    try:
+        from sklearn.ensemble import RandomForestClassifier
+        from sklearn.model_selection import StratifiedKFold, cross_val_score
+    except ImportError:
+        return None
+    if len(real) < 10:
+        return None
+    some = real[:2000], generated[: min(2000, 10 * len(real))]
+    is_real = torch.arange(sum(map(len, some))) < len(some[0])
+    forest = RandomForestClassifier(min_samples_leaf=3, class_weight="balanced", random_state=0)
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    scores = cross_val_score(forest, torch.cat(some), is_real, scoring="roc_auc", cv=folds)
+    return float(scores.mean())
 
 
 def copied(learned: Tensor, held_out: Tensor, generated: Tensor) -> float:
@@ -364,11 +421,10 @@ def copied(learned: Tensor, held_out: Tensor, generated: Tensor) -> float:
 # --- Training ----------------------------------------------------------------------------------
 
 BOUND = 1e6  # of losses and distances: trainings recover from thousands, not from millions
-LUCK = 3  # the ratio up to which generators may differ, after an epoch, by the luck of few samples
 NEAR, NEAR_FOR_IMAGES = 1.1, 1.6  # the ratio up to which one is good: perfect ones reach 1
-ASTRAY = 0.04  # share of generated samples that may lie away from all real ones
+PROGRESS = 0.1  # of the distance that real samples have: if it falls by less, this may be luck
 LEFT_OUT = 0.01  # share of real rows that may have no generated ones near
-AUC = 0.8  # up to which a forest may tell rows of a table from real ones
+AUC = 0.75  # up to which a forest may tell rows of a table from real ones
 COPIED = 0.75  # share that may be nearer to learned rows than half of the held-out ones are
 SIGNALS: list[int] = []  # received in `stop_gently`
 
@@ -414,11 +470,15 @@ def stop_gently() -> Iterator[None]:
 
 
 class Epochs:
-    """The epochs of a training: counts from 1, keeps the best weights, stops after patience."""
+    """The epochs of a training: counts from 1, keeps the best weights, ends when progress does.
+
+    Then, or in time for the last epoch, the learning rate falls to nothing, in `cooling` epochs.
+    """
 
     def __init__(
-        self, rows: int, seed: int, epochs: int, patience: int, size: int | None, progress: bool
-    ) -> None:
+        self, rows: int, seed: int, epochs: int, patience: int, size: int | None, progress: bool,
+        cooling: int = 0,
+    ) -> None:  # fmt: skip
         """To learn from so many rows, in batches of `size`; ValueError if that cannot be."""
         size = rows if size is None else size
         for name, count in (("epochs", epochs), ("patience", patience), ("batch_size", size)):
@@ -428,31 +488,46 @@ class Epochs:
             raise InputError(f"batch_size {size} is larger than the data, {rows} rows")
         torch.manual_seed(seed)
         self.epochs, self.patience, self.progress = epochs, patience, progress
+        self.cooling, self.last = min(cooling, epochs // 2), epochs
         self.history: list[Any] = []  # named tuples
         self.best: dict[str, Any] = {}  # weights
-        self.best_epoch, self.lowest, self.noise = 0, math.inf, 0.0  # of errors
-        self.ended, self.diverged, self.signal = False, False, 0
+        self.best_epoch, self.lowest = 0, math.inf  # of errors
+        self.progressed, self.reached = 0, math.inf  # the last epoch with progress, and its error
+        self.noise, self.margin = 0.0, 0.0  # errors up to the one are alike; the least progress
+        self.diverged, self.signal = False, 0
         self.findings: dict[str, bool] = {}  # in words, and whether they are good
         self.figures: dict[str, Any] = {"samples": rows, "seed": seed}
 
     def __iter__(self) -> Iterator[int]:
         with tqdm(total=self.epochs, unit="epoch", leave=False, disable=not self.progress) as bar:
-            while len(self.history) < self.epochs and not (self.ended or self.signal):
+            while len(self.history) < self.last and not self.signal:
                 yield len(self.history) + 1
                 figures = list(self.history[-1]._asdict().items())[1:]
                 bar.set_postfix({name: f"{x:.3f}" for name, x in figures}, refresh=False)
                 bar.update(len(self.history) - bar.n)
                 self.signal = SIGNALS[0] if SIGNALS else 0
 
+    @property
+    def pace(self) -> float:
+        """Share of the learning rate in the epoch to come: 1, or less while it falls."""
+        left = min(1, (self.last - len(self.history)) / (self.cooling + 1))
+        return 1 - math.sqrt(1 - left)  # low for long (Hagele et al. 2024)
+
     def note(self, row: NamedTuple, error: float, model: nn.Module) -> None:
         """Add an epoch to the history; keep the weights if `error` is lowest, or in the noise."""
         self.history.append(row)
+        done = len(self.history)
         losses = [value for name, value in row._asdict().items() if name.endswith("loss")]
         self.diverged = not all(abs(number) < BOUND for number in (error, *losses))  # nor is NaN
         if not self.diverged and (error < max(self.lowest, self.noise) or not self.best_epoch):
-            self.best_epoch, self.lowest = len(self.history), error
+            self.best_epoch, self.lowest = done, error
             self.best = {name: part.clone() for name, part in model.state_dict().items()}
-        self.ended = self.diverged or len(self.history) - self.best_epoch >= self.patience
+        if error < self.reached - self.margin:
+            self.progressed, self.reached = done, error
+        if done - self.progressed >= self.patience:
+            self.last = min(self.last, done + self.cooling)
+        if self.diverged:
+            self.last = done
 
     def finish(self, model: nn.Module) -> nn.Module:
         """`model` with its best weights, on the CPU, in eval mode; Failure if there are none."""
@@ -490,18 +565,27 @@ class Training(Epochs):
     ratio: float  # of this to that of fresh real samples: below 1, they cannot be told apart
     precision: float  # share of them that are near real ones
     recall: float  # share of the real ones that have some of them near
+    astray = 0.04  # share of them that may lie away from all real ones
 
     def __init__(self, data: Tensor, *settings: Any, one_unit: bool = False) -> None:
         """On `data` (n, features), `one_unit` for pixels; other settings as in Epochs."""
         check_rows(data)
         super().__init__(len(data), *settings)
-        self.one_unit = one_unit
+        self.one_unit, self.near = one_unit, NEAR_FOR_IMAGES if one_unit else NEAR
         random = torch.Generator().manual_seed(self.figures["seed"])
-        self.real, self.held_out = hold_out(data, random, one_unit)
+        rows = data.detach().cpu().float()
+        self.is_held_out = self.hold_out(rows, random)
+        self.is_real = ~self.is_held_out if len(rows) > 1 else self.is_held_out
+        self.real, self.held_out = rows[self.is_real], rows[self.is_held_out]
         self.compare_with(self.held_out, self.real)
-        self.noise = LUCK * self.real_distance
+        self.noise = self.near * self.real_distance
+        self.margin = PROGRESS * self.real_distance
         self.film: Film = {}  # of ever fewer epochs, as they come to matter less
         self.places = places(data)
+
+    def hold_out(self, rows: Tensor, random: torch.Generator) -> Tensor:
+        """Which rows (n,) not to learn from."""
+        return hold_out(rows, random, self.one_unit)
 
     def compare_with(self, rows: Tensor, fresh: Tensor) -> None:
         """Measure the distance to rows from now on; real ones have it up to `real_distance`."""
@@ -539,12 +623,11 @@ class Training(Epochs):
         self.distance, count = self.measure(self.samples), self.measure.real.shape[1]
         self.ratio = self.distance / max(self.real_distance, 1e-3)
         words = f"distance {self.distance:.3f} to {count:,} real samples (fresh ones: "
-        near = NEAR_FOR_IMAGES if self.one_unit else NEAR
-        self.findings[f"{words}up to {self.real_distance:.3f})"] = self.ratio <= near
+        self.findings[f"{words}up to {self.real_distance:.3f})"] = self.ratio <= self.near
         if not self.one_unit:  # of images, pixel by pixel, these say little
             self.precision, self.recall = precision_and_recall(rows, self.samples)
             words = f"{self.precision:.1%} of generated samples are near real ones"
-            self.findings[words] = 1 - self.precision <= ASTRAY
+            self.findings[words] = 1 - self.precision <= self.astray
             words = f"{self.recall:.1%} of real samples are near generated ones"
             self.findings[words] = 1 - self.recall <= LEFT_OUT
             both = (Standardize(rows)(each).round(decimals=3) for each in (rows, self.samples))
@@ -577,11 +660,19 @@ class Training(Epochs):
 class TableTraining(Training):
     """A training on a table, of encoded rows, which is also judged by what matters in tables."""
 
-    def __init__(self, data: Tensor, columns: Sequence[Column], *settings: Any) -> None:
-        """On `data` (n, columns); other settings as in Epochs."""
+    astray = 0.2  # in many columns, many of the real ones do
+
+    def __init__(self, data: Tensor, columns: Sequence[Column] | None, *settings: Any) -> None:
+        """On `data` (n, columns), all numbers if not told; other settings as in Epochs."""
         check_rows(data)
+        columns = columns or [Column(f"x{i + 1}") for i in range(data.shape[1])]
         self.data, self.columns = data.detach().cpu().float(), columns
         super().__init__(encode(self.data, columns), *settings)
+
+    def hold_out(self, rows: Tensor, random: torch.Generator) -> Tensor:
+        """An eighth of the rows (n,), by lot: a forest could tell evenly spread ones."""
+        n = len(rows)
+        return torch.randperm(n, generator=random) < min(max(n // 8, 10), max(n // 2, 1), 2048)
 
     def judged(self, generator: nn.Module, latents: Tensor) -> Self:
         """As in Training, and whether rows can be told apart, are copies, or lack categories.
@@ -589,24 +680,26 @@ class TableTraining(Training):
         The generator then gives rows like those of `data`, and holds the columns, as JSON.
         """
         super().judged(generator, latents)
-        real = torch.cat([self.real, self.held_out])
-        with suppress(ImportError):
-            self.figures["auc"] = auc = told_apart(real, self.samples)
-            words = f"a forest tells them from real ones with AUC {auc:.2f} (0.5: it cannot)"
-            self.findings[words] = auc <= AUC
-        self.figures["copied"] = share = copied(self.real, self.held_out, self.samples)
-        words = f"{share:.0%} are nearer to learned ones than half of the held-out ones are"
-        self.findings[words] = share <= COPIED
         names = [f"{each.name} {name}" for each in self.columns for name in each.categories]
         if names:
-            one_hot = [bool(each.categories) for each in self.columns for _ in range(each.width)]
-            both = (rows[:, one_hot].nonzero()[:, 1] for rows in (real, self.samples))
+            marks = of_categories(self.columns)
+            both = (rows[:, marks].nonzero()[:, 1] for rows in (self.real, self.samples))
             self.find_missing(*both, names=names)
         decode = Decode(self.data, self.columns)
+        self.samples = decode(self.samples)
+        held_out = self.data[self.is_held_out]
+        rows = map(Standardize(self.data), (self.data[self.is_real], held_out, self.samples))
+        self.figures["copied"] = share = copied(*rows)
+        words = f"{share:.0%} are nearer to learned ones than half of the held-out ones are"
+        self.findings[words] = share <= COPIED
+        auc = told_apart(held_out, self.samples)
+        if auc is not None:
+            words = f"a forest tells them from held-out ones with AUC {auc:.2f} (0.5: it cannot)"
+            self.findings[words] = auc <= AUC
+        self.figures["auc"] = auc
         about = json.dumps([each._asdict() for each in decode.columns]).encode()
         self.generator = nn.Sequential(self.generator, decode)
         self.generator.register_buffer("columns", torch.tensor(list(about), dtype=torch.uint8))
-        self.samples = decode(self.samples)
         self.film = {key: (row, decode(rows)) for key, (row, rows) in self.film.items()}
         return self
 
@@ -722,7 +815,7 @@ def plot_table(
     return figure
 
 
-def plot_path(generated: Tensor, path: Tensor, **labels: str) -> Figure:
+def plot_path(generated: Tensor, path: Tensor, x: str = "x", y: str = "y") -> Figure:
     """Points (steps, features) on a walk, light to dark, over generated ones (n, features)."""
     figure = Figure(figsize=(7, 5), dpi=120, layout="constrained")
     axes = figure.subplots()
@@ -731,18 +824,18 @@ def plot_path(generated: Tensor, path: Tensor, **labels: str) -> Figure:
     steps = range(1, len(path) + 1)
     dots = axes.scatter(*plane(path), s=40, c=steps, cmap="Blues", edgecolors=GENERATED, zorder=3)
     figure.colorbar(dots, label="step of the walk")
-    axes.set(**{"xlabel": "x", "ylabel": "y"} | labels)
+    axes.set(xlabel=x, ylabel=y)
     axes.legend()
     return figure
 
 
-def animate_points(real: Tensor, film: Film, **labels: str) -> bytes:
+def animate_points(real: Tensor, film: Film, x: str = "x", y: str = "y") -> bytes:
     """A GIF of generated points (n, features), epoch by epoch, over the real ones."""
     figure = Figure(figsize=(5, 4), layout="constrained")
     axes = figure.subplots()
     axes.scatter(*plane(real[:1000]), s=4, color=REAL, linewidths=0, label="real")
     dots = axes.scatter([], [], s=4, color=GENERATED, linewidths=0, label="generated")
-    axes.set(**{"xlabel": "x", "ylabel": "y"} | labels)
+    axes.set(xlabel=x, ylabel=y)
     if len(next(iter(film.values()))) == 3:
         (left, bottom), (right, top) = places(real)[[0, -1]].tolist()
         colours = LinearSegmentedColormap.from_list("", OPINIONS)
@@ -952,7 +1045,7 @@ class Parser(argparse.ArgumentParser):
         add("--seed", metavar="N", type=natural, help="everything random follows from it (0)")
         add("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps (auto)")
         add("--epochs", metavar="N", type=number, help="epochs at most (%(default)s)")
-        add("--patience", metavar="N", type=number, help="stop after N no better (%(default)s)")
+        add("--patience", metavar="N", type=number, help="end after N of no progress (%(default)s)")
         add("--batch-size", metavar="N", type=number, help="real samples a step (the script's own)")
         add("--lr", metavar="X", type=rate, help="learning rate (%(default)s)")
         add("--out", metavar="DIR", type=Path, help="where results go (%(default)s)")
@@ -1000,6 +1093,12 @@ def write_csv(blocks: Iterator[Tensor], header: str, style: str = "%.9g") -> Non
     for rows in blocks:
         line = ",".join([style] * rows.shape[1]) + "\n"
         sys.stdout.write(line * len(rows) % tuple(rows.flatten().tolist()))
+
+
+def columns_of(model: nn.Module) -> list[Column]:
+    """The columns of the table that a saved model generates."""
+    about = bytes(dict(model.named_buffers())["columns"])
+    return [Column(**column) for column in json.loads(about)]
 
 
 def write_table(blocks: Iterator[Tensor], columns: Sequence[Column]) -> None:

@@ -129,9 +129,9 @@ def train(
 
         training.evaluate(averaged, latents, d_loss, g_loss)
         if processes > 1:  # all end when one does
-            end = torch.tensor(float(training.ended or bool(common.SIGNALS)), device=device)
-            distributed.all_reduce(end, distributed.ReduceOp.MAX)
-            training.ended = end.item() > 0
+            last = torch.tensor(epoch if common.SIGNALS else training.last, device=device)
+            distributed.all_reduce(last, distributed.ReduceOp.MIN)
+            training.last = int(last)
     return training.judged(averaged, torch.randn(4096, LATENT_DIM))
 
 

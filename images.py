@@ -260,7 +260,7 @@ def save_images(
 class Checkpoint:
     """Where a training stands, in a file; `parts` are all of it that have a state_dict."""
 
-    PROGRESS = ("best", "best_epoch", "lowest", "ended")
+    STATE = "best", "best_epoch", "lowest", "progressed", "reached", "last"
 
     def __init__(self, path: Path | None, training: Training, rows: Batches, **parts: Any) -> None:
         self.path, self.training, self.rows, self.parts = path, training, rows, parts
@@ -272,7 +272,7 @@ class Checkpoint:
         """Write the file, whole; without a path, nothing."""
         if self.path is None or self.training.diverged:
             return
-        state = {name: getattr(self.training, name) for name in self.PROGRESS} | self.same
+        state = {name: getattr(self.training, name) for name in self.STATE} | self.same
         state["history"] = [tuple(row) for row in self.training.history]
         state["parts"] = {name: part.state_dict() for name, part in self.parts.items()}
         state["random"] = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
@@ -291,7 +291,7 @@ class Checkpoint:
             other = [name for name in self.same if state[name] != self.same[name]]
             for name, part in self.parts.items():
                 part.load_state_dict(state["parts"][name])
-            vars(self.training).update({name: state[name] for name in self.PROGRESS})
+            vars(self.training).update({name: state[name] for name in self.STATE})
             self.training.history = [Evaluation(*row) for row in state["history"]]
             self.rows.shuffled = state["shuffled"].to(self.rows.rows.device)
             torch.set_rng_state(state["random"][0])

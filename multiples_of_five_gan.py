@@ -28,7 +28,7 @@ from common import Training
 DEPTH, STEP = 100, 5
 
 LATENT_DIM = DEPTH
-EPOCHS, PATIENCE = 50, 40
+EPOCHS, PATIENCE, COOLING = 60, 3, 20  # the last in which the learning rate falls
 BATCHES_PER_EPOCH, BATCH_SIZE = 40, 512
 LEARNING_RATE = 0.04
 AVERAGING = 0.005  # share of the newest weights in the averaged generator
@@ -85,7 +85,7 @@ def train(
 ) -> Training:
     """Learn to generate integers like those of `data`, one-hot rows (n, depth); or ValueError."""
     device = common.choose_device(device)
-    training = Training(data, seed, epochs, patience, batch_size, progress)
+    training = Training(data, seed, epochs, patience, batch_size, progress, COOLING)
     if not torch.equal(data, one_hot(data.argmax(dim=1), data.shape[1]).to(data)):
         raise common.InputError("data must be one-hot rows: a single 1 in each, zeros elsewhere")
     batch_size, depth = batch_size or min(BATCH_SIZE, len(data)), data.shape[1]
@@ -99,9 +99,9 @@ def train(
     both = torch.cat([is_real, torch.zeros_like(is_real)])
     latents = torch.randn(2048, depth, device=device)
 
-    for epoch in training:
+    for _ in training:
         for optimizer in (g_optimizer, d_optimizer):
-            optimizer.param_groups[0]["lr"] = lr * (1 - (epoch - 1) / epochs)
+            optimizer.param_groups[0]["lr"] = lr * training.pace
         for rows in islice(real, BATCHES_PER_EPOCH):
             fakes = generator(torch.randn(batch_size, depth, device=device))
 
@@ -151,7 +151,7 @@ def main(argv: list[str] | None = None) -> int:
             steps = torch.arange(20 * len(latents)) % len(latents) + 1
             points = torch.stack([steps, generator(near.flatten(0, 1)).argmax(dim=1)], dim=1)
             path = torch.stack([steps[: len(latents)], generator(latents).argmax(dim=1)], dim=1)
-            picture = common.plot_path(points, path, xlabel="step of the walk", ylabel="integer")
+            picture = common.plot_path(points, path, "step of the walk", "integer")
             with common.results(options.out, sys.stderr if options.generate else None) as folder:
                 picture.savefig(folder / "interpolation.png")
         return 0
@@ -171,7 +171,7 @@ def main(argv: list[str] | None = None) -> int:
         picture.savefig(folder / "samples.png")
         if options.animate:
             film = {i: (row, shares(rows)) for i, (row, rows) in training.film.items()}
-            gif = common.animate_points(shares(data), film, xlabel="integer", ylabel="share in %")
+            gif = common.animate_points(shares(data), film, "integer", "share in %")
             (folder / "training.gif").write_bytes(gif)
     return common.conclude(training, options)
 

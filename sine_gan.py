@@ -12,7 +12,6 @@ only from how well its points fool the discriminator, which tries to tell them f
 """
 
 import copy
-import math
 import sys
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from common import FourierFeatures, Restore, Standardize, Training
 X_MIN, X_MAX = -5.0, 5.0
 
 LATENT_DIM = 2
-EPOCHS, PATIENCE = 34, 30
+EPOCHS, PATIENCE, COOLING = 60, 3, 20  # the last in which the learning rate falls
 BATCHES_PER_EPOCH, BATCH_SIZE = 45, 256
 LEARNING_RATE = 0.004  # the generator's; the discriminator, which must keep up, has more
 BETAS = (0.0, 0.95)  # no momentum: the two would swing around each other
@@ -96,7 +95,7 @@ def train(
 ) -> Training:
     """Learn to generate rows like those of `data` (n, features); ValueError if that cannot be."""
     device = common.choose_device(device)
-    training = Training(data, seed, epochs, patience, batch_size, progress)
+    training = Training(data, seed, epochs, patience, batch_size, progress, COOLING)
     batch_size = batch_size or min(BATCH_SIZE, len(data))
     standardize = Standardize(training.real, within=REACH)
     batches = common.Batches(standardize(training.real).to(device), batch_size)
@@ -113,10 +112,9 @@ def train(
     latents = torch.randn(1024, LATENT_DIM, device=device)
 
     for epoch in training:
-        done = (epoch - 1) / epochs
-        rate = lr * (1 + math.cos(math.pi * done)) / 2
+        rate = lr * training.pace
         g_optimizer.param_groups[0]["lr"], d_optimizer.param_groups[0]["lr"] = rate, 1.5 * rate
-        blur = NOISE * max(0, 1 - 10 * done)  # in which no cluster is out of reach
+        blur = NOISE * max(0, 1 - (epoch - 1) / 4)  # in which no cluster is out of reach
         for step, points, noise in zip(range(BATCHES_PER_EPOCH), batches, noises, strict=False):
             fakes = generator(noise)
 

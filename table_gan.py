@@ -14,8 +14,6 @@ a category is its place in a list; `columns`, a buffer of bytes, holds all names
 """
 
 import copy
-import json
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,11 +21,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
-from torch.nn.functional import one_hot
 from torch.optim import Adam
 
 import common
-from common import Column, FourierFeatures, TableTraining
+from common import Column, FourierFeatures, Sharpen, TableTraining, VicinalBatches
 
 SPECIES = ["Adelie", "Chinstrap", "Gentoo"]
 COLUMNS = [Column("bill_mm"), Column("flipper_mm"), Column("mass_kg"), Column("species", SPECIES)]
@@ -35,13 +32,12 @@ SHARES = torch.tensor([0.44, 0.2, 0.36])
 MEANS = torch.tensor([[38.8, 190.0, 3.7], [48.8, 195.8, 3.73], [47.5, 217.2, 5.08]])
 DEVIATIONS = torch.tensor([[2.7, 6.5, 0.46], [3.3, 7.1, 0.38], [3.1, 6.5, 0.5]])
 
-LATENT_DIM = 32
-EPOCHS, PATIENCE = 34, 30
-BATCHES_PER_EPOCH, BATCH_SIZE = 45, 256
-LEARNING_RATE = 0.002
+LATENT_DIM, BATCHES_PER_EPOCH, BATCH_SIZE = 32, 45, 256
+EPOCHS, PATIENCE, COOLING = 60, 3, 20  # the last in which the learning rate falls
+LEARNING_RATE = 0.002  # the generator's; the discriminator, which must keep up, has more
 BETAS = (0.0, 0.95)  # no momentum: the two would swing around each other
 AVERAGING = 0.01  # share of the newest weights in the averaged generator
-PENALTY = 0.3
+PENALTY = 0.3  # on the discriminator's slope
 
 
 def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -57,59 +53,38 @@ def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
 
 
 def layers(inputs: int, width: int, outputs: int, activation: nn.Module) -> nn.Sequential:
-    """Three hidden layers: (n, inputs) -> (n, outputs)."""
+    """Sines and cosines, then three hidden layers: (n, inputs) -> (n, outputs)."""
     hidden: list[nn.Module] = []
-    for size in (inputs, width, width):
+    for size in (7 * inputs, width, width):
         hidden += [nn.Linear(size, width), activation]
-    return nn.Sequential(*hidden, nn.Linear(width, outputs))
+    return nn.Sequential(FourierFeatures(), *hidden, nn.Linear(width, outputs))
 
 
 class Generator(nn.Module):
-    """Standard normal noise (n, LATENT_DIM) to (n, width), like what `encode` makes of rows.
+    """Standard normal noise (n, LATENT_DIM) to encoded rows (n, width).
 
-    Of a category the largest output counts. This has no slope to learn from, so while training the
-    softmax's stands in for it: the straight-through estimator (Bengio et al. 2013).
+    At first the noise passes almost unchanged: each number is as it should be, on its own.
     """
 
-    def __init__(self, columns: Sequence[Column]) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.columns, width = columns, sum(column.width for column in columns)
         self.inputs = min(LATENT_DIM, width)
-        self.layers = layers(7 * self.inputs, 128, width, nn.ReLU())
-        self.features = FourierFeatures()
-        self.passing = nn.Linear(LATENT_DIM, width)
-
-    def start_from(self, rows: Tensor) -> None:
-        """Begin as a normal distribution with the correlations of rows (n, width)."""
-        mean = rows.mean(dim=0)
-        _, sizes, axes = torch.linalg.svd(rows - mean, full_matrices=False)
-        weights = axes.T * sizes / len(rows) ** 0.5
-        nn.init.zeros_(self.passing.weight)
-        self.passing.weight.data[:, : weights.shape[1]] = weights[:, :LATENT_DIM]
-        self.passing.bias.data = mean
+        self.layers = layers(self.inputs, 128, width, nn.ReLU())
+        self.passing = nn.Linear(LATENT_DIM, width, bias=False)
+        nn.init.eye_(self.passing.weight)
 
     def forward(self, noise: Tensor) -> Tensor:
-        out = self.passing(noise) + self.layers(self.features(noise[:, : self.inputs]))
-        parts = list(out.split([column.width for column in self.columns], dim=1))
-        for i, column in enumerate(self.columns):
-            if column.categories:
-                share = parts[i].softmax(dim=1)
-                row = one_hot(share.argmax(dim=1), share.shape[1]).to(share.dtype)
-                parts[i] = row + share - share.detach() if self.training else row
-        return torch.cat(parts, dim=1)
+        return self.passing(noise) + self.layers(noise[:, : self.inputs])
 
 
-def build_generator(columns: Sequence[Column] = COLUMNS) -> Generator:
+def build_generator(width: int = 6) -> nn.Module:
     """Standard normal noise (n, LATENT_DIM) to encoded rows (n, width)."""
-    return Generator(columns)
+    return Generator(width)
 
 
-def build_discriminator(columns: Sequence[Column] = COLUMNS) -> nn.Module:
+def build_discriminator(width: int = 6) -> nn.Module:
     """Encoded rows (n, width) to logits (n, 1), above zero for "real"."""
-    leaky = nn.LeakyReLU(0.1)  # or units may die while there is nothing to tell apart
-    return nn.Sequential(
-        FourierFeatures(), layers(7 * sum(column.width for column in columns), 64, 1, leaky)
-    )
+    return layers(width, 64, 1, nn.LeakyReLU(0.1))
 
 
 @common.on_one_thread()
@@ -130,27 +105,23 @@ def train(
 
     Columns are of numbers, unless `columns` says that they hold places in a list of categories.
     """
-    common.check_rows(data)
     device = common.choose_device(device)
-    columns = columns or [Column(f"x{i + 1}") for i in range(data.shape[1])]
-    training = TableTraining(data, columns, seed, epochs, patience, batch_size, progress)
-    batch_size = batch_size or min(BATCH_SIZE, len(data))
-    batches = common.Batches(training.real.to(device), batch_size)
+    training = TableTraining(data, columns, seed, epochs, patience, batch_size, progress, COOLING)
+    batch_size, width = batch_size or BATCH_SIZE, training.real.shape[1]
+    batches = VicinalBatches(training.real.to(device), batch_size, training.columns)
     noises = common.even_noise(batch_size, LATENT_DIM, device)
-    generator = build_generator(columns)
-    generator.start_from(training.real)
-    generator = generator.to(device)
-    averaged = copy.deepcopy(generator).eval()
-    discriminator = build_discriminator(columns).to(device)
+    generator = build_generator(width).to(device)
+    averaged = copy.deepcopy(generator)
+    learned = nn.Sequential(averaged, Sharpen(training.columns))
+    discriminator = build_discriminator(width).to(device)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     d_optimizer = Adam(discriminator.parameters(), lr, BETAS, fused=True)
     is_real = torch.ones(batch_size, 1, device=device)
     both = torch.cat([is_real, torch.zeros_like(is_real)])
     latents = torch.randn(2048, LATENT_DIM, device=device)
 
-    for epoch in training:
-        done = (epoch - 1) / epochs
-        rate = lr * (1 + math.cos(math.pi * done)) / 2
+    for _ in training:
+        rate = lr * training.pace
         g_optimizer.param_groups[0]["lr"], d_optimizer.param_groups[0]["lr"] = rate, 1.5 * rate
         for step, rows, noise in zip(range(BATCHES_PER_EPOCH), batches, noises, strict=False):
             fakes = generator(noise)
@@ -173,13 +144,8 @@ def train(
             g_optimizer.step()
             common.move_towards(averaged, generator, AVERAGING)
 
-        training.evaluate(averaged, latents, d_loss, g_loss)
-    return training.judged(averaged, torch.randn(16384, LATENT_DIM))
-
-
-def axes(columns: Sequence[Column]) -> dict[str, str]:
-    """What the axes of a picture show: the first two columns."""
-    return dict(zip(("xlabel", "ylabel"), (each.name for each in columns), strict=False))
+        training.evaluate(learned, latents, d_loss, g_loss)
+    return training.judged(learned, torch.randn(16384, LATENT_DIM))
 
 
 @common.reporting
@@ -195,21 +161,19 @@ def main(argv: list[str] | None = None) -> int:
 
     if options.generate or options.interpolate:
         generator = common.load_model(options.out / "generator.pt", LATENT_DIM)
-        columns = [
-            Column(**each) for each in json.loads(bytes(dict(generator.named_buffers())["columns"]))
-        ]
+        columns = common.columns_of(generator)
         if options.generate:
             common.write_table(common.generate(generator, LATENT_DIM, options), columns)
         if options.interpolate:
             rows = generator(torch.randn(2048, LATENT_DIM))
             path = generator(common.walk(options.interpolate, LATENT_DIM))
             with common.results(options.out, sys.stderr if options.generate else None) as folder:
-                common.plot_path(rows, path, **axes(columns)).savefig(folder / "interpolation.png")
+                picture = common.plot_path(rows, path, *[each.name for each in columns[:2]])
+                picture.savefig(folder / "interpolation.png")
         return 0
 
-    data, columns = real_samples(500), COLUMNS
-    if options.data:
-        data, columns = common.read_table(options.data, options.categories)
+    own = real_samples(500), COLUMNS
+    data, columns = common.read_table(options.data, options.categories) if options.data else own
     with common.results(options.out) as folder, common.stop_gently():
         training = train(data, columns=columns, **common.training_settings(options))
         common.save_model(folder, "generator", training.generator, LATENT_DIM)
@@ -217,7 +181,7 @@ def main(argv: list[str] | None = None) -> int:
         shown = training.samples, columns, training.history, training.best_epoch
         common.plot_table(data, *shown).savefig(folder / "samples.png")
         if options.animate:
-            gif = common.animate_points(data, training.film, **axes(columns))
+            gif = common.animate_points(data, training.film, *[each.name for each in columns[:2]])
             (folder / "training.gif").write_bytes(gif)
     return common.conclude(training, options)
 

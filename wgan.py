@@ -28,7 +28,7 @@ from common import Evaluation, FourierFeatures, Restore, Standardize, Training
 CLUSTERS, RADIUS, DEVIATION = 8, 2.0, 0.05
 
 LATENT_DIM = 2
-EPOCHS, PATIENCE = 40, 40
+EPOCHS, PATIENCE, COOLING = 60, 3, 20  # the last in which the learning rate falls
 BATCHES_PER_EPOCH, BATCH_SIZE = 40, 256
 CRITIC_STEPS = 2  # for each of the generator, so that the estimate keeps up
 LEARNING_RATE, BETAS = 0.005, (0.0, 0.95)  # no momentum: the two would swing around each other
@@ -91,7 +91,7 @@ def train(
 ) -> Training:
     """Learn to generate rows like those of `data` (n, features); ValueError if that cannot be."""
     device = common.choose_device(device)
-    training = Training(data, seed, epochs, patience, batch_size, progress)
+    training = Training(data, seed, epochs, patience, batch_size, progress, COOLING)
     batch_size = batch_size or min(BATCH_SIZE, len(data))
     real = Standardize(training.real)(training.real).to(device)
     batches = common.Batches(real, batch_size)
@@ -104,9 +104,9 @@ def train(
     c_optimizer = Adam(critic.parameters(), lr, BETAS, fused=True)
     latents = torch.randn(1024, LATENT_DIM, device=device)
 
-    for epoch in training:
+    for _ in training:
         for optimizer in (g_optimizer, c_optimizer):
-            optimizer.param_groups[0]["lr"] = lr * (1 - (epoch - 1) / epochs)
+            optimizer.param_groups[0]["lr"] = lr * training.pace
         for _ in range(BATCHES_PER_EPOCH):
             # Critic steps: score real points higher than generated ones
             for step, points, noise in zip(range(CRITIC_STEPS), batches, noises, strict=False):

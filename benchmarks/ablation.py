@@ -54,7 +54,7 @@ POINTS_WITHOUT: dict[str, Changes] = {
     "a leaky discriminator": [("nn.LeakyReLU(0.1)", "nn.ReLU()")],
     "gradient penalty": [("punished = step % 4 == 0", "punished = False")],
     "no momentum (0.9 as usual)": [("BETAS = (0.0, ", "BETAS = (0.9, ")],
-    "rates that fall": [("lr * (1 + math.cos(math.pi * done)) / 2", "lr")],
+    "rates that fall": [("lr * training.pace", "lr")],
     "averaged weights": [("AVERAGING = 0.01", "AVERAGING = 1.0")],
 }
 INTEGERS_WITHOUT: dict[str, Changes] = {
@@ -62,7 +62,7 @@ INTEGERS_WITHOUT: dict[str, Changes] = {
     "straight-through one-hot (softmax alone)": [("row + share - share.detach()", "share")],
     "a start with every integer": [("nn.init.eye_(", "nn.init.normal_(")],
     "penalty": [(" + PENALTY * slope", "")],
-    "rates that fall": [("lr * (1 - (epoch - 1) / epochs)", "lr")],
+    "rates that fall": [("lr * training.pace", "lr")],
     "averaged weights": [("AVERAGING = 0.005", "AVERAGING = 1.0")],
 }
 

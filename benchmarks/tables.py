@@ -78,7 +78,7 @@ TABLES: dict[str, Callable[[], Table]] = {
     "wine": functools.partial(bundled, "wine"),
     "breast cancer": functools.partial(bundled, "breast_cancer"),
     "diabetes": functools.partial(bundled, "diabetes"),
-    "exponential": functools.partial(curve, (1.08).__pow__, 0, 50),
+    "exponential": functools.partial(curve, functools.partial(torch.pow, 1.08), 0, 50),
     "sine": functools.partial(curve, torch.sin, -5, 5),
     "customers": customers,
     "machines": machines,

@@ -56,11 +56,12 @@ class TestDevice:
 class TestData:
     @pytest.mark.parametrize("n", [1, 2, 3, 50, 2048, 100_000])
     def test_held_out_rows_are_not_learned_from(self, n):
-        data = torch.arange(n).unsqueeze(1)
-        learned, held_out = common.hold_out(data, seeded(0), one_unit=False)
-        assert len(learned) >= len(held_out) >= 1
+        data = torch.arange(n).float().unsqueeze(1)
+        training = common.Training(data, 0, 1, 1, None, False)
+        assert len(training.real) >= len(training.held_out) >= 1
         if n > 1:
-            assert sorted(torch.cat([learned, held_out]).flatten().tolist()) == list(range(n))
+            both = torch.cat([training.real, training.held_out])
+            assert sorted(both.flatten().tolist()) == list(range(n))
 
     def test_standardised_and_restored(self):
         data = torch.tensor([[1e4, 5.0, 1e-20], [1e4 + 1, 5.0, 3e-20], [1e4 + 2, 5.0, 2e-20]])
@@ -164,9 +165,9 @@ class TestDistance:
 
 class TestEpochs:
     @staticmethod
-    def after(errors, patience=2, noise=0.0):
+    def after(errors, patience=2, noise=0.0, cooling=0):
         """Epochs with such errors, whose model has the number of its epoch as its weight."""
-        epochs, model = Epochs(100, 0, 10, patience, None, progress=False), nn.Linear(1, 1)
+        epochs, model = Epochs(100, 0, 10, patience, None, False, cooling), nn.Linear(1, 1)
         epochs.noise = noise
         for epoch, error in zip(epochs, errors, strict=False):
             nn.init.constant_(model.weight, epoch)
@@ -177,6 +178,26 @@ class TestEpochs:
         epochs, model = self.after([3.0, 1.0, 2.0, 1.5, 0.1])
         assert len(epochs.history) == 4
         assert epochs.best_epoch == epochs.finish(model).weight.item() == 2
+
+    def test_the_rate_falls_to_nothing_when_progress_ends_or_in_time_for_the_last_epoch(self):
+        paces = [1.0]
+        for count in range(1, 6):
+            epochs, _ = self.after([3.0, 1.0, 2.0, 1.5, 1.2, 1.1][:count], cooling=3)
+            paces.append(epochs.pace)
+        assert paces[:4] == [1, 1, 1, 1]
+        assert 1 > paces[4] > paces[5] > 0
+        assert len(self.after([3.0, 1.0, *[2.0] * 8], cooling=3)[0].history) == 2 + 2 + 3
+        falling = [1 / count for count in range(1, 11)]
+        paces = [self.after(falling[:count], cooling=3)[0].pace for count in range(10)]
+        assert paces[:7] == [1] * 7
+        assert sorted(paces[6:], reverse=True) == paces[6:]
+
+    def test_less_than_the_least_progress_is_none(self):
+        epochs, model = Epochs(100, 0, 10, 2, None, progress=False), nn.Linear(1, 1)
+        epochs.margin = 0.5
+        for _, error in zip(epochs, [3.0, 2.4, 2.3, 2.2, 2.1], strict=False):
+            epochs.note(Evaluation(1, 0.7, 0.7, error), error, model)
+        assert len(epochs.history) == 4
 
     def test_among_errors_that_cannot_be_told_apart_the_latest_is_the_best(self):
         assert self.after([1.0, 1.4, 1.6], noise=1.5)[0].best_epoch == 2

@@ -16,11 +16,12 @@ import exp_curve_gan
 import fashion_classifier
 import multiples_of_five_gan
 import sine_gan
+import table_gan
 import wgan
 
 SCRIPTS = (
     exp_curve_gan, sine_gan, multiples_of_five_gan, wgan, digits_gan, dcgan, conditional_gan,
-    cycle_gan, fashion_classifier,
+    cycle_gan, table_gan, fashion_classifier,
 )  # fmt: skip
 
 
@@ -46,6 +47,7 @@ def without_fused(*arguments, **settings):
         (exp_curve_gan, torch.rand(100, 2)),
         (sine_gan, torch.rand(100, 3)),
         (wgan, torch.rand(100, 2)),
+        (table_gan, torch.rand(100, 3)),
         (multiples_of_five_gan, common.one_hot_encode(torch.arange(100), 100)),
         (digits_gan, torch.rand(100, 784)),
         (dcgan, torch.rand(100, 784)),

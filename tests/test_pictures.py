@@ -80,7 +80,7 @@ def test_histograms_add_up_to_all_points():
 
 def test_a_path_is_drawn_over_the_points():
     points, path = torch.rand(30, 2), torch.rand(5, 2)
-    axis = common.plot_path(points, path, ylabel="why").axes[0]
+    axis = common.plot_path(points, path, y="why").axes[0]
     below, above = axis.collections
     assert torch.allclose(points_of(below), points)
     assert torch.allclose(points_of(above), path)

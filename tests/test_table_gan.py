@@ -64,7 +64,9 @@ class TestData:
         encoded = common.encode(rows, columns)
         assert encoded.shape == (300, 8)
         assert encoded[:, :5].std(dim=0).sub(1).abs().max() < 0.02
-        assert torch.allclose(common.Decode(rows, columns)(encoded), rows)
+        decoded = common.Decode(rows, columns)(encoded)
+        assert decoded[:, 5].equal(rows[:, 5])
+        assert ((decoded - rows).abs().mean(dim=0) <= 0.03 * rows.std(dim=0) + 1e-6).all()
 
     def test_whatever_is_decoded_looks_like_the_data(self):
         rows, columns = mixed()
@@ -211,7 +213,7 @@ class TestVerdict:
         other = judged(rows[:500], columns, lambda _: apart)
         assert other.figures["auc"] > 0.57
         line = judged(rows[:500], columns, lambda _: apart[:, :1].repeat(1, 2))
-        assert line.figures["auc"] > 0.85
+        assert line.figures["auc"] > common.AUC
         assert not line.converged
 
     def test_copies_are_seen(self):
@@ -233,7 +235,7 @@ class TestVerdict:
     def test_without_scikit_learn_the_rest_is_judged(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)  # cannot be imported
         found = judged(torch.randn(100, 1), [Column("a")], lambda _: torch.randn(500, 1))
-        assert "auc" not in found.figures
+        assert found.figures["auc"] is None
         assert "held-out" in found.verdict
 
 

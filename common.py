@@ -410,11 +410,14 @@ def told_apart(real: Tensor, generated: Tensor) -> float | None:
 
 
 def copied(learned: Tensor, held_out: Tensor, generated: Tensor) -> float:
-    """Share of generated rows that are nearer to learned ones than half of the held-out ones are.
+    """Share of generated rows as near to learned ones as the nearer half of held-out ones are.
 
     Above a half, there are copies. All are rows (n, features), of features in like units.
     """
-    far, generated_far = (torch.cdist(rows, learned).amin(dim=1) for rows in (held_out, generated))
+    far, generated_far = (
+        torch.cat([torch.cdist(some, learned).amin(dim=1) for some in rows[:2000].split(100)])
+        for rows in (held_out, generated)
+    )
     return (generated_far < far.median()).float().mean().item()
 
 
@@ -690,7 +693,7 @@ class TableTraining(Training):
         held_out = self.data[self.is_held_out]
         rows = map(Standardize(self.data), (self.data[self.is_real], held_out, self.samples))
         self.figures["copied"] = share = copied(*rows)
-        words = f"{share:.0%} are nearer to learned ones than half of the held-out ones are"
+        words = f"{share:.0%} are as near to learned ones as the nearer half of held-out ones"
         self.findings[words] = share <= COPIED
         auc = told_apart(held_out, self.samples)
         if auc is not None:
@@ -785,32 +788,35 @@ def plot_table(
 
     Of more than 30 columns, the first are shown.
     """
-    columns, tables = columns[:30], {"real": real, "generated": generated}
-    names = [column.name for column in columns]
-    cells = [str(i) for i in range(len(columns))] + ["."] * (-len(columns) % 6)
-    top = [cells[i : i + 6] for i in range(0, len(cells), 6)]
-    figure, axes = plot_history(history, [*top, ["real"] * 3 + ["generated"] * 3], best_epoch)
+    columns, names = columns[:30], [column.name[:20] for column in columns[:30]]
+    across = 4 if len(columns) <= 4 else 6
+    cells = [str(i) for i in range(len(columns))] + ["."] * (-len(columns) % across)
+    top = [cells[i : i + across] for i in range(0, len(cells), across)]
+    halves = ["real"] * (across // 2) + ["generated"] * (across // 2)
+    figure, axes = plot_history(history, [*top, halves], best_epoch)
     figure.set_figheight(5.5 + 1.5 * len(top))
+    styles = {"real": (real, REAL, "bar"), "generated": (generated, GENERATED, "step")}
     for i, (name, categories, _) in enumerate(columns):
         axis, numbers = axes[str(i)], real[:, i].numpy()
         bins = np.arange(len(categories) + 1) - 0.5 if categories else np.histogram(numbers, 20)[1]
-        for rows, colour, bars in ((real, REAL, "bar"), (generated, GENERATED, "step")):
-            weights = np.full(len(rows), 100 / len(rows))
-            axis.hist(rows[:, i].numpy(), bins, weights=weights, color=colour, histtype=bars)
+        for label, (rows, colour, bars) in styles.items():
+            style = {"label": label, "color": colour, "histtype": bars}
+            axis.hist(
+                rows[:, i].numpy(), bins, weights=np.full(len(rows), 100 / len(rows)), **style
+            )
         if categories:
             axis.set_xticks(range(len(categories))[:8], [each[:9] for each in categories[:8]])
             axis.tick_params("x", rotation=30)
         axis.set_title(name[:20], fontsize=8)
         axis.tick_params(labelsize=6)
-    for title, rows in tables.items():
+    axes["0"].legend(fontsize=6)
+    for title, (rows, *_) in styles.items():
         scaled = Standardize(rows)(rows)[:, : len(columns)]
-        shades = axes[title].imshow(
-            (scaled.T @ scaled / len(rows)).numpy(), "RdBu", vmin=-1, vmax=1
-        )
+        correlations = (scaled.T @ scaled / len(rows)).numpy()
+        shades = axes[title].imshow(correlations, "RdBu", vmin=-1, vmax=1, aspect="auto")
         axes[title].set_title(f"{title}: correlations of {len(rows):,} rows", fontsize=8)
-        axes[title].set_xticks([])
-        axes[title].set_yticks(range(len(names)), [name[:20] for name in names], fontsize=5)
-        axes[title].set_aspect("auto")
+        axes[title].set(xticks=[], yticks=range(len(names)))
+        axes[title].set_yticklabels(names, fontsize=5)
     figure.colorbar(shades, ax=axes["generated"])
     return figure
 

@@ -98,7 +98,7 @@ def short_table(ours: Found, textbook: Found) -> str:
     """The figures that say most, ours beside the textbook's."""
     rows = []
     for name in ours:
-        for key in ("excess", "off-curve", "coverage", "valid", "present", "KL"):
+        for key in ("excess", "off-curve", "coverage", "present"):
             cells = (measure.mean_and_worst(found[name], key, 2) for found in (ours, textbook))
             means_and_worst = [part for cell in cells for part in cell.split(" / ")]
             if len(means_and_worst) == 4:

@@ -2,14 +2,17 @@
 
 import json
 import re
+import shlex
 import types
 
 from conftest import ROOT
 
 import exp_curve_gan
 import sine_gan
+import table_gan
 
-EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+README = (ROOT / "README.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_the_readme_example_of_another_curve(tmp_path):
@@ -37,3 +40,17 @@ def test_the_other_readme_examples_run(tmp_path, monkeypatch):
         exec(example, names)
     assert names["points"].shape == (2048, 2)
     assert names["result"].ratio < 1.25
+
+
+def test_the_readme_example_of_a_table(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(table_gan, "BATCHES_PER_EPOCH", 3)
+    (tmp_path / "table.csv").write_text("size,town\n" + "1.5,Ulm\n2.5,Bonn\n" * 50)
+    train, generate = re.findall(r"^    python table_gan.py (.*)$", README, re.MULTILINE)
+    assert table_gan.main([*shlex.split(train), "--quiet", "--device", "cpu"]) == 0
+    capsys.readouterr()
+    assert table_gan.main(shlex.split(generate)) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header == "size,town"
+    assert len(rows) == 500
+    assert all(re.fullmatch(r"[12]\.[0-9],(Ulm|Bonn)", row) for row in rows)

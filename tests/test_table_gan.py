@@ -223,7 +223,7 @@ class TestVerdict:
         assert 0.3 < fresh.figures["copied"] < 0.7
         copies = judged(rows, columns, lambda learned: learned + 0.01)
         assert copies.figures["copied"] == 1
-        assert "100% are nearer" in copies.verdict
+        assert "100% are as near" in copies.verdict
         assert not copies.converged
 
     def test_missing_categories_are_named(self):
@@ -251,6 +251,8 @@ def test_the_picture_shows_columns_and_correlations():
     assert [bar.get_height() for bar in real] == pytest.approx(due.tolist(), abs=1e-3)
     assert generated.get_xy()[1::2, 1].tolist()[:3] == pytest.approx([0, 100, 0])
     assert [label.get_text() for label in axes[5].get_xticklabels()] == ["x", "y", "z"]
+    labels = {patch.get_label(): patch for patch in axes[0].get_legend().get_patches()}
+    assert labels["real"].get_facecolor()[:3] != labels["generated"].get_facecolor()[:3]
     shown = {axis.get_title()[:4]: axis.images[0].get_array() for axis in axes if axis.images}
     due = torch.corrcoef(rows[:, [0, 5]].T)[0, 1].item()
     assert shown["real"][0, 5] == pytest.approx(due, abs=1e-3)

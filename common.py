@@ -164,9 +164,24 @@ class Column(NamedTuple):
     decimals: int | None = None  # that all numbers have
 
     @property
+    def codes(self) -> Tensor:
+        """What stands for each category in encoded rows: (categories, width)."""
+        return codes(len(self.categories))
+
+    @property
     def width(self) -> int:
         """How many columns of encoded rows it takes."""
-        return len(self.categories) or 1
+        return self.codes.shape[1] if self.categories else 1
+
+
+@functools.cache
+def codes(count: int) -> Tensor:
+    """Vectors (count, at most 16) of length 2, to weigh as much as a number: ones, if few.
+
+    More categories have random vectors, as one column for each would leave the numbers unseen.
+    """
+    random = torch.randn(count, 16, generator=torch.Generator().manual_seed(0))
+    return 2 * (torch.eye(count) if count <= 16 else nn.functional.normalize(random))
 
 
 def of_categories(columns: Sequence[Column]) -> Tensor:
@@ -174,18 +189,15 @@ def of_categories(columns: Sequence[Column]) -> Tensor:
     return torch.tensor([bool(each.categories) for each in columns for _ in range(each.width)])
 
 
-ONE = 2.0  # what marks a category in encoded rows, to weigh as much as a number
-
-
 def encode(data: Tensor, columns: Sequence[Column]) -> Tensor:
-    """Rows (n, columns) to (n, width): normal scores of the numbers' ranks, categories one-hot.
+    """Rows (n, columns) to (n, width): normal scores of the numbers' ranks, codes of categories.
 
     What is left to learn is how the columns hang together, the same for all units and spreads.
     """
     parts, random = [], torch.Generator().manual_seed(0)
     for cells, column in zip(data.T, columns, strict=True):
         if column.categories:
-            parts.append(ONE * one_hot_encode(cells.long(), column.width))
+            parts.append(one_hot_encode(cells.long(), len(column.codes)) @ column.codes)
         else:
             mixed = torch.randperm(len(cells), generator=random)  # for equal numbers, ranks by lot
             ranks = torch.empty(len(cells), dtype=torch.double)
@@ -205,8 +217,13 @@ class Sharpen(nn.Module):
         parts = list(rows.split([column.width for column in self.columns], dim=1))
         for i, column in enumerate(self.columns):
             if column.categories:
-                parts[i] = ONE * nn.functional.one_hot(parts[i].argmax(dim=1), column.width)
+                parts[i] = column.codes.to(rows)[nearest(parts[i], column)]
         return torch.cat(parts, dim=1)
+
+
+def nearest(part: Tensor, column: Column) -> Tensor:
+    """The place (n,) of the category whose code is nearest to each row of a part (n, width)."""
+    return (part @ column.codes.to(part).T).argmax(dim=1)
 
 
 class Decode(nn.Module):
@@ -241,7 +258,7 @@ class Decode(nn.Module):
             between = low.lerp(high, place.frac()).double()
             if column.decimals is not None:
                 between = between.round(decimals=column.decimals)
-            cells.append(part.argmax(dim=1) if column.categories else between)
+            cells.append(nearest(part, column) if column.categories else between)
         return torch.stack(cells, dim=1).float()
 
 
@@ -425,8 +442,7 @@ def copied(learned: Tensor, held_out: Tensor, generated: Tensor) -> float:
 
 BOUND = 1e6  # of losses and distances: trainings recover from thousands, not from millions
 NEAR, NEAR_FOR_IMAGES = 1.1, 1.6  # the ratio up to which one is good: perfect ones reach 1
-PROGRESS = 0.1  # of the distance that real samples have: if it falls by less, this may be luck
-LEFT_OUT = 0.01  # share of real rows that may have no generated ones near
+LUCK, PROGRESS = 2, 0.1  # of the distance that real samples have: alike up to there; least progress
 AUC = 0.75  # up to which a forest may tell rows of a table from real ones
 COPIED = 0.75  # share that may be nearer to learned rows than half of the held-out ones are
 SIGNALS: list[int] = []  # received in `stop_gently`
@@ -568,21 +584,20 @@ class Training(Epochs):
     ratio: float  # of this to that of fresh real samples: below 1, they cannot be told apart
     precision: float  # share of them that are near real ones
     recall: float  # share of the real ones that have some of them near
-    astray = 0.04  # share of them that may lie away from all real ones
+    astray, left_out = 0.04, 0.01  # the shares that may lack in both
 
     def __init__(self, data: Tensor, *settings: Any, one_unit: bool = False) -> None:
         """On `data` (n, features), `one_unit` for pixels; other settings as in Epochs."""
         check_rows(data)
         super().__init__(len(data), *settings)
-        self.one_unit, self.near = one_unit, NEAR_FOR_IMAGES if one_unit else NEAR
+        self.one_unit = one_unit
         random = torch.Generator().manual_seed(self.figures["seed"])
         rows = data.detach().cpu().float()
         self.is_held_out = self.hold_out(rows, random)
         self.is_real = ~self.is_held_out if len(rows) > 1 else self.is_held_out
         self.real, self.held_out = rows[self.is_real], rows[self.is_held_out]
         self.compare_with(self.held_out, self.real)
-        self.noise = self.near * self.real_distance
-        self.margin = PROGRESS * self.real_distance
+        self.noise, self.margin = LUCK * self.real_distance, PROGRESS * self.real_distance
         self.film: Film = {}  # of ever fewer epochs, as they come to matter less
         self.places = places(data)
 
@@ -626,13 +641,14 @@ class Training(Epochs):
         self.distance, count = self.measure(self.samples), self.measure.real.shape[1]
         self.ratio = self.distance / max(self.real_distance, 1e-3)
         words = f"distance {self.distance:.3f} to {count:,} real samples (fresh ones: "
-        self.findings[f"{words}up to {self.real_distance:.3f})"] = self.ratio <= self.near
+        near = NEAR_FOR_IMAGES if self.one_unit else NEAR
+        self.findings[f"{words}up to {self.real_distance:.3f})"] = self.ratio <= near
         if not self.one_unit:  # of images, pixel by pixel, these say little
             self.precision, self.recall = precision_and_recall(rows, self.samples)
             words = f"{self.precision:.1%} of generated samples are near real ones"
             self.findings[words] = 1 - self.precision <= self.astray
             words = f"{self.recall:.1%} of real samples are near generated ones"
-            self.findings[words] = 1 - self.recall <= LEFT_OUT
+            self.findings[words] = 1 - self.recall <= self.left_out
             both = (Standardize(rows)(each).round(decimals=3) for each in (rows, self.samples))
             due, got = (len(each.unique(dim=0)) for each in both)
             if got < 0.75 * due:
@@ -663,7 +679,7 @@ class Training(Epochs):
 class TableTraining(Training):
     """A training on a table, of encoded rows, which is also judged by what matters in tables."""
 
-    astray = 0.2  # in many columns, many of the real ones do
+    astray, left_out = 0.2, 0.05  # as in many columns, real ones also lie away from others
 
     def __init__(self, data: Tensor, columns: Sequence[Column] | None, *settings: Any) -> None:
         """On `data` (n, columns), all numbers if not told; other settings as in Epochs."""
@@ -683,13 +699,14 @@ class TableTraining(Training):
         The generator then gives rows like those of `data`, and holds the columns, as JSON.
         """
         super().judged(generator, latents)
-        names = [f"{each.name} {name}" for each in self.columns for name in each.categories]
-        if names:
-            marks = of_categories(self.columns)
-            both = (rows[:, marks].nonzero()[:, 1] for rows in (self.real, self.samples))
-            self.find_missing(*both, names=names)
         decode = Decode(self.data, self.columns)
         self.samples = decode(self.samples)
+        names = [f"{each.name} {name}" for each in self.columns for name in each.categories]
+        if names:
+            counts = torch.tensor([len(column.categories) for column in self.columns])
+            starts = (counts.cumsum(0) - counts)[counts > 0]
+            both = (rows[:, counts > 0].long() + starts for rows in (self.data, self.samples))
+            self.find_missing(*(places.flatten() for places in both), names=names)
         held_out = self.data[self.is_held_out]
         rows = map(Standardize(self.data), (self.data[self.is_real], held_out, self.samples))
         self.figures["copied"] = share = copied(*rows)

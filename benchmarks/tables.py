@@ -139,7 +139,9 @@ def near_copies(learned: Tensor, test: Tensor, generated: Tensor, columns: list[
         scaled = Standardize(learned)(rows)
         return torch.cat(
             [
-                one_hot_encode(cells.long(), column.width) if column.categories else some[:, None]
+                one_hot_encode(cells.long(), len(column.categories))
+                if column.categories
+                else some[:, None]
                 for cells, some, column in zip(rows.T, scaled.T, columns, strict=True)
             ],
             dim=1,

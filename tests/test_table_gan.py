@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import sys
 
@@ -78,6 +79,36 @@ class TestData:
         assert set(decoded[:, 4].tolist()) == {rows[0, 4].item()}
         assert set(decoded[:, 5].tolist()) == {0, 1, 2}
         assert len(decoded[:, 0].unique()) > 1000  # not only numbers that were learned
+
+    def test_each_of_many_categories_comes_back(self):
+        columns = [Column("kind", [str(i) for i in range(1000)])]
+        rows = torch.arange(1000.0).unsqueeze(1)
+        encoded = common.encode(rows, columns)
+        assert encoded.shape == (1000, 16)
+        assert common.Decode(rows, columns)(encoded).equal(rows)
+        blurred = encoded + 0.1 * torch.randn_like(encoded)
+        assert common.Sharpen(columns)(blurred).isclose(encoded).all(dim=1).float().mean() > 0.99
+
+    def test_batches_are_of_fresh_rows_spread_as_the_learned_ones(self):
+        columns = [Column("a"), Column("b"), Column("kind", ["x", "y"])]
+        kind = torch.arange(200.0) % 2
+        numbers = torch.randn(200, 1) + 5 * kind.unsqueeze(1) + 0.3 * torch.randn(200, 2)
+        rows = common.encode(torch.cat([numbers, kind.unsqueeze(1)], dim=1), columns)
+        batches = common.VicinalBatches(rows, 100, columns)
+        fresh = torch.cat(list(itertools.islice(batches, 50)))
+        assert fresh.shape == (5000, 4)
+        assert torch.cdist(fresh[:, :2], rows[:, :2]).amin(dim=1).quantile(0.1) > 0.01
+        assert torch.allclose(fresh[:, :2].T.cov(), rows[:, :2].T.cov(), atol=0.1)
+        for marked in rows[:2, 2:]:
+            mean, due = (
+                some[some[:, 2:] @ marked > 2][:, :2].mean(dim=0) for some in (fresh, rows)
+            )
+            assert torch.allclose(mean, due, atol=0.1)
+
+    def test_of_many_rows_batches_are_the_rows_themselves(self):
+        rows = torch.randn(5000, 2)
+        batch = next(iter(common.VicinalBatches(rows, 10, [Column("a"), Column("b")])))
+        assert torch.cdist(batch, rows).amin(dim=1).max() < 1e-4
 
 
 class TestReading:

@@ -931,7 +931,7 @@ def save_model(folder: Path, name: str, model: nn.Module, inputs: int) -> None:
             for part in whole.namelist():  # but the paths of sources, other on each machine
                 if not part.endswith((".debug_pkl", "serialization_id")):
                     archive.writestr(zipfile.ZipInfo(part), whole.read(part))
-        rows = ({0: torch.export.Dim("rows")},)
+        rows = ({0: torch.export.Dim("rows", max=2**48)},)  # torch 2.7 refuses to go up to 2**63
         exported = torch.export.export(model, (example,), dynamic_shapes=rows, strict=False)
         for node in exported.graph.nodes:
             node.meta.pop("stack_trace", None)

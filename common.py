@@ -442,7 +442,7 @@ def copied(learned: Tensor, held_out: Tensor, generated: Tensor) -> float:
 
 BOUND = 1e6  # of losses and distances: trainings recover from thousands, not from millions
 NEAR, NEAR_FOR_IMAGES = 1.1, 1.6  # the ratio up to which one is good: perfect ones reach 1
-LUCK, PROGRESS = 2, 0.1  # of the distance that real samples have: alike up to there; least progress
+PROGRESS = 0.1  # of the distance that real samples have: a distance that falls by less may be luck
 AUC = 0.75  # up to which a forest may tell rows of a table from real ones
 COPIED = 0.75  # share that may be nearer to learned rows than half of the held-out ones are
 SIGNALS: list[int] = []  # received in `stop_gently`
@@ -512,7 +512,7 @@ class Epochs:
         self.best: dict[str, Any] = {}  # weights
         self.best_epoch, self.lowest = 0, math.inf  # of errors
         self.progressed, self.reached = 0, math.inf  # the last epoch with progress, and its error
-        self.noise, self.margin = 0.0, 0.0  # errors up to the one are alike; the least progress
+        self.noise, self.margin = 0.0, 0.0  # how far errors that are alike differ; least progress
         self.diverged, self.signal = False, 0
         self.findings: dict[str, bool] = {}  # in words, and whether they are good
         self.figures: dict[str, Any] = {"samples": rows, "seed": seed}
@@ -533,13 +533,13 @@ class Epochs:
         return 1 - math.sqrt(1 - left)  # low for long (Hagele et al. 2024)
 
     def note(self, row: NamedTuple, error: float, model: nn.Module) -> None:
-        """Add an epoch to the history; keep the weights if `error` is lowest, or in the noise."""
+        """Add an epoch to the history; keep the weights if `error` is lowest, but for the noise."""
         self.history.append(row)
         done = len(self.history)
         losses = [value for name, value in row._asdict().items() if name.endswith("loss")]
         self.diverged = not all(abs(number) < BOUND for number in (error, *losses))  # nor is NaN
-        if not self.diverged and (error < max(self.lowest, self.noise) or not self.best_epoch):
-            self.best_epoch, self.lowest = done, error
+        if not self.diverged and (error < self.lowest + self.noise or not self.best_epoch):
+            self.best_epoch, self.lowest = done, min(error, self.lowest)
             self.best = {name: part.clone() for name, part in model.state_dict().items()}
         if error < self.reached - self.margin:
             self.progressed, self.reached = done, error
@@ -597,7 +597,7 @@ class Training(Epochs):
         self.is_real = ~self.is_held_out if len(rows) > 1 else self.is_held_out
         self.real, self.held_out = rows[self.is_real], rows[self.is_held_out]
         self.compare_with(self.held_out, self.real)
-        self.noise, self.margin = LUCK * self.real_distance, PROGRESS * self.real_distance
+        self.noise, self.margin = self.real_distance, PROGRESS * self.real_distance
         self.film: Film = {}  # of ever fewer epochs, as they come to matter less
         self.places = places(data)
 

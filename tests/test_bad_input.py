@@ -176,7 +176,8 @@ def test_early_stopping(errors, patience, noise):
     good = [error for error in errors[: len(epochs.history)] if abs(error) < common.BOUND]
     if good:
         assert epochs.finish(model).weight.item() == epochs.best_epoch
-        assert epochs.lowest <= max(min(good), noise)
+        assert epochs.lowest == min(good)
+        assert errors[epochs.best_epoch - 1] <= min(errors[: epochs.best_epoch]) + noise
         assert len(epochs.history) - epochs.best_epoch <= patience
     else:
         assert epochs.diverged

@@ -200,7 +200,8 @@ class TestEpochs:
         assert len(epochs.history) == 4
 
     def test_among_errors_that_cannot_be_told_apart_the_latest_is_the_best(self):
-        assert self.after([1.0, 1.4, 1.6], noise=1.5)[0].best_epoch == 2
+        assert self.after([1.0, 1.4, 1.6], noise=0.5)[0].best_epoch == 2
+        assert self.after([9.0, 1.0, 1.4, 1.8], 3, noise=0.5)[0].best_epoch == 3
 
     @pytest.mark.parametrize("error", [math.nan, math.inf, 1e7])
     def test_end_when_the_training_diverges(self, error):

@@ -696,7 +696,8 @@ class TableTraining(Training):
     def judged(self, generator: nn.Module, latents: Tensor) -> Self:
         """As in Training, and whether rows can be told apart, are copies, or lack categories.
 
-        The generator then gives rows like those of `data`, and holds the columns, as JSON.
+        The generator then gives rows like those of `data`, and holds the columns, as JSON. Each
+        column's spread is that of all rows; how columns hang together, of those not held out.
         """
         super().judged(generator, latents)
         decode = Decode(self.data, self.columns)

@@ -84,9 +84,7 @@ def train(
     images.check_images(data)
     device = common.choose_device(device)
     training = Training(data, seed, epochs, patience, batch_size, progress, one_unit=True)
-    rank, processes = (int(os.environ.get(*each)) for each in (("RANK", 0), ("WORLD_SIZE", 1)))
-    more = processes**0.5  # images a step, two a process at least; and as many times fewer steps
-    batch_size = max(2, round((batch_size or min(BATCH_SIZE, len(data))) * more / processes))
+    batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # to have a deviation to norm
     generator = build_generator().to(device).to(memory_format=torch.channels_last)
     averaged = copy.deepcopy(generator).eval()
     discriminator = nn.Sequential(Standardize(training.real, one_unit=True), build_discriminator())
@@ -96,18 +94,19 @@ def train(
     is_real = torch.ones(batch_size, 1, device=device)
     both = torch.cat([is_real, torch.zeros_like(is_real)])
     latents = torch.randn(2048, LATENT_DIM, device=device)
-    networks: list[nn.Module] = [generator, discriminator]
-    if processes > 1:  # each backward pass averages the slopes of all processes
-        networks = [DistributedDataParallel(network) for network in networks]
+    generate, rank, processes = generator, 0, 1
+    judge: nn.Module = discriminator
+    if distributed.is_initialized():  # each backward pass averages the slopes of all processes
+        generate, judge = DistributedDataParallel(generator), DistributedDataParallel(discriminator)
+        rank, processes = distributed.get_rank(), distributed.get_world_size()
         torch.manual_seed(seed + rank)
-    generate, judge = networks
     real = common.Batches(training.real[rank::processes].to(device), batch_size)
 
     for epoch in training:
         for optimizer in (g_optimizer, d_optimizer):  # by the root rule (Malladi et al. 2022)
-            optimizer.param_groups[0]["lr"] = more**0.5 * lr * (1 - (epoch - 1) / epochs)
+            optimizer.param_groups[0]["lr"] = processes**0.5 * lr * (1 - (epoch - 1) / epochs)
         penalty = PENALTY * LATE ** ((epoch - 1) / epochs)
-        for step, rows in enumerate(islice(real, round(BATCHES_PER_EPOCH / more))):
+        for step, rows in enumerate(islice(real, BATCHES_PER_EPOCH // processes)):
             fakes = generate(torch.randn(batch_size, LATENT_DIM, device=device))
 
             # Discriminator step: tell real images from generated ones
@@ -126,7 +125,7 @@ def train(
             g_optimizer.zero_grad()
             g_loss.backward(inputs=list(generator.parameters()))
             g_optimizer.step()
-            common.move_towards(averaged, generator, more * AVERAGING)
+            common.move_towards(averaged, generator, processes * AVERAGING)
 
         training.evaluate(averaged, latents, d_loss, g_loss)
         if processes > 1:  # all end when one does
@@ -161,12 +160,13 @@ def main(argv: list[str] | None = None) -> int:
                 picture.savefig(folder / "interpolation.png")
         return 0
 
+    settings = common.training_settings(options)
     data, labels = images.load_images(options.dataset, options.data_dir)
     if os.environ.get("RANK", "0") != "0":  # the first process saves
-        train(data, **common.training_settings(options) | {"progress": False})
+        train(data, **settings | {"progress": False})
         return 0
     with common.results(options.out) as folder, common.stop_gently():
-        training = train(data, **common.training_settings(options))
+        training = train(data, **settings)
         classes = images.judge(training, data, labels)
         common.save_model(folder, "generator", training.generator, LATENT_DIM)
         common.save_history(folder, training)

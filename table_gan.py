@@ -5,8 +5,8 @@
 """A GAN that learns a table: any CSV file with a header, of numbers and of categories.
 
 What it learns is how the columns hang together: each number is replaced by the normal score of its
-rank in its column, each category by a code (one-hot, if few), and put back at the end. For the saved
-generator, a category is its place in a list; its buffer `columns` holds names and lists, as JSON.
+rank in its column, each category by a code (one-hot, if few), and put back at the end. The saved
+generator gives a category's place in a list; its buffer `columns` holds names and lists, as JSON.
 
     python table_gan.py                         learn measures of penguins, save in outputs/table
     python table_gan.py --data table.csv        learn a table of your own

@@ -298,12 +298,15 @@ def judge_integers(generator: nn.Module) -> dict[str, float]:
     return measure.judge_integers(OWN_SET, rows)
 
 
-def short_table(distances: str) -> str:
-    """The columns that say most."""
+def short_table(distances: str, integers: str) -> str:
+    """The columns that say most of both tables, below each other."""
     rows = []
     for line in distances.splitlines()[2:]:
         loop, two, one, after, *_, whole = line.strip("| ").split(" | ")
         rows.append([loop, two, one, after, whole])
+    for line in integers.splitlines()[2:]:
+        loop, *_, whole = line.strip("| ").split(" | ")
+        rows.append([loop, "", "", "", whole])
     header = ["loop", "s until F 2.0", "s until F 1.3", "F after 5 s", "s until it stops"]
     return measure.table(header, rows)
 
@@ -531,7 +534,7 @@ Floor: the time of an iteration's bare matrix products.
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "speed.md").write_text(text)
     save_picture(RESULTS / "speed.png", courses)
-    measure.write_into_readme("speed", f"{short_table(distances)}\n{source}")
+    measure.write_into_readme("speed", f"{short_table(distances, integers)}\n{source}")
 
 
 if __name__ == "__main__":

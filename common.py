@@ -6,6 +6,8 @@ In order: device and codec, data, parts of a loop, distance, training, pictures,
 import argparse
 import csv
 import functools
+import hashlib
+import importlib.util
 import inspect
 import io
 import json
@@ -18,13 +20,14 @@ import threading
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Self, TextIO
 
 import numpy as np
 import torch
 from filelock import FileLock, Timeout  # which torch needs as well
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
@@ -37,6 +40,10 @@ from tqdm.auto import tqdm
 
 class Failure(Exception):
     """It could not be done: the message says in one line what, and what to do about it."""
+
+
+class NotPrinted(Exception):
+    """Standard output is full or closed; its cause is the error."""
 
 
 class InputError(ValueError):
@@ -57,14 +64,30 @@ def choose_device(name: str | torch.device = "auto") -> torch.device:
 
 
 @contextmanager
-def on_one_thread() -> Iterator[None]:
-    """Compute on one CPU thread: faster for small matrices, and the same on every machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+def torch_defaults(threads: int | None = None) -> Iterator[None]:
+    """Use gradients, float32 and the CPU, whatever the caller has set, and so many CPU threads.
+
+    One thread is faster for small networks, and gives the same results for any number of cores.
+    """
+    before = torch.get_num_threads(), torch.get_default_dtype()
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        torch.set_num_threads(threads or before[0])
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before[0])
+            torch.set_default_dtype(before[1])
+
+
+def stream(use: str, seed: int = 0) -> torch.Generator:
+    """Random numbers for one use: no other use, and no other seed, draws the same ones."""
+    digest = hashlib.sha256(f"{use} {seed}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
 
 
 def one_hot_encode(integers: Tensor, depth: int) -> Tensor:
@@ -85,13 +108,28 @@ def one_hot_decode(rows: Tensor) -> Tensor:
 LARGEST = 1e37  # number in the data: differences and sums of larger ones may leave float32
 
 
-def check_rows(rows: Tensor) -> None:
-    """ValueError unless `rows` is a float tensor (n, features), neither of them 0, and finite."""
-    if not isinstance(rows, Tensor) or rows.ndim != 2 or 0 in rows.shape:
-        found = getattr(rows, "shape", type(rows).__name__)
-        raise InputError(f"data must be a tensor of shape (n, features), not {found}")
-    if not rows.is_floating_point() or not (rows.float().abs() <= LARGEST).all():
-        raise InputError(f"data must be finite floats up to {LARGEST:g}; these hold something else")
+def as_rows(data: object) -> Tensor:
+    """Data (n, features), a tensor or anything that numpy reads as numbers, as a CPU tensor.
+
+    It is float64 for integers and whatever else float32 would change, or float32. ValueError if
+    data are no numbers, of another shape, empty, not finite or too large.
+    """
+    try:
+        tensor = data if isinstance(data, Tensor) else torch.from_numpy(np.array(data))
+        narrow = tensor.dtype in (torch.float32, torch.float16, torch.bfloat16, torch.bool)
+        if tensor.is_complex():
+            raise TypeError
+        rows = tensor.detach().cpu().to(torch.float32 if narrow else torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"data must be rows of numbers, not {type(data).__name__}") from None
+    if rows.ndim != 2 or 0 in rows.shape:
+        raise InputError(f"data must have the shape (n, features), not {tuple(rows.shape)}")
+    wrong = (~(rows.abs() <= LARGEST)).nonzero()
+    if len(wrong):
+        row, column = wrong[0].tolist()
+        found = f"row {row}, column {column} holds {rows[row, column].item():g}"
+        raise InputError(f"data must be finite numbers up to {LARGEST:g}; {found}")
+    return rows
 
 
 def hold_out(rows: Tensor, generator: torch.Generator, one_unit: bool = False) -> Tensor:
@@ -129,28 +167,28 @@ class Standardize(nn.Module):
     mean: Tensor  # (features,)
     deviation: Tensor
 
-    def __init__(self, data: Tensor, one_unit: bool = False, within: float = math.inf) -> None:
+    def __init__(self, rows: Tensor, one_unit: bool = False, within: float = math.inf) -> None:
         super().__init__()
-        rows = data.detach().cpu()
         # double, as float32 loses the spread of columns far from zero
         deviation, mean = torch.std_mean(rows.double(), dim=0, correction=0)
         if within < math.inf:
             far = (rows - mean).abs().kthvalue(math.ceil(0.995 * len(rows)), dim=0).values
             deviation = torch.maximum(deviation, far / within)
-        deviation = deviation.where((rows != rows[0]).any(dim=0), 0)  # but for rounding
+        varies = (rows != rows[0]).any(dim=0)
+        deviation, mean = deviation.where(varies, 0), mean.where(varies, rows[0])  # exactly
         if one_unit:
             spread, mean = mean.var(correction=0).expand_as(mean), mean.mean().expand_as(mean)
             deviation = (deviation.square().mean() + spread).sqrt()
-        self.register_buffer("mean", mean.float())
-        self.register_buffer("deviation", deviation.float())
+        self.register_buffer("mean", mean.to(rows.dtype))
+        self.register_buffer("deviation", deviation.to(rows.dtype))
 
     def forward(self, rows: Tensor) -> Tensor:
         ones = torch.ones_like(self.deviation)
-        return (rows - self.mean) / self.deviation.where(self.deviation > 0, ones)
+        return ((rows - self.mean) / self.deviation.where(self.deviation > 0, ones)).float()
 
 
 class Restore(Standardize):
-    """The way back: standardised rows to rows in the data's units; a constant column is exact."""
+    """The way back: float32 rows to the data's units and type; a constant column is exact."""
 
     def forward(self, rows: Tensor) -> Tensor:
         return rows * self.deviation + self.mean
@@ -180,7 +218,7 @@ def codes(count: int) -> Tensor:
 
     More categories have random vectors, as one column for each would leave the numbers unseen.
     """
-    random = torch.randn(count, 16, generator=torch.Generator().manual_seed(0))
+    random = torch.randn(count, 16, generator=stream("codes of categories"))
     return 2 * (torch.eye(count) if count <= 16 else nn.functional.normalize(random))
 
 
@@ -194,10 +232,11 @@ def encode(data: Tensor, columns: Sequence[Column]) -> Tensor:
 
     What is left to learn is how the columns hang together, the same for all units and spreads.
     """
-    parts, random = [], torch.Generator().manual_seed(0)
+    parts, random = [], stream("ranks of equal numbers")
     for cells, column in zip(data.T, columns, strict=True):
         if column.categories:
-            parts.append(one_hot_encode(cells.long(), len(column.codes)) @ column.codes)
+            one_hot_encode(cells.long(), len(column.codes))  # ValueError for others
+            parts.append(column.codes[cells.long()])
         else:
             mixed = torch.randperm(len(cells), generator=random)  # for equal numbers, ranks by lot
             ranks = torch.empty(len(cells), dtype=torch.double)
@@ -236,7 +275,7 @@ class Decode(nn.Module):
         # No more than one for four rows, or a column of many numbers would be made of learned ones
         count = min(max(len(data) // 4, min(len(data), 20)), 1000)
         chosen = torch.linspace(0, len(data) - 1, count).round().long()
-        self.register_buffer("quantiles", data.float().sort(dim=0).values[chosen].T.contiguous())
+        self.register_buffer("quantiles", data.sort(dim=0).values[chosen].T.contiguous())
         self.columns = [
             column._replace(decimals=self.decimals(cells))
             for cells, column in zip(data.T, columns, strict=True)
@@ -253,13 +292,13 @@ class Decode(nn.Module):
         cells = []
         parts = rows.split([column.width for column in self.columns], dim=1)
         for part, numbers, column in zip(parts, self.quantiles, self.columns, strict=True):
-            place = torch.special.ndtr(part[:, 0]) * (len(numbers) - 1)
+            place = torch.special.ndtr(part[:, 0].to(numbers.dtype)) * (len(numbers) - 1)
             low, high = numbers[place.floor().long()], numbers[place.ceil().long()]
             between = low.lerp(high, place.frac()).double()
             if column.decimals is not None:
                 between = between.round(decimals=column.decimals)
             cells.append(nearest(part, column) if column.categories else between)
-        return torch.stack(cells, dim=1).float()
+        return torch.stack(cells, dim=1).to(self.quantiles.dtype)
 
 
 # --- Parts of a loop ---------------------------------------------------------------------------
@@ -362,19 +401,20 @@ def move_towards(average: nn.Module, model: nn.Module, share: float) -> None:
 class SlicedWasserstein:
     """Distance of samples to `real` ones: sliced 2-Wasserstein (Bonneel et al. 2015).
 
-    Both are standardised by the `scale` rows (`real`), projected on 64 directions, and sorted. It
-    rises for samples off the real ones as well as for real ones left out.
+    Both are standardised by the `scale` rows (`real`), projected on 64 directions, and sorted; it
+    is the root of the mean squared difference. It rises for samples off the real ones as well as
+    for real ones left out.
     """
 
     def __init__(self, real: Tensor, scale: Tensor | None = None, one_unit: bool = False) -> None:
         """`real` and `scale` have shape (n, features), `one_unit` as in Standardize."""
         self.standardize = Standardize(real if scale is None else scale, one_unit)
-        normal = torch.randn(64, real.shape[1], generator=torch.Generator().manual_seed(0))
+        normal = torch.randn(64, real.shape[1], generator=stream("directions"))
         self.directions = normal / normal.norm(dim=1, keepdim=True)
         self.real = self._sorted_projections(real)
 
     def _sorted_projections(self, rows: Tensor) -> Tensor:  # (n, features) -> (64, n)
-        projections = self.directions @ self.standardize(rows.detach().cpu().float()).T
+        projections = self.directions @ self.standardize(rows.detach().cpu()).T
         return torch.from_numpy(np.sort(projections.numpy(), axis=1))  # faster than torch's
 
     def __call__(self, samples: Tensor) -> float:
@@ -385,22 +425,37 @@ class SlicedWasserstein:
         fewer, more = sorted(both, key=lambda projections: projections.shape[1])
         quantiles = (torch.arange(more.shape[1]) + 0.5) / more.shape[1]
         same_quantile = fewer[:, (quantiles * fewer.shape[1]).long()]
-        return (same_quantile - more).square().mean(dim=1).sqrt().mean().item()
+        return (same_quantile - more).square().mean().sqrt().item()
 
 
-def precision_and_recall(real: Tensor, generated: Tensor) -> tuple[float, float]:
-    """Share of generated rows (n, features) near real ones, and of real ones near generated.
+def fresh_distance(rows: Tensor, one_unit: bool = False) -> float:
+    """The distance that as many fresh rows have to these (n, features) in 19 of 20 cases, or less.
 
-    Near is within the distance of the real row to its fifth nearest (Kynkaanniemi et al. 2019), or
-    0.1 standard deviations. At most 4,096 real rows and 8,192 generated ones are compared.
+    It is the largest of 20 between random halves, over the root of 2, as halves are half as many.
     """
-    standardize, random = Standardize(real), torch.Generator().manual_seed(0)
+    random, half, largest = stream("halves"), len(rows) // 2, 0.0
+    for _ in range(20 if half else 0):
+        mixed = rows[torch.randperm(len(rows), generator=random)]
+        distance = SlicedWasserstein(mixed[:half], rows, one_unit)(mixed[half : 2 * half])
+        largest = max(largest, distance / 2**0.5)
+    return largest
+
+
+def precision_and_coverage(real: Tensor, generated: Tensor) -> tuple[float, float]:
+    """Share of generated rows (n, features) near real ones, and of real ones near generated ones.
+
+    Near is within the distance of the real row to its fifth nearest other one, or 0.1 standard
+    deviations: precision (Kynkaanniemi et al. 2019) and coverage (Naeem et al. 2020). At most
+    4,096 real rows and 8,192 generated ones are compared.
+    """
+    standardize, random = Standardize(real), stream("rows compared")
 
     def some(rows: Tensor, most: int) -> Tensor:
-        return standardize(rows[torch.randperm(len(rows), generator=random)[:most]].float())
+        return standardize(rows[torch.randperm(len(rows), generator=random)[:most]])
 
     real, generated = some(real, 4096), some(generated, 8192)
-    reach = torch.cdist(real, real).kthvalue(min(5, len(real)), dim=1).values.clamp(min=0.1)
+    fifth = min(1 + 5, len(real))  # past the row itself
+    reach = torch.cdist(real, real).kthvalue(fifth, dim=1).values.clamp(min=0.1)
     near = torch.cdist(generated, real) <= reach
     return near.any(dim=1).float().mean().item(), near.any(dim=0).float().mean().item()
 
@@ -409,13 +464,11 @@ def told_apart(real: Tensor, generated: Tensor) -> float | None:
     """How well a random forest tells generated rows (n, features) from real ones (m, features).
 
     It is the area under the ROC curve, cross-validated: 0.5 is not at all, 1 is all of them
-    (Lopez-Paz and Oquab 2017). None of fewer than 10 real ones, or without scikit-learn.
+    (Lopez-Paz and Oquab 2017). None of fewer than 10 real ones.
     """
-    try:
-        from sklearn.ensemble import RandomForestClassifier
-        from sklearn.model_selection import StratifiedKFold, cross_val_score
-    except ImportError:
-        return None
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+
     if len(real) < 10:
         return None
     some = real[:2000], generated[: min(2000, 10 * len(real))]
@@ -442,6 +495,7 @@ def copied(learned: Tensor, held_out: Tensor, generated: Tensor) -> float:
 
 BOUND = 1e6  # of losses and distances: trainings recover from thousands, not from millions
 NEAR, NEAR_FOR_IMAGES = 1.1, 1.6  # the ratio up to which one is good: perfect ones reach 1
+FEW = 50  # rows, below which it is luck what a check says
 PROGRESS = 0.1  # of the distance that real samples have: a distance that falls by less may be luck
 AUC = 0.75  # up to which a forest may tell rows of a table from real ones
 COPIED = 0.75  # share that may be nearer to learned rows than half of the held-out ones are
@@ -466,6 +520,9 @@ def note_signal(number: int, _: object) -> None:
     if SIGNALS:
         raise KeyboardInterrupt
     SIGNALS.append(number)
+    with suppress(RuntimeError):  # if the signal came while something else was printed there
+        words = "Interrupted: stopping after this epoch, keeping what was learned"
+        print(f"\n{words}; again to stop at once.", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -505,7 +562,7 @@ class Epochs:
                 raise InputError(f"{name} must be an integer of at least 1, not {count!r}")
         if size > rows:
             raise InputError(f"batch_size {size} is larger than the data, {rows} rows")
-        torch.manual_seed(seed)
+        torch.manual_seed(stream("training", seed).initial_seed())
         self.epochs, self.patience, self.progress = epochs, patience, progress
         self.cooling, self.last = min(cooling, epochs // 2), epochs
         self.history: list[Any] = []  # named tuples
@@ -515,6 +572,7 @@ class Epochs:
         self.noise, self.margin = 0.0, 0.0  # how far errors that are alike differ; least progress
         self.diverged, self.signal = False, 0
         self.findings: dict[str, bool] = {}  # in words, and whether they are good
+        self.remedy = "Try more --epochs, another --seed or a lower --lr."
         self.figures: dict[str, Any] = {"samples": rows, "seed": seed}
 
     def __iter__(self) -> Iterator[int]:
@@ -570,8 +628,7 @@ class Epochs:
         """How good the model is, in words, and if it is not, what to try."""
         if self.converged:
             return f"Good: {'; '.join(self.findings)}."
-        remedy = "Try more --epochs, another --seed or a lower --lr."
-        return f"WARNING, not converged: {'; '.join(self.findings)}. {remedy}"
+        return f"WARNING, not converged: {'; '.join(self.findings)}. {self.remedy}"
 
 
 class Training(Epochs):
@@ -581,38 +638,43 @@ class Training(Epochs):
     generator: nn.Module  # the best one, on the CPU, in eval mode, in the data's own units
     samples: Tensor  # (n, features)
     distance: float  # of these to real rows, at most 5,000
-    ratio: float  # of this to that of fresh real samples: below 1, they cannot be told apart
+    ratio: float  # of this to what as many fresh real rows may have
     precision: float  # share of them that are near real ones
-    recall: float  # share of the real ones that have some of them near
+    coverage: float  # share of the real ones that have some of them near
     astray, left_out = 0.04, 0.01  # the shares that may lack in both
 
-    def __init__(self, data: Tensor, *settings: Any, one_unit: bool = False) -> None:
-        """On `data` (n, features), `one_unit` for pixels; other settings as in Epochs."""
-        check_rows(data)
-        super().__init__(len(data), *settings)
+    def __init__(
+        self, data: object, *settings: Any, one_unit: bool = False, within: float | None = None
+    ) -> None:
+        """On `data` (n, features), `one_unit` for pixels; other settings as in Epochs.
+
+        Given `within`, what is learned and generated are rows standardised as by Standardize.
+        """
+        self.data = as_rows(data)
+        super().__init__(len(self.data), *settings)
         self.one_unit = one_unit
-        random = torch.Generator().manual_seed(self.figures["seed"])
-        rows = data.detach().cpu().float()
-        self.is_held_out = self.hold_out(rows, random)
-        self.is_real = ~self.is_held_out if len(rows) > 1 else self.is_held_out
+        self.standardize: nn.Module = nn.Identity()
+        self.restore: nn.Module | None = None
+        self.is_held_out = self.hold_out(self.data, stream("held-out rows", self.figures["seed"]))
+        self.is_real = ~self.is_held_out if len(self.data) > 1 else self.is_held_out
+        if within is not None:
+            self.standardize = Standardize(self.data[self.is_real], within=within)
+            self.restore = Restore(self.data[self.is_real], within=within)
+        rows = self.standardize(self.data).float()
         self.real, self.held_out = rows[self.is_real], rows[self.is_held_out]
-        self.compare_with(self.held_out, self.real)
+        # What fresh samples would have: drawn again from the learned rows (bootstrap, Efron 1979)
+        self.measure = SlicedWasserstein(self.held_out, self.real, one_unit)
+        random = stream("learned rows drawn again", self.figures["seed"])
+        count = min(len(rows), 2048)  # more would ask too much of a small generator
+        draws = [torch.randint(len(self.real), (count,), generator=random) for _ in range(20)]
+        self.real_distance = max(self.measure(self.real[draw]) for draw in draws)
         self.noise, self.margin = self.real_distance, PROGRESS * self.real_distance
         self.film: Film = {}  # of ever fewer epochs, as they come to matter less
-        self.places = places(data)
+        self.places = self.standardize(places(self.data)) if rows.shape[1] == 2 else rows[:0]
 
     def hold_out(self, rows: Tensor, random: torch.Generator) -> Tensor:
         """Which rows (n,) not to learn from."""
         return hold_out(rows, random, self.one_unit)
-
-    def compare_with(self, rows: Tensor, fresh: Tensor) -> None:
-        """Measure the distance to rows from now on; real ones have it up to `real_distance`."""
-        self.measure = SlicedWasserstein(rows, fresh, self.one_unit)
-        # What fresh samples would have: drawn again from real rows (bootstrap, Efron 1979)
-        random = torch.Generator().manual_seed(self.figures["seed"])
-        count = min(self.figures["samples"], 2048)  # more would ask too much of a small generator
-        draws = [torch.randint(len(fresh), (count,), generator=random) for _ in range(20)]
-        self.real_distance = max(self.measure(fresh[draw]) for draw in draws)
 
     def evaluate(
         self, model: nn.Module, latents: Tensor, d_loss: Tensor, g_loss: Tensor, *judge: nn.Module
@@ -635,27 +697,40 @@ class Training(Epochs):
         """With the best weights of the generator, measured once more, on fresh latents."""
         self.generator = self.finish(generator)
         self.samples, rows = self.generator(latents), torch.cat([self.real, self.held_out])
+        if len(rows) < FEW:
+            self.findings[f"{len(rows)} rows of data are too few to tell ({FEW} are needed)"] = (
+                False
+            )
+            self.remedy = "Learn from more rows."
         rows = rows[:: math.ceil(len(rows) / 5000)]
         if not self.one_unit:  # more than the held-out rows, to see smaller faults
-            self.compare_with(rows, rows)
+            self.measure, self.real_distance = SlicedWasserstein(rows), fresh_distance(rows)
         self.distance, count = self.measure(self.samples), self.measure.real.shape[1]
         self.ratio = self.distance / max(self.real_distance, 1e-3)
         words = f"distance {self.distance:.3f} to {count:,} real samples (fresh ones: "
         near = NEAR_FOR_IMAGES if self.one_unit else NEAR
         self.findings[f"{words}up to {self.real_distance:.3f})"] = self.ratio <= near
         if not self.one_unit:  # of images, pixel by pixel, these say little
-            self.precision, self.recall = precision_and_recall(rows, self.samples)
+            self.precision, self.coverage = precision_and_coverage(rows, self.samples)
             words = f"{self.precision:.1%} of generated samples are near real ones"
             self.findings[words] = 1 - self.precision <= self.astray
-            words = f"{self.recall:.1%} of real samples are near generated ones"
-            self.findings[words] = 1 - self.recall <= self.left_out
+            words = f"{self.coverage:.1%} of real samples are near generated ones"
+            self.findings[words] = 1 - self.coverage <= self.left_out
             both = (Standardize(rows)(each).round(decimals=3) for each in (rows, self.samples))
             due, got = (len(each.unique(dim=0)) for each in both)
             if got < 0.75 * due:
                 self.findings[f"generated samples are copies of {got:,}"] = False
-        self.figures["distance_of_real_samples"] = self.real_distance
-        names = ("distance", "ratio", "precision", "recall")
-        self.figures |= {name: value for name, value in vars(self).items() if name in names}
+            shares = {"precision": self.precision, "coverage": self.coverage}
+            self.figures |= shares | {"recall": self.coverage}  # the former name of coverage
+        figures = {"distance": self.distance, "ratio": self.ratio}
+        self.figures |= figures | {"distance_of_real_samples": self.real_distance}
+        if self.restore is not None:
+            self.generator = nn.Sequential(self.generator, self.restore).eval()
+            self.samples = self.restore(self.samples)
+            self.film = {
+                key: (row, self.restore(some), *opinions)
+                for key, (row, some, *opinions) in self.film.items()
+            }
         return self
 
     def find_missing(
@@ -681,12 +756,16 @@ class TableTraining(Training):
 
     astray, left_out = 0.2, 0.05  # as in many columns, real ones also lie away from others
 
-    def __init__(self, data: Tensor, columns: Sequence[Column] | None, *settings: Any) -> None:
+    def __init__(self, data: object, columns: Sequence[Column] | None, *settings: Any) -> None:
         """On `data` (n, columns), all numbers if not told; other settings as in Epochs."""
-        check_rows(data)
-        columns = columns or [Column(f"x{i + 1}") for i in range(data.shape[1])]
-        self.data, self.columns = data.detach().cpu().float(), columns
-        super().__init__(encode(self.data, columns), *settings)
+        if importlib.util.find_spec("sklearn") is None:
+            raise Failure("tables need scikit-learn; pip install scikit-learn")
+        self.cells = as_rows(data)
+        self.columns = columns or [Column(f"x{i + 1}") for i in range(self.cells.shape[1])]
+        if len(self.columns) != self.cells.shape[1]:
+            found = f"{self.cells.shape[1]} columns, but {len(self.columns)} are described"
+            raise InputError(f"data have {found}")
+        super().__init__(encode(self.cells, self.columns), *settings)
 
     def hold_out(self, rows: Tensor, random: torch.Generator) -> Tensor:
         """An eighth of the rows (n,), by lot: a forest could tell evenly spread ones."""
@@ -700,16 +779,16 @@ class TableTraining(Training):
         column's spread is that of all rows; how columns hang together, of those not held out.
         """
         super().judged(generator, latents)
-        decode = Decode(self.data, self.columns)
+        decode = Decode(self.cells, self.columns)
         self.samples = decode(self.samples)
         names = [f"{each.name} {name}" for each in self.columns for name in each.categories]
         if names:
             counts = torch.tensor([len(column.categories) for column in self.columns])
             starts = (counts.cumsum(0) - counts)[counts > 0]
-            both = (rows[:, counts > 0].long() + starts for rows in (self.data, self.samples))
+            both = (rows[:, counts > 0].long() + starts for rows in (self.cells, self.samples))
             self.find_missing(*(places.flatten() for places in both), names=names)
-        held_out = self.data[self.is_held_out]
-        rows = map(Standardize(self.data), (self.data[self.is_real], held_out, self.samples))
+        held_out = self.cells[self.is_held_out]
+        rows = map(Standardize(self.cells), (self.cells[self.is_real], held_out, self.samples))
         self.figures["copied"] = share = copied(*rows)
         words = f"{share:.0%} are as near to learned ones as the nearer half of held-out ones"
         self.findings[words] = share <= COPIED
@@ -719,7 +798,7 @@ class TableTraining(Training):
             self.findings[words] = auc <= AUC
         self.figures["auc"] = auc
         about = json.dumps([each._asdict() for each in decode.columns]).encode()
-        self.generator = nn.Sequential(self.generator, decode)
+        self.generator = nn.Sequential(self.generator, decode).eval()
         self.generator.register_buffer("columns", torch.tensor(list(about), dtype=torch.uint8))
         self.film = {key: (row, decode(rows)) for key, (row, rows) in self.film.items()}
         return self
@@ -899,32 +978,71 @@ def animate(figure: Figure, film: Film, show: Callable[..., object]) -> bytes:
 
 @contextmanager
 def results(folder: Path, messages: TextIO | None = None) -> Iterator[Path]:
-    """A place for results, which move into `folder` together; Failure if that cannot be done."""
+    """A place for results, which replace those in `folder` at the end, each whole.
+
+    Failure if that cannot be done; another error while they are made leaves the earlier ones.
+    """
     place = folder / ".partial"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock", timeout=0), ExitStack() as stack:
-            shutil.rmtree(place, ignore_errors=True)  # left by a run that was killed
+    with ExitStack() as stack:
+        with cannot_save(f"in {folder}"):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(FileLock(folder / ".lock", timeout=0))
+            except Timeout:
+                reason = f"another run saves to {folder}; wait, or choose another --out"
+                raise Failure(reason) from None
+            for earlier in place.glob("earlier */*"):  # a run was killed while it replaced these
+                if not (folder / earlier.name).exists():
+                    earlier.replace(folder / earlier.name)
+            shutil.rmtree(place, ignore_errors=True)
             place.mkdir()
-            stack.callback(shutil.rmtree, place, ignore_errors=True)
-            yield place
+        stack.callback(shutil.rmtree, place, ignore_errors=True)
+        yield place
+        with cannot_save(f"in {folder}"):
             names = [path.name for path in place.iterdir()]
             for name in names:
                 if (folder / name).is_dir():
-                    (folder / name).replace(place / f"earlier {name}")
+                    (place / f"earlier {name}").mkdir()
+                    (folder / name).replace(place / f"earlier {name}" / name)
                 (place / name).replace(folder / name)
-    except Timeout:
-        raise Failure(f"another run saves to {folder}; wait, or choose another --out") from None
-    except OSError as error:
-        reason = f"cannot save in {folder}: {error.strerror}"
-        raise Failure(f"{reason}; make room, or choose another --out") from None
     print(f"Saved in {folder}: {', '.join(sorted(names))}", file=messages)
+
+
+@contextmanager
+def cannot_save(what: str) -> Iterator[None]:
+    """Turn an error of the file system into a Failure that names what could not be saved."""
+    try:
+        yield
+    except OSError as error:
+        reason = f"cannot save {what}: {error.strerror}"
+        raise Failure(f"{reason}; make room, or choose another --out") from None
+
+
+def write_file(path: Path, content: bytes | str) -> None:
+    """Write a file; Failure if that cannot be done."""
+    with cannot_save(path.name):
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def save_picture(path: Path, draw: Callable[..., Figure | bytes], *shown: Any) -> None:
+    """Write the figure or GIF that `draw` makes; if it fails, only say so: it costs no training."""
+    try:
+        with warnings.catch_warnings(action="ignore"), rc_context({"text.parse_math": False}):
+            picture = draw(*shown)  # in which no name is a formula, as two $ would make it
+            if isinstance(picture, Figure):
+                file = io.BytesIO()
+                picture.savefig(file)
+                picture = file.getvalue()
+    except Exception as error:  # of any kind: what can be drawn depends on the data
+        print(f"{path.name} could not be drawn: {error}", file=sys.stderr)
+        return
+    write_file(path, picture)
 
 
 def save_model(folder: Path, name: str, model: nn.Module, inputs: int) -> None:
     """Write a model (n, inputs) -> (n, outputs), any n, as TorchScript and by torch.export."""
     # Of few rows, as torch.jit.trace keeps what it computes of them for as long as Python runs
-    example = torch.randn(16, inputs, generator=torch.Generator().manual_seed(0))
+    example = torch.randn(16, inputs, generator=stream("example"))
     traced, script, program = io.BytesIO(), io.BytesIO(), io.BytesIO()
     with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # TorchScript has a successor
         torch.jit.save(torch.jit.trace(model, example, check_trace=False), traced)
@@ -937,8 +1055,8 @@ def save_model(folder: Path, name: str, model: nn.Module, inputs: int) -> None:
         for node in exported.graph.nodes:
             node.meta.pop("stack_trace", None)
         torch.export.save(exported, program)
-    (folder / f"{name}.pt").write_bytes(script.getvalue())
-    (folder / f"{name}.pt2").write_bytes(program.getvalue())
+    write_file(folder / f"{name}.pt", script.getvalue())
+    write_file(folder / f"{name}.pt2", program.getvalue())
 
 
 def load_model(path: Path, inputs: int, outputs: int | None = None) -> nn.Module:
@@ -963,12 +1081,12 @@ def save_history(folder: Path, training: Epochs) -> None:
     """Write history.csv, a row an epoch, and metrics.json, what the training came to."""
     rows = [training.history[0]._fields, *training.history]
     lines = [",".join(map(str, row)) + "\n" for row in rows]
-    (folder / "history.csv").write_text("".join(lines), newline="")
+    write_file(folder / "history.csv", "".join(lines))
     metrics = {"verdict": training.verdict, "converged": training.converged, **training.figures}
     metrics |= {"epochs": len(training.history), "best_epoch": training.best_epoch}
     metrics |= {"interrupted": training.interrupted, "diverged": training.diverged}
     metrics |= {"torch": torch.__version__, "python": sys.version.split()[0]}
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    write_file(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
 
 
 def read_numbers(path: Path, columns: int, depth: int | None = None) -> Tensor:
@@ -993,7 +1111,7 @@ def read_numbers(path: Path, columns: int, depth: int | None = None) -> Tensor:
         rows += [row] if row else []
     if not rows:
         raise Failure(f"{path} holds no numbers; give {wanted} a line")
-    return torch.tensor(rows)
+    return torch.tensor(rows, dtype=torch.float64)
 
 
 def read_table(path: Path, named: Sequence[str] | None = None) -> tuple[Tensor, list[Column]]:
@@ -1041,7 +1159,7 @@ def read_table(path: Path, named: Sequence[str] | None = None) -> tuple[Tensor, 
             raise Failure(f"{where}: expected a number, found {cells[wrong][:40]!r}")
         else:
             columns.append(Column(name))
-        data.append(torch.tensor(numbers, dtype=torch.float32))
+        data.append(torch.tensor(numbers, dtype=torch.float64))
     return torch.stack(data, dim=1), columns
 
 
@@ -1060,9 +1178,9 @@ CHUNK = 4096  # rows generated at a time: what a layer makes of them fits a core
 class Parser(argparse.ArgumentParser):
     """The options that every script has; says in one line what is wrong."""
 
-    def __init__(self, script: str, about: str | None, train: Callable, gan: bool = True) -> None:
-        """Of a script, about which --help says this; the defaults are those of `train`."""
-        style = argparse.RawDescriptionHelpFormatter
+    def __init__(self, file: str, about: str | None, train: Callable, gan: bool = True) -> None:
+        """Of a script's file, about which --help says this; the defaults are those of `train`."""
+        script, style = Path(file).stem, argparse.RawDescriptionHelpFormatter
         super().__init__(f"{script}.py", None, about, allow_abbrev=False, formatter_class=style)
         add, natural = self.add_argument, functools.partial(number, least=0)
         rate = functools.partial(number, kind=float, least=sys.float_info.min)
@@ -1104,18 +1222,19 @@ def training_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 def generate(model: nn.Module, latent_dim: int, options: argparse.Namespace) -> Iterator[Tensor]:
     """The samples (rows, features) that --generate asks for, in blocks."""
-    random = torch.Generator().manual_seed(options.seed)
+    random = stream("samples", options.seed)
     for start in range(0, options.generate, CHUNK):
         latents = torch.randn(min(CHUNK, options.generate - start), latent_dim, generator=random)
         with torch.no_grad():
             yield model(latents)
 
 
-def write_csv(blocks: Iterator[Tensor], header: str, style: str = "%.9g") -> None:
-    """Print a header, and blocks of rows (n, columns), their numbers in a style."""
+def write_csv(blocks: Iterator[Tensor], header: str, style: str | None = None) -> None:
+    """Print a header, and blocks of rows (n, columns), their numbers exactly or in a style."""
     print(header)
     for rows in blocks:
-        line = ",".join([style] * rows.shape[1]) + "\n"
+        exact = "%r" if rows.dtype == torch.float64 else "%.9g"
+        line = ",".join([style or exact] * rows.shape[1]) + "\n"
         sys.stdout.write(line * len(rows) % tuple(rows.flatten().tolist()))
 
 
@@ -1132,15 +1251,18 @@ def write_table(blocks: Iterator[Tensor], columns: Sequence[Column]) -> None:
     for rows in blocks:
         cells = []
         for column, numbers in zip(columns, rows.T.tolist(), strict=True):
-            style = "%.9g" if column.decimals is None else f"%.{column.decimals}f"
+            exact = "%r" if rows.dtype == torch.float64 else "%.9g"
+            style = exact if column.decimals is None else f"%.{column.decimals}f"
             named = column.categories
             cells.append([named[int(x)] if named else style % (x + 0.0) for x in numbers])
         writer.writerows(zip(*cells, strict=True))
 
 
-def walk(steps: int, latent_dim: int, stops: int = 4) -> Tensor:
+def walk(
+    steps: int, latent_dim: int, stops: int = 4, generator: torch.Generator | None = None
+) -> Tensor:
     """Latents (steps, latent_dim) on arcs, all as likely, between random stops (White 2016)."""
-    stop = torch.randn(stops, latent_dim)
+    stop = torch.randn(stops, latent_dim, generator=generator)
     way = torch.linspace(0, stops - 1, steps)
     last = way.floor().long().clamp(max=stops - 2)
     angle = (math.pi / 2 * (way - last)).unsqueeze(1)
@@ -1165,18 +1287,48 @@ def conclude(training: Epochs, options: argparse.Namespace) -> int:
     return 128 + training.signal if training.interrupted else 0
 
 
+class Output:
+    """Standard output, whose errors are told from those of files, and which shows any name."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        if isinstance(stream, io.TextIOWrapper):  # what its encoding lacks must not be lost
+            encoding = None if stream.isatty() else "utf-8"
+            stream.reconfigure(encoding=encoding, errors="backslashreplace")
+
+    def write(self, text: str) -> int:
+        """Write; NotPrinted if that cannot be done."""
+        try:
+            return self.stream.write(text)
+        except OSError as error:
+            raise NotPrinted from error
+
+    def flush(self) -> None:
+        """Write all that is left; NotPrinted if that cannot be done."""
+        try:
+            self.stream.flush()
+        except OSError as error:
+            raise NotPrinted from error
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.stream, name)
+
+
 def reporting(main: Callable[..., int]) -> Callable[..., int]:
     """Let `main` say what went wrong in one line on standard error, and give its exit status."""
 
     @functools.wraps(main)
     def wrapper(argv: Sequence[str] | None = None) -> int:
+        output = Output(sys.stdout) if sys.stdout else None  # None if it is closed
         try:
-            reason, status = "", main(argv)
-            print(end="", flush=True)  # standard output may be closed
-        except OSError as error:  # of standard output: all others are caught where they happen
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains
-            reason, status = f"cannot print: {error.strerror}", 1
-            if isinstance(error, BrokenPipeError):  # nobody reads on, as in `| head`
+            with redirect_stdout(output):
+                reason, status = "", main(argv)
+                print(end="", flush=True)
+        except NotPrinted as failed:
+            devnull = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(devnull, sys.stdout.fileno())  # or Python complains
+            reason, status = f"cannot print: {getattr(failed.__cause__, 'strerror', None)}", 1
+            if isinstance(failed.__cause__, BrokenPipeError):  # nobody reads on, as in `| head`
                 reason, status = "", 0
         except (Failure, InputError) as error:
             reason, status = str(error), 2 if isinstance(error, InputError) else 1
@@ -1184,8 +1336,9 @@ def reporting(main: Callable[..., int]) -> Callable[..., int]:
             if isinstance(error, RuntimeError) and "memory" not in str(error):
                 raise
             reason, status = "not enough memory; lower --batch-size, or learn from less data", 1
-        except KeyboardInterrupt:
-            reason, status = "interrupted, nothing was saved", 130
+        except KeyboardInterrupt as interrupt:
+            reason = str(interrupt) or "interrupted, nothing new was saved"
+            status = 130
         if reason:
             print(f"{Path(inspect.getfile(main)).name}: {reason}", file=sys.stderr)
         return status

@@ -38,9 +38,9 @@ def real_samples(
     return rows[torch.randint(len(rows), (n,), generator=generator)]
 
 
-def asked(labels: Tensor) -> Tensor:
+def asked(labels: Tensor, random: torch.Generator | None = None) -> Tensor:
     """What the generator is given (n, LATENT_DIM + CLASSES) for labels (n,): noise, and these."""
-    noise = torch.randn(len(labels), LATENT_DIM)
+    noise = torch.randn(len(labels), LATENT_DIM, generator=random)
     return torch.cat([noise, common.one_hot_encode(labels, CLASSES)], dim=1)
 
 
@@ -69,6 +69,7 @@ class Labelled(nn.Sequential):
         return torch.cat([super().forward(latents), latents[:, LATENT_DIM:]], dim=1)
 
 
+@common.torch_defaults()
 @common.stop_gently()
 def train(
     data: Tensor,
@@ -129,11 +130,11 @@ def train(
     return training
 
 
-def walks(steps: int) -> Tensor:
+def walks(steps: int, random: torch.Generator) -> Tensor:
     """Ten walks (10 * steps, LATENT_DIM + CLASSES), of the label, then of the noise."""
     label, way = torch.eye(CLASSES), torch.linspace(0, 1, steps).unsqueeze(1)
-    noises = [torch.randn(1, LATENT_DIM).expand(steps, -1) for _ in range(5)]
-    noises += [common.walk(steps, LATENT_DIM, stops=2) for _ in range(5)]
+    noises = [torch.randn(1, LATENT_DIM, generator=random).expand(steps, -1) for _ in range(5)]
+    noises += [common.walk(steps, LATENT_DIM, 2, random) for _ in range(5)]
     labels = [label[i].lerp(label[(i + 5) % 10], way if i < 5 else 0 * way) for i in range(10)]
     return torch.cat([torch.cat(noises), torch.cat(labels)], dim=1)
 
@@ -141,11 +142,10 @@ def walks(steps: int) -> Tensor:
 @common.reporting
 def main(argv: list[str] | None = None) -> int:
     """The command line; gives the exit status."""
-    parser = common.Parser("conditional_gan", __doc__, train)
+    parser = common.Parser(__file__, __doc__, train)
     images.add_options(parser)
     parser.add_argument("--label", type=int, choices=range(CLASSES), help="with --generate")
     options = parser.parse_args(argv)
-    torch.manual_seed(options.seed)
 
     if options.generate or options.interpolate:
         generator = common.load_model(options.out / "generator.pt", LATENT_DIM + CLASSES, PIXELS)
@@ -153,11 +153,13 @@ def main(argv: list[str] | None = None) -> int:
             if options.generate:
                 digits = torch.arange(options.generate) % CLASSES
                 labels = digits if options.label is None else 0 * digits + options.label
-                blocks = (generator(asked(some)) for some in labels.split(common.CHUNK))
+                random = common.stream("samples", options.seed)
+                blocks = (generator(asked(some, random)) for some in labels.split(common.CHUNK))
                 images.save_images(folder / "generated", blocks, options.format)
             if options.interpolate:
-                rows = generator(walks(options.interpolate))
-                images.plot_strips(rows, options.interpolate).savefig(folder / "interpolation.png")
+                steps, random = options.interpolate, common.stream("walk", options.seed)
+                rows, picture = generator(walks(steps, random)), folder / "interpolation.png"
+                common.save_picture(picture, images.plot_strips, rows, steps)
         return 0
 
     data, labels = images.load_images(options.dataset, options.data_dir)
@@ -169,10 +171,10 @@ def main(argv: list[str] | None = None) -> int:
         training.findings[f"{right:.0%} are what was asked for"] = bool(right >= 0.9)
         common.save_model(folder, "generator", training.generator, LATENT_DIM + CLASSES)
         common.save_history(folder, training)
-        rows = training.samples[:200]
-        images.plot_rows(training, rows, 20, list("0123456789")).savefig(folder / "samples.png")
+        shown = training, training.samples[:200], 20, list("0123456789")
+        common.save_picture(folder / "samples.png", images.plot_rows, *shown)
         if options.animate:
-            (folder / "training.gif").write_bytes(images.animate_images(training.film))
+            common.save_picture(folder / "training.gif", images.animate_images, training.film)
     return common.conclude(training, options)
 
 

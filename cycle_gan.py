@@ -75,6 +75,7 @@ class Both(nn.ModuleList):
         return torch.cat([network(half) for network, half in halves], dim=1)
 
 
+@common.torch_defaults()
 @common.stop_gently()
 def train(
     data: Tensor,
@@ -132,17 +133,17 @@ def train(
 @common.reporting
 def main(argv: list[str] | None = None) -> int:
     """The command line; gives the exit status."""
-    parser = common.Parser("cycle_gan", __doc__, train)
+    parser = common.Parser(__file__, __doc__, train)
     images.add_options(parser)
     parser.add_argument("--translate", metavar="FILE", nargs="+", type=Path, default=[],
         help="no training: images of your own, both ways")  # fmt: skip
     options = parser.parse_args(argv)
-    torch.manual_seed(options.seed)
     names = "to_outline", "to_digit"
 
     if options.translate or options.generate or options.interpolate:
         own = [images.read_image(path).repeat(1, 2) for path in options.translate]
-        source = options.generate or 2, None, options.dataset, options.data_dir
+        count, random = options.generate or 2, common.stream("samples", options.seed)
+        source = count, random, options.dataset, options.data_dir
         rows = torch.cat(own) if own else real_samples(*source)
         way = torch.linspace(0, 1, options.interpolate or 1).unsqueeze(1)
         with common.results(options.out) as folder:
@@ -154,7 +155,8 @@ def main(argv: list[str] | None = None) -> int:
                 walk = given[:1].lerp(given[-1:], way)
                 walks += [walk, translate(walk)]
             if options.interpolate:
-                images.plot_strips(torch.cat(walks), len(way)).savefig(folder / "interpolation.png")
+                rows, picture = torch.cat(walks), folder / "interpolation.png"
+                common.save_picture(picture, images.plot_strips, rows, len(way))
         return 0
 
     data, labels = images.load_images(options.dataset, options.data_dir)
@@ -170,9 +172,10 @@ def main(argv: list[str] | None = None) -> int:
         shown = [digits, to_outline(digits), to_digit(to_outline(digits)), outlines]
         shown += [outlines, to_digit(outlines), to_outline(to_digit(outlines)), digits]
         stages = 2 * ["real", "translated", "and back", "truth"]
-        images.plot_rows(training, torch.cat(shown), 16, stages).savefig(folder / "samples.png")
+        rows = torch.cat(shown)
+        common.save_picture(folder / "samples.png", images.plot_rows, training, rows, 16, stages)
         if options.animate:
-            (folder / "training.gif").write_bytes(images.animate_images(training.film))
+            common.save_picture(folder / "training.gif", images.animate_images, training.film)
     return common.conclude(training, options)
 
 

@@ -68,6 +68,7 @@ def build_discriminator() -> nn.Module:
     )  # fmt: skip
 
 
+@common.torch_defaults()
 @common.stop_gently()
 def train(
     data: Tensor,
@@ -99,7 +100,7 @@ def train(
     if distributed.is_initialized():  # each backward pass averages the slopes of all processes
         generate, judge = DistributedDataParallel(generator), DistributedDataParallel(discriminator)
         rank, processes = distributed.get_rank(), distributed.get_world_size()
-        torch.manual_seed(seed + rank)
+        torch.manual_seed(common.stream(f"process {rank}", seed).initial_seed())
     real = common.Batches(training.real[rank::processes].to(device), batch_size)
 
     for epoch in training:
@@ -138,10 +139,9 @@ def train(
 @common.reporting
 def main(argv: list[str] | None = None) -> int:
     """The command line; gives the exit status."""
-    parser = common.Parser("dcgan", __doc__, train)
+    parser = common.Parser(__file__, __doc__, train)
     images.add_options(parser)
     options = parser.parse_args(argv)
-    torch.manual_seed(options.seed)
     if "LOCAL_RANK" in os.environ:  # of torchrun
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -155,9 +155,10 @@ def main(argv: list[str] | None = None) -> int:
                 blocks = common.generate(generator, LATENT_DIM, options)
                 images.save_images(folder / "generated", blocks, options.format)
             if options.interpolate:
-                walks = [common.walk(options.interpolate, LATENT_DIM, stops=2) for _ in range(8)]
-                picture = images.plot_strips(generator(torch.cat(walks)), options.interpolate)
-                picture.savefig(folder / "interpolation.png")
+                steps, random = options.interpolate, common.stream("walk", options.seed)
+                walks = [common.walk(steps, LATENT_DIM, 2, random) for _ in range(8)]
+                rows, picture = generator(torch.cat(walks)), folder / "interpolation.png"
+                common.save_picture(picture, images.plot_strips, rows, steps)
         return 0
 
     settings = common.training_settings(options)
@@ -170,9 +171,10 @@ def main(argv: list[str] | None = None) -> int:
         classes = images.judge(training, data, labels)
         common.save_model(folder, "generator", training.generator, LATENT_DIM)
         common.save_history(folder, training)
-        images.plot_images(training, data, labels, classes).savefig(folder / "samples.png")
+        figure = images.plot_images, training, data, labels, classes
+        common.save_picture(folder / "samples.png", *figure)
         if options.animate:
-            (folder / "training.gif").write_bytes(images.animate_images(training.film))
+            common.save_picture(folder / "training.gif", images.animate_images, training.film)
     return common.conclude(training, options)
 
 

@@ -67,6 +67,7 @@ def build_discriminator(pixels: int = PIXELS) -> nn.Module:
     )  # fmt: skip
 
 
+@common.torch_defaults()
 @common.stop_gently()
 def train(
     data: Tensor,
@@ -130,12 +131,11 @@ def train(
 @common.reporting
 def main(argv: list[str] | None = None) -> int:
     """The command line; gives the exit status."""
-    parser = common.Parser("digits_gan", __doc__, train)
+    parser = common.Parser(__file__, __doc__, train)
     images.add_options(parser)
     again = "go on with a training that was interrupted or killed"
     parser.add_argument("--resume", action="store_true", help=again)
     options = parser.parse_args(argv)
-    torch.manual_seed(options.seed)
 
     if options.generate or options.interpolate:
         generator = common.load_model(options.out / "generator.pt", LATENT_DIM, PIXELS)
@@ -144,22 +144,30 @@ def main(argv: list[str] | None = None) -> int:
                 blocks = common.generate(generator, LATENT_DIM, options)
                 images.save_images(folder / "generated", blocks, options.format)
             if options.interpolate:
-                walks = [common.walk(options.interpolate, LATENT_DIM, stops=2) for _ in range(8)]
-                picture = images.plot_strips(generator(torch.cat(walks)), options.interpolate)
-                picture.savefig(folder / "interpolation.png")
+                steps, random = options.interpolate, common.stream("walk", options.seed)
+                walks = [common.walk(steps, LATENT_DIM, 2, random) for _ in range(8)]
+                rows, picture = generator(torch.cat(walks)), folder / "interpolation.png"
+                common.save_picture(picture, images.plot_strips, rows, steps)
         return 0
 
     settings = common.training_settings(options)
     data, labels = images.load_images(options.dataset, options.data_dir)
     checkpoint = options.out / "checkpoint.pth"
     with common.results(options.out) as folder, common.stop_gently():
-        training = train(data, **settings, checkpoint=checkpoint, resume=options.resume)
+        try:
+            training = train(data, **settings, checkpoint=checkpoint, resume=options.resume)
+        except KeyboardInterrupt:  # a second one
+            if checkpoint.exists():
+                words = "interrupted; add --resume to go on after the last whole epoch"
+                raise KeyboardInterrupt(words) from None
+            raise
         classes = images.judge(training, data, labels)
         common.save_model(folder, "generator", training.generator, LATENT_DIM)
         common.save_history(folder, training)
-        images.plot_images(training, data, labels, classes).savefig(folder / "samples.png")
+        figure = images.plot_images, training, data, labels, classes
+        common.save_picture(folder / "samples.png", *figure)
         if options.animate and training.film:  # resumed at its end, it has none
-            (folder / "training.gif").write_bytes(images.animate_images(training.film))
+            common.save_picture(folder / "training.gif", images.animate_images, training.film)
     if training.signal:
         print("To go on from there, add --resume.")
     else:

@@ -64,7 +64,7 @@ def build_classifier() -> nn.Module:
     )  # fmt: skip
 
 
-@common.on_one_thread()
+@common.torch_defaults(threads=1)
 @common.stop_gently()
 def train(
     data: Tensor,
@@ -120,7 +120,7 @@ def train(
 @common.reporting
 def main(argv: list[str] | None = None) -> int:
     """The command line; gives the exit status."""
-    parser = common.Parser("fashion_classifier", __doc__, train, gan=False)
+    parser = common.Parser(__file__, __doc__, train, gan=False)
     images.add_options(parser, gan=False)
     parser.add_argument("--predict", metavar="FILE", nargs="+", type=Path,
         help="no training: what the saved classifier predicts, as CSV")  # fmt: skip
@@ -145,7 +145,6 @@ def main(argv: list[str] | None = None) -> int:
         confusions = (count * labels + predicted).bincount(minlength=count**2).view(count, count)
         shares = confusions / confusions.sum(dim=1, keepdim=True).clamp(min=1)
         found = test, labels, predicted, shares
-        picture = images.plot_predictions(training, *found, CATEGORIES)
         of_each = dict(zip(CATEGORIES, shares.diag().tolist(), strict=True))
         each = ", ".join(f"{name} {share:.0%}" for name, share in of_each.items())
         words = f"{accuracy:.1%} of {len(labels):,} test images are right: {each}"
@@ -153,7 +152,8 @@ def main(argv: list[str] | None = None) -> int:
         training.figures |= {"test_accuracy": accuracy, "test_accuracy_by_category": of_each}
         common.save_model(folder, "classifier", training.classifier, PIXELS)
         common.save_history(folder, training)
-        picture.savefig(folder / "samples.png")
+        shown = training, *found, CATEGORIES
+        common.save_picture(folder / "samples.png", images.plot_predictions, *shown)
     return common.conclude(training, options)
 
 

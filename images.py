@@ -72,7 +72,7 @@ def read_image(path: Path) -> Tensor:
 
 def check_images(images: Tensor, labels: Tensor | None = None, classes: int = 10) -> None:
     """ValueError unless `images` are square ones as rows (n, pixels) in 0..1, with fit labels."""
-    common.check_rows(images)
+    images = common.as_rows(images).float()
     if images.shape[1] != math.isqrt(images.shape[1]) ** 2:
         raise InputError(f"images must be rows of a square number of pixels, not {images.shape[1]}")
     if images.min() < 0 or images.max() > 1:
@@ -137,7 +137,7 @@ def recognise(
 
 def judge(training: Training, data: Tensor, labels: Tensor) -> Tensor:
     """Add to the verdict what is recognised in 2,048 samples; gives the class (2048,) of each."""
-    some = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:2048]
+    some = torch.randperm(len(data), generator=common.stream("images compared"))[:2048]
     _, plain_of_real = recognise(data[some], data, labels, among_real=True)
     classes, plain = recognise(training.samples[:2048, : data.shape[1]], data, labels)
     share, real_share = plain.float().mean().item(), plain_of_real.float().mean().item()
@@ -246,12 +246,16 @@ def save_images(
     """Write blocks of images (n, 784) as PNG files, numbered or `named` like others, or an .npz."""
     pixels = ((255 * rows).round().byte().view(-1, 28, 28).numpy() for rows in blocks)
     if kind == "npz":
-        np.savez_compressed(folder.with_suffix(".npz"), images=np.concatenate(list(pixels)))
+        file = io.BytesIO()
+        np.savez_compressed(file, images=np.concatenate(list(pixels)))
+        common.write_file(folder.with_suffix(".npz"), file.getvalue())
         return
     folder.mkdir()
     stems = (path.stem for path in named) if named else map("{:05}".format, itertools.count())
     for stem, image in zip(stems, itertools.chain.from_iterable(pixels), strict=False):
-        Image.fromarray(image).save(folder / f"{stem}.png")
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "PNG")
+        common.write_file(folder / f"{stem}.png", file.getvalue())
 
 
 # --- Resuming ----------------------------------------------------------------------------------
@@ -278,7 +282,7 @@ class Checkpoint:
         state["random"] = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
         content, partial = io.BytesIO(), self.path.with_name(f".{self.path.name}")
         torch.save(state | {"shuffled": self.rows.shuffled}, content)
-        partial.write_bytes(content.getvalue())
+        common.write_file(partial, content.getvalue())
         partial.replace(self.path)
 
     def load(self) -> None:

@@ -17,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.nn.functional import one_hot
@@ -70,7 +71,7 @@ def build_discriminator(depth: int = DEPTH) -> nn.Linear:
     return nn.Linear(depth, 1)
 
 
-@common.on_one_thread()
+@common.torch_defaults(threads=1)
 @common.stop_gently()
 def train(
     data: Tensor,
@@ -85,10 +86,13 @@ def train(
 ) -> Training:
     """Learn to generate integers like those of `data`, one-hot rows (n, depth); or ValueError."""
     device = common.choose_device(device)
+    if LATENT_DIM != DEPTH:
+        raise common.InputError(f"LATENT_DIM must be {DEPTH}, a number of noise for each integer")
     training = Training(data, seed, epochs, patience, batch_size, progress, COOLING)
-    if not torch.equal(data, one_hot(data.argmax(dim=1), data.shape[1]).to(data)):
+    integers, depth = training.data.argmax(dim=1), training.data.shape[1]
+    if not torch.equal(training.data, one_hot(integers, depth).to(training.data)):
         raise common.InputError("data must be one-hot rows: a single 1 in each, zeros elsewhere")
-    batch_size, depth = batch_size or min(BATCH_SIZE, len(data)), data.shape[1]
+    batch_size = batch_size or min(BATCH_SIZE, len(integers))
     real = common.Batches(training.real.to(device), batch_size)
     generator = build_generator(depth).to(device)
     averaged = copy.deepcopy(generator).eval()
@@ -122,7 +126,7 @@ def train(
 
         training.evaluate(averaged, latents, d_loss, g_loss)
     training.judged(averaged, torch.randn(16384, depth))
-    training.find_missing(*map(common.one_hot_decode, (training.held_out, training.samples)))
+    training.find_missing(integers, common.one_hot_decode(training.samples))
     return training
 
 
@@ -131,13 +135,21 @@ def shares(rows: Tensor) -> Tensor:
     return torch.stack([torch.arange(rows.shape[1]), 100 * rows.mean(dim=0)], dim=1)
 
 
+def plot_integers(data: Tensor, training: Training) -> Figure:
+    """How often each integer comes in real (n, depth) and generated rows, and the history."""
+    top = [["integer"] * 3]
+    figure, axes = common.plot_history(training.history, top, training.best_epoch)
+    common.plot_shares(axes["integer"], *map(common.one_hot_decode, (data, training.samples)))
+    axes["integer"].set(xlabel="integer")
+    return figure
+
+
 @common.reporting
 def main(argv: list[str] | None = None) -> int:
     """The command line; gives the exit status."""
-    parser = common.Parser("multiples_of_five_gan", __doc__, train)
+    parser = common.Parser(__file__, __doc__, train)
     parser.add_argument("--data", metavar="FILE", type=Path, help="learn integers from a CSV file")
     options = parser.parse_args(argv)
-    torch.manual_seed(options.seed)
 
     if options.generate or options.interpolate:
         generator = common.load_model(options.out / "generator.pt", LATENT_DIM, DEPTH)
@@ -146,17 +158,18 @@ def main(argv: list[str] | None = None) -> int:
             columns = (rows.argmax(dim=1, keepdim=True) for rows in blocks)
             common.write_csv(columns, "integer", "%d")
         if options.interpolate:
-            latents = common.walk(options.interpolate, LATENT_DIM)
-            near = 0.95 * latents + 0.3 * torch.randn(20, *latents.shape)
+            random = common.stream("walk", options.seed)
+            latents = common.walk(options.interpolate, LATENT_DIM, generator=random)
+            near = 0.95 * latents + 0.3 * torch.randn(20, *latents.shape, generator=random)
             steps = torch.arange(20 * len(latents)) % len(latents) + 1
             points = torch.stack([steps, generator(near.flatten(0, 1)).argmax(dim=1)], dim=1)
             path = torch.stack([steps[: len(latents)], generator(latents).argmax(dim=1)], dim=1)
-            picture = common.plot_path(points, path, "step of the walk", "integer")
+            shown = points, path, "step of the walk", "integer"
             with common.results(options.out, sys.stderr if options.generate else None) as folder:
-                picture.savefig(folder / "interpolation.png")
+                common.save_picture(folder / "interpolation.png", common.plot_path, *shown)
         return 0
 
-    data = real_samples(2048)
+    data = real_samples(2048, common.stream("data", options.seed))
     if options.data:
         integers = common.read_numbers(options.data, 1, DEPTH).flatten().long()
         data = common.one_hot_encode(integers, DEPTH)
@@ -164,15 +177,11 @@ def main(argv: list[str] | None = None) -> int:
         training = train(data, **common.training_settings(options))
         common.save_model(folder, "generator", training.generator, LATENT_DIM)
         common.save_history(folder, training)
-        history = training.history, [["integer"] * 3], training.best_epoch
-        picture, axes = common.plot_history(*history)
-        common.plot_shares(axes["integer"], *map(common.one_hot_decode, (data, training.samples)))
-        axes["integer"].set(xlabel="integer")
-        picture.savefig(folder / "samples.png")
+        common.save_picture(folder / "samples.png", plot_integers, data, training)
         if options.animate:
             film = {i: (row, shares(rows)) for i, (row, rows) in training.film.items()}
-            gif = common.animate_points(shares(data), film, "integer", "share in %")
-            (folder / "training.gif").write_bytes(gif)
+            frames = common.animate_points, shares(data), film, "integer", "share in %"
+            common.save_picture(folder / "training.gif", *frames)
     return common.conclude(training, options)
 
 

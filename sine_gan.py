@@ -21,7 +21,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.optim import Adam
 
 import common
-from common import FourierFeatures, Restore, Standardize, Training
+from common import FourierFeatures, Training
 
 X_MIN, X_MAX = -5.0, 5.0
 
@@ -80,7 +80,7 @@ def build_discriminator(features: int = 2) -> nn.Module:
     return nn.Sequential(FourierFeatures(), layers(7 * features, 64, 1, leaky))
 
 
-@common.on_one_thread()
+@common.torch_defaults(threads=1)
 @common.stop_gently()
 def train(
     data: Tensor,
@@ -95,16 +95,13 @@ def train(
 ) -> Training:
     """Learn to generate rows like those of `data` (n, features); ValueError if that cannot be."""
     device = common.choose_device(device)
-    training = Training(data, seed, epochs, patience, batch_size, progress, COOLING)
+    training = Training(data, seed, epochs, patience, batch_size, progress, COOLING, within=REACH)
     batch_size = batch_size or min(BATCH_SIZE, len(data))
-    standardize = Standardize(training.real, within=REACH)
-    batches = common.Batches(standardize(training.real).to(device), batch_size)
+    batches = common.Batches(training.real.to(device), batch_size)
     noises = common.even_noise(batch_size, LATENT_DIM, device)
-    generator = build_generator(data.shape[1]).to(device)
+    generator = build_generator(training.real.shape[1]).to(device)
     averaged = copy.deepcopy(generator)
-    learned = nn.Sequential(averaged, Restore(training.real, within=REACH)).to(device)
-    discriminator = build_discriminator(data.shape[1]).to(device)
-    judge = nn.Sequential(standardize, discriminator).to(device)
+    discriminator = build_discriminator(training.real.shape[1]).to(device)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     d_optimizer = Adam(discriminator.parameters(), lr, BETAS, fused=True)
     is_real = torch.ones(batch_size, 1, device=device)
@@ -137,18 +134,17 @@ def train(
             g_optimizer.step()
             common.move_towards(averaged, generator, AVERAGING)
 
-        training.evaluate(learned, latents, d_loss, g_loss, judge)
-    return training.judged(learned, torch.randn(16384, LATENT_DIM))
+        training.evaluate(averaged, latents, d_loss, g_loss, discriminator)
+    return training.judged(averaged, torch.randn(16384, LATENT_DIM))
 
 
 @common.reporting
 def main(argv: list[str] | None = None) -> int:
     """The command line; gives the exit status."""
-    parser = common.Parser("sine_gan", __doc__, train)
+    parser = common.Parser(__file__, __doc__, train)
     parser.add_argument("--data", metavar="FILE", type=Path, help="learn points from a CSV file")
     options = parser.parse_args(argv)
     columns = real_samples(1).shape[1]
-    torch.manual_seed(options.seed)
 
     if options.generate or options.interpolate:
         generator = common.load_model(options.out / "generator.pt", LATENT_DIM, columns)
@@ -156,21 +152,23 @@ def main(argv: list[str] | None = None) -> int:
             names = ["x", "y"] if columns == 2 else [f"x{i + 1}" for i in range(columns)]
             common.write_csv(common.generate(generator, LATENT_DIM, options), ",".join(names))
         if options.interpolate:
-            points = generator(torch.randn(2048, LATENT_DIM))
-            path = generator(common.walk(options.interpolate, LATENT_DIM))
+            random = common.stream("walk", options.seed)
+            points = generator(torch.randn(2048, LATENT_DIM, generator=random))
+            path = generator(common.walk(options.interpolate, LATENT_DIM, generator=random))
             with common.results(options.out, sys.stderr if options.generate else None) as folder:
-                common.plot_path(points, path).savefig(folder / "interpolation.png")
+                common.save_picture(folder / "interpolation.png", common.plot_path, points, path)
         return 0
 
-    data = common.read_numbers(options.data, columns) if options.data else real_samples(2048)
+    own = real_samples(2048, common.stream("data", options.seed))
+    data = common.read_numbers(options.data, columns) if options.data else own
     with common.results(options.out) as folder, common.stop_gently():
         training = train(data, **common.training_settings(options))
         common.save_model(folder, "generator", training.generator, LATENT_DIM)
         common.save_history(folder, training)
         shown = training.samples[:2048], training.history, training.best_epoch
-        common.plot_points(data, *shown).savefig(folder / "samples.png")
+        common.save_picture(folder / "samples.png", common.plot_points, data, *shown)
         if options.animate:
-            (folder / "training.gif").write_bytes(common.animate_points(data, training.film))
+            common.save_picture(folder / "training.gif", common.animate_points, data, training.film)
     return common.conclude(training, options)
 
 

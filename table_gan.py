@@ -87,7 +87,7 @@ def build_discriminator(width: int = 6) -> nn.Module:
     return layers(width, 64, 1, nn.LeakyReLU(0.1))
 
 
-@common.on_one_thread()
+@common.torch_defaults(threads=1)
 @common.stop_gently()
 def train(
     data: Tensor,
@@ -151,13 +151,12 @@ def train(
 @common.reporting
 def main(argv: list[str] | None = None) -> int:
     """The command line; gives the exit status."""
-    parser = common.Parser("table_gan", __doc__, train)
+    parser = common.Parser(__file__, __doc__, train)
     about = "learn a CSV file with a header; of text, or of up to 10 values, are categories"
     parser.add_argument("--data", metavar="FILE", type=Path, help=about)
     about = "columns of numbers that are categories, in place of those of few values"
     parser.add_argument("--categories", metavar="NAME,...", type=lambda x: x.split(","), help=about)
     options = parser.parse_args(argv)
-    torch.manual_seed(options.seed)
 
     if options.generate or options.interpolate:
         generator = common.load_model(options.out / "generator.pt", LATENT_DIM)
@@ -165,24 +164,25 @@ def main(argv: list[str] | None = None) -> int:
         if options.generate:
             common.write_table(common.generate(generator, LATENT_DIM, options), columns)
         if options.interpolate:
-            rows = generator(torch.randn(2048, LATENT_DIM))
-            path = generator(common.walk(options.interpolate, LATENT_DIM))
+            random = common.stream("walk", options.seed)
+            rows = generator(torch.randn(2048, LATENT_DIM, generator=random))
+            path = generator(common.walk(options.interpolate, LATENT_DIM, generator=random))
+            shown = rows, path, *[each.name for each in columns[:2]]
             with common.results(options.out, sys.stderr if options.generate else None) as folder:
-                picture = common.plot_path(rows, path, *[each.name for each in columns[:2]])
-                picture.savefig(folder / "interpolation.png")
+                common.save_picture(folder / "interpolation.png", common.plot_path, *shown)
         return 0
 
-    own = real_samples(500), COLUMNS
+    own = real_samples(500, common.stream("data", options.seed)), COLUMNS
     data, columns = common.read_table(options.data, options.categories) if options.data else own
     with common.results(options.out) as folder, common.stop_gently():
         training = train(data, columns=columns, **common.training_settings(options))
         common.save_model(folder, "generator", training.generator, LATENT_DIM)
         common.save_history(folder, training)
         shown = training.samples, columns, training.history, training.best_epoch
-        common.plot_table(data, *shown).savefig(folder / "samples.png")
+        common.save_picture(folder / "samples.png", common.plot_table, data, *shown)
         if options.animate:
-            gif = common.animate_points(data, training.film, *[each.name for each in columns[:2]])
-            (folder / "training.gif").write_bytes(gif)
+            film = data, training.film, *[each.name for each in columns[:2]]
+            common.save_picture(folder / "training.gif", common.animate_points, *film)
     return common.conclude(training, options)
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 import common
-from common import Evaluation, FourierFeatures, Restore, Standardize, Training
+from common import Evaluation, FourierFeatures, Training
 
 CLUSTERS, RADIUS, DEVIATION = 8, 2.0, 0.05
 
@@ -76,7 +76,7 @@ def slope_penalty(critic: nn.Module, points: Tensor, fakes: Tensor) -> Tensor:
     return (slopes.norm(dim=1) - 1).square().mean()
 
 
-@common.on_one_thread()
+@common.torch_defaults(threads=1)
 @common.stop_gently()
 def train(
     data: Tensor,
@@ -91,15 +91,16 @@ def train(
 ) -> Training:
     """Learn to generate rows like those of `data` (n, features); ValueError if that cannot be."""
     device = common.choose_device(device)
-    training = Training(data, seed, epochs, patience, batch_size, progress, COOLING)
-    batch_size = batch_size or min(BATCH_SIZE, len(data))
-    real = Standardize(training.real)(training.real).to(device)
+    training = Training(
+        data, seed, epochs, patience, batch_size, progress, COOLING, within=math.inf
+    )
+    batch_size, features = batch_size or min(BATCH_SIZE, len(data)), training.real.shape[1]
+    real = training.real.to(device)
     batches = common.Batches(real, batch_size)
     noises = common.even_noise(batch_size, LATENT_DIM, device)
-    generator = build_generator(data.shape[1]).to(device)
+    generator = build_generator(features).to(device)
     averaged = copy.deepcopy(generator)
-    learned = nn.Sequential(averaged, Restore(training.real)).to(device)
-    critic = build_discriminator(data.shape[1]).to(device)
+    critic = build_discriminator(features).to(device)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     c_optimizer = Adam(critic.parameters(), lr, BETAS, fused=True)
     latents = torch.randn(1024, LATENT_DIM, device=device)
@@ -127,8 +128,8 @@ def train(
 
         with torch.no_grad():  # the estimate, of all points
             c_loss = critic(averaged(latents)).mean() - critic(real).mean()
-        training.evaluate(learned, latents, c_loss, g_loss)
-    return training.judged(learned, torch.randn(16384, LATENT_DIM))
+        training.evaluate(averaged, latents, c_loss, g_loss)
+    return training.judged(averaged, torch.randn(16384, LATENT_DIM))
 
 
 def plot_estimate(history: list[Evaluation]) -> Figure:
@@ -145,34 +146,33 @@ def plot_estimate(history: list[Evaluation]) -> Figure:
 @common.reporting
 def main(argv: list[str] | None = None) -> int:
     """The command line; gives the exit status."""
-    parser = common.Parser("wgan", __doc__, train)
+    parser = common.Parser(__file__, __doc__, train)
     parser.add_argument("--data", metavar="FILE", type=Path, help="learn points from a CSV file")
     options = parser.parse_args(argv)
-    columns = real_samples(1).shape[1]
-    torch.manual_seed(options.seed)
 
     if options.generate or options.interpolate:
-        generator = common.load_model(options.out / "generator.pt", LATENT_DIM, columns)
+        generator = common.load_model(options.out / "generator.pt", LATENT_DIM, 2)
         if options.generate:
-            names = ["x", "y"] if columns == 2 else [f"x{i + 1}" for i in range(columns)]
-            common.write_csv(common.generate(generator, LATENT_DIM, options), ",".join(names))
+            common.write_csv(common.generate(generator, LATENT_DIM, options), "x,y")
         if options.interpolate:
-            points = generator(torch.randn(2048, LATENT_DIM))
-            path = generator(common.walk(options.interpolate, LATENT_DIM))
+            random = common.stream("walk", options.seed)
+            points = generator(torch.randn(2048, LATENT_DIM, generator=random))
+            path = generator(common.walk(options.interpolate, LATENT_DIM, generator=random))
             with common.results(options.out, sys.stderr if options.generate else None) as folder:
-                common.plot_path(points, path).savefig(folder / "interpolation.png")
+                common.save_picture(folder / "interpolation.png", common.plot_path, points, path)
         return 0
 
-    data = common.read_numbers(options.data, columns) if options.data else real_samples(2048)
+    own = real_samples(2048, common.stream("data", options.seed))
+    data = common.read_numbers(options.data, 2) if options.data else own
     with common.results(options.out) as folder, common.stop_gently():
         training = train(data, **common.training_settings(options))
         common.save_model(folder, "generator", training.generator, LATENT_DIM)
         common.save_history(folder, training)
         shown = training.samples[:2048], training.history, training.best_epoch
-        common.plot_points(data, *shown).savefig(folder / "samples.png")
-        plot_estimate(training.history).savefig(folder / "estimate.png")
+        common.save_picture(folder / "samples.png", common.plot_points, data, *shown)
+        common.save_picture(folder / "estimate.png", plot_estimate, training.history)
         if options.animate:
-            (folder / "training.gif").write_bytes(common.animate_points(data, training.film))
+            common.save_picture(folder / "training.gif", common.animate_points, data, training.film)
     return common.conclude(training, options)
 
 

@@ -27,16 +27,12 @@ Changes = list[tuple[str, str]]  # text of the script, and what stands there wit
 POINTS_WITHOUT: dict[str, Changes] = {
     "nothing taken out": [],
     "standardised data": [
-        ("standardize = Standardize(training.real, within=REACH)", "standardize = nn.Identity()"),
-        ("Restore(training.real, within=REACH)", "nn.Identity()"),
+        (", within=REACH", ""),
     ],
-    "far points within reach": [
-        ("Standardize(training.real, within=REACH)", "Standardize(training.real)"),
-        ("Restore(training.real, within=REACH)", "Restore(training.real)"),
-    ],
+    "far points within reach": [("within=REACH", "within=float('inf')")],
     "batches with each row as often as any other": [
         ("common.Batches(", "by_lot("),
-        ("@common.on_one_thread()", BY_LOT + "@common.on_one_thread()"),
+        ("@common.torch_defaults(", BY_LOT + "@common.torch_defaults("),
     ],
     "even noise": [
         (

@@ -173,7 +173,8 @@ def noting_moments() -> Iterator[Moments]:
         nonlocal aside
         evaluate(training, generator, *rest)
         now = time.perf_counter()
-        moments.append((now - start - aside, copy.deepcopy(generator)))
+        whole = nn.Sequential(generator, training.restore or nn.Identity())
+        moments.append((now - start - aside, copy.deepcopy(whole)))
         aside += time.perf_counter() - now
 
     common.Training.evaluate = noted

@@ -44,8 +44,9 @@ def test_same_seed_same_training_other_seed_another():
         torch.rand(0, 2),
         torch.tensor([[1.0, float("nan")]]),
         torch.tensor([[1.0, float("inf")]]),
-        torch.ones(10, 2, dtype=torch.long),
-        [[1.0, 2.0]],
+        torch.ones(10, 2, dtype=torch.complex64),
+        [[1.0, 2.0], [3.0]],
+        [["one", "two"]],
     ],
 )
 def test_bad_data_are_refused(data):

@@ -1,9 +1,9 @@
 """The examples of the README."""
 
+import importlib
 import json
 import re
 import shlex
-import types
 
 from conftest import ROOT
 
@@ -15,20 +15,19 @@ README = (ROOT / "README.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-def test_the_readme_example_of_another_curve(tmp_path):
+def test_the_readme_example_of_another_curve(tmp_path, monkeypatch):
     """One function changed in a copied script, as the README says."""
     (example,) = (text for text in EXAMPLES if text.startswith("def real_samples"))
     script = (ROOT / "sine_gan.py").read_text()
     before, after = re.split(r"def real_samples.*?\n\n\n", script, flags=re.DOTALL)
-    eight_gan = types.ModuleType("eight_gan")
-    place = str(tmp_path / "eight_gan.py")
-    changed = compile(f"{before}{example}\n\n{after}", place, "exec")
-    exec(changed, eight_gan.__dict__)
+    (tmp_path / "eight_gan.py").write_text(f"{before}{example}\n\n{after}")
+    monkeypatch.syspath_prepend(tmp_path)
+    eight_gan = importlib.import_module("eight_gan")
     arguments = ["--epochs", "12", "--quiet", "--device", "cpu", "--out", str(tmp_path)]
     assert eight_gan.main(arguments) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["precision"] > 0.5
-    assert metrics["recall"] > 0.9
+    assert metrics["coverage"] > 0.9
 
 
 def test_the_other_readme_examples_run(tmp_path, monkeypatch):

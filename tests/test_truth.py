@@ -90,16 +90,22 @@ def test_a_generator_of_no_numbers_is_not_kept():
         judged(CURVE, lambda noise: torch.full((len(noise), 2), float("nan")), 2)
 
 
-def test_precision_and_recall_are_the_shares_near_and_covered():
+def test_precision_and_coverage_are_the_shares_near_and_covered():
     generator = seeded(0)
     real = torch.rand(8000, 2, generator=generator)
     left_half = torch.rand(2000, 2, generator=generator) * torch.tensor([0.5, 1.0])
-    precision, recall = common.precision_and_recall(real[:500], left_half)
+    precision, coverage = common.precision_and_coverage(real[:500], left_half)
     assert precision == 1
-    assert recall == pytest.approx(0.5, abs=0.1)
-    precision, recall = common.precision_and_recall(left_half[:500], real)
+    assert coverage == pytest.approx(0.5, abs=0.1)
+    precision, coverage = common.precision_and_coverage(left_half[:500], real)
     assert precision == pytest.approx(0.5, abs=0.1)
-    assert recall == 1
+    assert coverage == 1
+
+
+def test_near_is_up_to_the_fifth_nearest_other_row():
+    real = torch.arange(100.0).unsqueeze(1)  # the fifth nearest is 3 away: 1, 1, 2, 2, 3
+    _, coverage = common.precision_and_coverage(real, torch.tensor([[50.0]]))
+    assert coverage == pytest.approx(0.07)  # 47 to 53
 
 
 def test_copies_of_half_of_the_rows_are_seen():
@@ -117,7 +123,7 @@ def test_a_small_cluster_left_out_is_seen_in_few_rows():
     rows[:10] += 20
     training = judged(rows, lambda noise: torch.randn(len(noise), 2), 2)
     assert not training.converged
-    assert training.recall == pytest.approx(0.95, abs=0.01)
+    assert training.coverage == pytest.approx(0.95, abs=0.01)
 
 
 def test_missing_integers_are_named():
@@ -127,7 +133,7 @@ def test_missing_integers_are_named():
         return common.one_hot_encode(5 * (13 * uniform(noise)).long().clamp(max=12), 100)
 
     training = judged(data, thirteen_of_twenty, 100)
-    training.find_missing(*map(common.one_hot_decode, (training.held_out, training.samples)))
+    training.find_missing(*map(common.one_hot_decode, (data, training.samples)))
     assert training.figures["missing_values"] == [65, 70, 75, 80, 85, 90, 95]
     assert not training.converged
     assert "7 values are (nearly) missing: 65, 70" in training.verdict
@@ -148,4 +154,4 @@ def test_a_run_that_collapsed_says_so_with_the_remedy(monkeypatch, tmp_path, cap
     assert "--epochs" in said
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["converged"] is False
-    assert metrics["recall"] < 0.2
+    assert metrics["recall"] == metrics["coverage"] < 0.2

@@ -1,6 +1,6 @@
 """How often the verdict is wrong, of generators of known quality: results/verdict.md.
 
-python benchmarks/verdict.py     a few minutes on 2 cores
+python benchmarks/verdict.py     half an hour on 2 cores
 """
 
 import argparse
@@ -99,37 +99,58 @@ class Known(nn.Module):
         return self.generate(len(latents))
 
 
-def judge(job: tuple[str, int, int, int]) -> list[tuple[str, bool, bool]]:
-    """Of each kind of generator: its name, whether it is good, and whether it is called so."""
-    name, rows, columns, seed = job
+Found = list[tuple[str, bool, bool]]  # each generator's name, whether it is good, and called so
+Limits = tuple[float, list[float]]  # of the distance, and the distances that fresh rows have
+
+
+def train(data: Tensor, generate: Callable[[int], Tensor], seed: int) -> common.Training:
+    """A training that ends with a generator of known quality."""
+    training = common.Training(data, seed, 1, 1, None, False)
+    model = Known(generate)
+    training.evaluate(model, torch.randn(1024, 2), torch.tensor(0.5), torch.tensor(0.5))
+    return training.judged(model, torch.randn(16384, 2))
+
+
+def judge(job: tuple[str, int, int, int, bool]) -> tuple[Found, Limits]:
+    """Verdicts on each kind of generator, or on the truth alone, for one data set."""
+    name, rows, columns, seed, all_kinds = job
     torch.set_num_threads(1)
     draw = {"curve": curve, "clusters": clusters}[name]
-    found = []
+    found: Found = []
+    limits: Limits = (0.0, [])
     for kind, (good, generate) in kinds(draw, columns).items():
+        if kind != "the truth" and not all_kinds:
+            continue
         torch.manual_seed(1000 * seed + rows + columns)
         data = draw(rows, columns)
-        training = common.Training(data, seed, 1, 1, None, False)
-        model = Known(lambda n, data=data, generate=generate: generate(n, data))
-        training.evaluate(model, torch.randn(1024, 2), torch.tensor(0.5), torch.tensor(0.5))
-        training.judged(model, torch.randn(16384, 2))
+        training = train(data, lambda n, data=data, generate=generate: generate(n, data), seed)
         found.append((kind, good, training.converged))
-    return found
+        if kind == "the truth":
+            fresh = [training.measure(draw(rows, columns)) for _ in range(3)]
+            limits = training.real_distance, fresh
+    return found, limits
 
 
 def main() -> None:
     """Judge, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=5, help="(5)")
-    seeds = range(parser.parse_args().seeds)
-    jobs = list(itertools.product(("curve", "clusters"), ROWS, COLUMNS, seeds))
+    parser.add_argument("--seeds", type=int, default=5, help="data sets of each kind (5)")
+    parser.add_argument("--draws", type=int, default=100, help="and of the truth alone (100)")
+    options = parser.parse_args()
+    sets = list(itertools.product(("curve", "clusters"), ROWS, COLUMNS))
+    jobs = [(*each, i, i < options.seeds) for each in sets for i in range(options.draws)]
     wrong: dict[str, Counter[int]] = {}
     judged: dict[str, Counter[int]] = {}
     is_good = {}
-    for (_, rows, _, _), found in zip(jobs, measure.in_parallel(judge, jobs), strict=True):
-        for kind, good, called_good in found:
+    truth: dict[tuple, list[bool]] = {each: [] for each in sets}
+    limits: dict[tuple, list[Limits]] = {each: [] for each in sets}
+    for job, (found, limit) in zip(jobs, measure.in_parallel(judge, jobs), strict=True):
+        truth[job[:3]].append(found[0][2])
+        limits[job[:3]].append(limit)
+        for kind, good, called_good in found if job[4] else []:
             is_good[kind] = good
-            judged.setdefault(kind, Counter())[rows] += 1
-            wrong.setdefault(kind, Counter())[rows] += good != called_good
+            judged.setdefault(kind, Counter())[job[1]] += 1
+            wrong.setdefault(kind, Counter())[job[1]] += good != called_good
     table = []
     errors = {True: Counter[str](), False: Counter[str]()}
     for kind, counts in judged.items():
@@ -142,16 +163,37 @@ def main() -> None:
         f"{called}: {each['wrong']} of {each['all']}, {each['wrong'] / each['all']:.1%}"
         for called, each in (("False WARNING", errors[True]), ("False Good", errors[False]))
     ]
+    good, ratios = [], []
+    for each in sets:
+        fresh = torch.tensor([distance for _, some in limits[each] for distance in some])
+        ratios.append([limit / fresh.quantile(0.95).item() for limit, _ in limits[each]])
+        good.append(sum(truth[each]) / len(truth[each]))
+    means = [sum(some) / len(some) for some in ratios]
+    truths = [
+        [name, f"{columns}"] + [f"{good[sets.index((name, n, columns))]:.0%}, " for n in ROWS]
+        for name in ("curve", "clusters")
+        for columns in COLUMNS
+    ]
+    for line in truths:
+        for i, n in enumerate(ROWS):
+            line[2 + i] += f"{means[sets.index((line[0], n, int(line[1])))]:.2f}"
+    sizes = [f"{n:,} rows" for n in ROWS]
     text = f"""# How often the verdict is wrong
 
-Of generators of known quality, on points of {", ".join(map(str, COLUMNS))} columns, {len(seeds)}
-seeds each: the share of wrong verdicts, "WARNING" for good ones and "Good" for bad ones. A share
-off by a quarter moves 6 % of the points.
+Generators of known quality, on points with {", ".join(map(str, COLUMNS))} columns, {options.seeds}
+data sets each: the share of wrong verdicts, "WARNING" for good ones and "Good" for bad ones. A
+share off by a quarter moves 6 % of the points.
 
 - {summary[0]}
-- {summary[1]}, faults below 5 % ({", ".join(SMALLER)}) left aside
+- {summary[1]}, without faults below 5 % ({", ".join(SMALLER)})
 
-{measure.table(["", "generator", *(f"{n:,} rows" for n in ROWS), "all"], table)}
+{measure.table(["", "generator", *sizes, "all"], table)}
+The truth itself as a generator, {options.draws} data sets each: the share called "Good", and the
+limit of the distance over the 95th percentile of the distances that as many fresh points have.
+"Good": {min(good):.0%} at least, {sum(good) / len(good):.1%} on average. The limit:
+{min(means):.2f} to {max(means):.2f} of that percentile, {sum(means) / len(means):.2f} on average.
+
+{measure.table(["points", "columns", *sizes], truths)}
 {measure.circumstances("verdict.py")}"""
     (RESULTS / "verdict.md").write_text(text)
 

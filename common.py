@@ -97,8 +97,8 @@ def check_rows(rows: Tensor) -> None:
 def hold_out(rows: Tensor, generator: torch.Generator, one_unit: bool = False) -> Tensor:
     """Which rows (n,) of some (n, features) are to measure on, not to learn from.
 
-    One of each group of neighbours is: a sixteenth, at most 2,048. To make groups, the rows are
-    halved again and again along random directions (Dasgupta and Freund 2008).
+    One of each group of neighbours is: a sixteenth, at least 32, at most 2,048. To make groups, the
+    rows are halved again and again along random directions (Dasgupta and Freund 2008).
     """
     n = len(rows)
     some = torch.arange(n) if n <= 2**15 else torch.randperm(n, generator=generator)[: 2**15]
@@ -327,7 +327,10 @@ def even_noise(size: int, columns: int, device: str | torch.device) -> Iterator[
 
 
 class FourierFeatures(nn.Module):
-    """Appends sines and cosines (Tancik et al. 2020), for fine structure: (n, m) -> (n, 7 * m)."""
+    """Appends sines and cosines, so that a network learns fine detail: (n, m) -> (n, 7 * m).
+
+    The frequencies are fixed: the positional encoding of NeRF (Mildenhall et al. 2020).
+    """
 
     frequencies: Tensor
 
@@ -341,7 +344,11 @@ class FourierFeatures(nn.Module):
 
 
 def gradient_penalty(scores: Tensor, rows: Tensor) -> Tensor:
-    """Mean squared slope of the scores (n, 1) at the rows (n, features) (Mescheder et al. 2018)."""
+    """Mean squared gradient norm of the scores (n, 1) at the rows (n, features).
+
+    Added to the mean loss of the same rows, real and generated, it is R1 + R2 without the factor
+    1/2 (Mescheder et al. 2018).
+    """
     (slopes,) = torch.autograd.grad(scores.sum(), rows, create_graph=True)
     return slopes.square().sum(dim=1).mean()
 
@@ -360,10 +367,10 @@ def move_towards(average: nn.Module, model: nn.Module, share: float) -> None:
 
 
 class SlicedWasserstein:
-    """Distance of samples to `real` ones: sliced 2-Wasserstein (Bonneel et al. 2015).
+    """Distance of samples to `real` ones: the mean 2-Wasserstein distance of 64 projections.
 
-    Both are standardised by the `scale` rows (`real`), projected on 64 directions, and sorted. It
-    rises for samples off the real ones as well as for real ones left out.
+    The sliced distance (Bonneel et al. 2015) averages its square. Both are first standardised by
+    the `scale` rows (`real`). It grows with samples off the real ones and with parts left out.
     """
 
     def __init__(self, real: Tensor, scale: Tensor | None = None, one_unit: bool = False) -> None:
@@ -1139,7 +1146,10 @@ def write_table(blocks: Iterator[Tensor], columns: Sequence[Column]) -> None:
 
 
 def walk(steps: int, latent_dim: int, stops: int = 4) -> Tensor:
-    """Latents (steps, latent_dim) on arcs, all as likely, between random stops (White 2016)."""
+    """Latents (steps, latent_dim) on arcs between random stops, each of them standard normal.
+
+    The arcs are quarter turns, whatever the angle between the stops.
+    """
     stop = torch.randn(stops, latent_dim)
     way = torch.linspace(0, stops - 1, steps)
     last = way.floor().long().clamp(max=stops - 2)

@@ -125,7 +125,7 @@ def train(
             g_optimizer.step()
             common.move_towards(averaged, generator, AVERAGING)
 
-        with torch.no_grad():  # the estimate, of all points
+        with torch.no_grad():  # estimate for the averaged generator; the critic knew the raw one
             c_loss = critic(averaged(latents)).mean() - critic(real).mean()
         training.evaluate(learned, latents, c_loss, g_loss)
     return training.judged(learned, torch.randn(16384, LATENT_DIM))

@@ -1113,9 +1113,10 @@ def generate(model: nn.Module, latent_dim: int, options: argparse.Namespace) -> 
     """The samples (rows, features) that --generate asks for, in blocks."""
     random = torch.Generator().manual_seed(options.seed)
     for start in range(0, options.generate, CHUNK):
-        latents = torch.randn(min(CHUNK, options.generate - start), latent_dim, generator=random)
+        # A whole block, also at the end: randn draws the numbers of a part in another order
+        latents = torch.randn(CHUNK, latent_dim, generator=random)
         with torch.no_grad():
-            yield model(latents)
+            yield model(latents[: options.generate - start])
 
 
 def write_csv(blocks: Iterator[Tensor], header: str, style: str = "%.9g") -> None:

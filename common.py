@@ -22,17 +22,17 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Self, TextIO
 
+import matplotlib.figure
 import numpy as np
 import torch
 from filelock import FileLock, Timeout  # which torch needs as well
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
 from PIL import Image  # which matplotlib needs as well
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 
 class Failure(Exception):
@@ -738,6 +738,14 @@ REAL, GENERATED = "#9a9a9a", "#0b4f8a"  # light and dark, to differ in black and
 OPINIONS, SIDE = ["#bcd4ea", "#ffffff", "#f6d9a8"], 48  # colours, and places along each axis
 
 
+class Figure(matplotlib.figure.Figure):
+    """A figure of matplotlib that a notebook shows, without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        self.savefig(file := io.BytesIO(), format="png")
+        return file.getvalue()
+
+
 def places(points: Tensor) -> Tensor:
     """A grid of places (SIDE**2, 2), row by row, on the part of the plane around points (n, 2)."""
     grid = []
@@ -1181,6 +1189,9 @@ def reporting(main: Callable[..., int]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def wrapper(argv: Sequence[str] | None = None) -> int:
+        script = Path(inspect.getfile(main)).name
+        if argv is None and "ipykernel" in sys.modules and Path(sys.argv[0]).name != script:
+            argv = []  # in a notebook, as the command line is Jupyter's own
         try:
             reason, status = "", main(argv)
             print(end="", flush=True)  # standard output may be closed
@@ -1198,7 +1209,7 @@ def reporting(main: Callable[..., int]) -> Callable[..., int]:
         except KeyboardInterrupt:
             reason, status = "interrupted, nothing was saved", 130
         if reason:
-            print(f"{Path(inspect.getfile(main)).name}: {reason}", file=sys.stderr)
+            print(f"{script}: {reason}", file=sys.stderr)
         return status
 
     return wrapper

@@ -18,12 +18,11 @@ import sys
 from pathlib import Path
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.optim import Adam
 
 import common
-from common import Evaluation, FourierFeatures, Restore, Standardize, Training
+from common import Evaluation, Figure, FourierFeatures, Restore, Standardize, Training
 
 CLUSTERS, RADIUS, DEVIATION = 8, 2.0, 0.05
 

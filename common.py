@@ -367,10 +367,10 @@ def move_towards(average: nn.Module, model: nn.Module, share: float) -> None:
 
 
 class SlicedWasserstein:
-    """Distance of samples to `real` ones: the mean 2-Wasserstein distance of 64 projections.
+    """Distance of samples to `real` ones: sliced 2-Wasserstein (Bonneel et al. 2015).
 
-    The sliced distance (Bonneel et al. 2015) averages its square. Both are first standardised by
-    the `scale` rows (`real`). It grows with samples off the real ones and with parts left out.
+    Both are standardised by the `scale` rows (`real`), projected on 64 directions, and sorted. It
+    rises for samples off the real ones as well as for real ones left out.
     """
 
     def __init__(self, real: Tensor, scale: Tensor | None = None, one_unit: bool = False) -> None:
@@ -496,9 +496,10 @@ def stop_gently() -> Iterator[None]:
 
 
 class Epochs:
-    """The epochs of a training: counts from 1, keeps the best weights, ends when progress does.
+    """The epochs of a training: counts from 1, keeps weights, ends when progress does.
 
-    Then, or in time for the last epoch, the learning rate falls to nothing, in `cooling` epochs.
+    Kept are those of the latest epoch whose error cannot be told from the lowest. When progress
+    ends, or in time for the last epoch, the learning rate falls to nothing, in `cooling` epochs.
     """
 
     def __init__(
@@ -585,7 +586,7 @@ class Training(Epochs):
     """An adversarial training, measured by the distance to real rows that are held out."""
 
     history: list[Evaluation]
-    generator: nn.Module  # the best one, on the CPU, in eval mode, in the data's own units
+    generator: nn.Module  # the kept one, on the CPU, in eval mode, in the data's own units
     samples: Tensor  # (n, features)
     distance: float  # of these to real rows, at most 5,000
     ratio: float  # of this to that of fresh real samples: below 1, they cannot be told apart
@@ -981,6 +982,7 @@ def save_history(folder: Path, training: Epochs) -> None:
     (folder / "history.csv").write_text("".join(lines), newline="")
     metrics = {"verdict": training.verdict, "converged": training.converged, **training.figures}
     metrics |= {"epochs": len(training.history), "best_epoch": training.best_epoch}
+    metrics["kept_epoch"] = training.best_epoch  # what it is: others may measure a little better
     metrics |= {"interrupted": training.interrupted, "diverged": training.diverged}
     metrics |= {"torch": torch.__version__, "python": sys.version.split()[0]}
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
@@ -1170,8 +1172,8 @@ def conclude(training: Epochs, options: argparse.Namespace) -> int:
     """Say how a training went, show its picture if asked to, and give the exit status."""
     ending = "interrupted" if training.interrupted else "ended"
     ending += " as it diverged (lower --lr)" if training.diverged else ""
-    samples, epochs, best = training.figures["samples"], len(training.history), training.best_epoch
-    print(f"Learned from {samples:,} samples, {ending} after epoch {epochs}, best at epoch {best}.")
+    samples, epochs, kept = training.figures["samples"], len(training.history), training.best_epoch
+    print(f"Learned from {samples:,} samples, {ending} after epoch {epochs}, kept epoch {kept}.")
     print(training.verdict)
     if options.show:
         import matplotlib.pyplot as plt  # which looks for a screen

@@ -10,7 +10,7 @@ and no batch norm in the discriminator): better digits than digits_gan.py's, a q
     python dcgan.py                             train, and save in outputs/dcgan
     python dcgan.py --generate 100              images of the saved generator
     python dcgan.py --interpolate 12            what lies between one digit and another
-    torchrun --nproc-per-node 2 dcgan.py        train on two processes, which share the work
+    torchrun --nproc-per-node 2 dcgan.py        for several GPUs or machines; slower on two cores
 """
 
 import atexit

@@ -24,6 +24,7 @@ from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Self, TextIO
 
+import matplotlib.figure
 import numpy as np
 import torch
 from filelock import FileLock, Timeout  # which torch needs as well
@@ -31,11 +32,10 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
 from PIL import Image  # which matplotlib needs as well
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 
 class Failure(Exception):
@@ -135,8 +135,8 @@ def as_rows(data: object) -> Tensor:
 def hold_out(rows: Tensor, generator: torch.Generator, one_unit: bool = False) -> Tensor:
     """Which rows (n,) of some (n, features) are to measure on, not to learn from.
 
-    One of each group of neighbours is: a sixteenth, at most 2,048. To make groups, the rows are
-    halved again and again along random directions (Dasgupta and Freund 2008).
+    One of each group of neighbours is: a sixteenth, at least 32, at most 2,048. To make groups, the
+    rows are halved again and again along random directions (Dasgupta and Freund 2008).
     """
     n = len(rows)
     some = torch.arange(n) if n <= 2**15 else torch.randperm(n, generator=generator)[: 2**15]
@@ -366,7 +366,10 @@ def even_noise(size: int, columns: int, device: str | torch.device) -> Iterator[
 
 
 class FourierFeatures(nn.Module):
-    """Appends sines and cosines (Tancik et al. 2020), for fine structure: (n, m) -> (n, 7 * m)."""
+    """Appends sines and cosines, so that a network learns fine detail: (n, m) -> (n, 7 * m).
+
+    The frequencies are fixed: the positional encoding of NeRF (Mildenhall et al. 2020).
+    """
 
     frequencies: Tensor
 
@@ -380,7 +383,11 @@ class FourierFeatures(nn.Module):
 
 
 def gradient_penalty(scores: Tensor, rows: Tensor) -> Tensor:
-    """Mean squared slope of the scores (n, 1) at the rows (n, features) (Mescheder et al. 2018)."""
+    """Mean squared gradient norm of the scores (n, 1) at the rows (n, features).
+
+    Added to the mean loss of the same rows, real and generated, it is R1 + R2 without the factor
+    1/2 (Mescheder et al. 2018).
+    """
     (slopes,) = torch.autograd.grad(scores.sum(), rows, create_graph=True)
     return slopes.square().sum(dim=1).mean()
 
@@ -546,9 +553,10 @@ def stop_gently() -> Iterator[None]:
 
 
 class Epochs:
-    """The epochs of a training: counts from 1, keeps the best weights, ends when progress does.
+    """The epochs of a training: counts from 1, keeps weights, ends when progress does.
 
-    Then, or in time for the last epoch, the learning rate falls to nothing, in `cooling` epochs.
+    Kept are those of the latest epoch whose error cannot be told from the lowest. When progress
+    ends, or in time for the last epoch, the learning rate falls to nothing, in `cooling` epochs.
     """
 
     def __init__(
@@ -635,7 +643,7 @@ class Training(Epochs):
     """An adversarial training, measured by the distance to real rows that are held out."""
 
     history: list[Evaluation]
-    generator: nn.Module  # the best one, on the CPU, in eval mode, in the data's own units
+    generator: nn.Module  # the kept one, on the CPU, in eval mode, in the data's own units
     samples: Tensor  # (n, features)
     distance: float  # of these to real rows, at most 5,000
     ratio: float  # of this to what as many fresh real rows may have
@@ -808,6 +816,14 @@ class TableTraining(Training):
 
 REAL, GENERATED = "#9a9a9a", "#0b4f8a"  # light and dark, to differ in black and white as well
 OPINIONS, SIDE = ["#bcd4ea", "#ffffff", "#f6d9a8"], 48  # colours, and places along each axis
+
+
+class Figure(matplotlib.figure.Figure):
+    """A figure of matplotlib that a notebook shows, without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        self.savefig(file := io.BytesIO(), format="png")
+        return file.getvalue()
 
 
 def places(points: Tensor) -> Tensor:
@@ -1084,6 +1100,7 @@ def save_history(folder: Path, training: Epochs) -> None:
     write_file(folder / "history.csv", "".join(lines))
     metrics = {"verdict": training.verdict, "converged": training.converged, **training.figures}
     metrics |= {"epochs": len(training.history), "best_epoch": training.best_epoch}
+    metrics["kept_epoch"] = training.best_epoch  # what it is: others may measure a little better
     metrics |= {"interrupted": training.interrupted, "diverged": training.diverged}
     metrics |= {"torch": torch.__version__, "python": sys.version.split()[0]}
     write_file(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
@@ -1224,9 +1241,10 @@ def generate(model: nn.Module, latent_dim: int, options: argparse.Namespace) -> 
     """The samples (rows, features) that --generate asks for, in blocks."""
     random = stream("samples", options.seed)
     for start in range(0, options.generate, CHUNK):
-        latents = torch.randn(min(CHUNK, options.generate - start), latent_dim, generator=random)
+        # A whole block, also at the end: randn draws the numbers of a part in another order
+        latents = torch.randn(CHUNK, latent_dim, generator=random)
         with torch.no_grad():
-            yield model(latents)
+            yield model(latents[: options.generate - start])
 
 
 def write_csv(blocks: Iterator[Tensor], header: str, style: str | None = None) -> None:
@@ -1261,7 +1279,10 @@ def write_table(blocks: Iterator[Tensor], columns: Sequence[Column]) -> None:
 def walk(
     steps: int, latent_dim: int, stops: int = 4, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Latents (steps, latent_dim) on arcs, all as likely, between random stops (White 2016)."""
+    """Latents (steps, latent_dim) on arcs between random stops, each of them standard normal.
+
+    The arcs are quarter turns, whatever the angle between the stops.
+    """
     stop = torch.randn(stops, latent_dim, generator=generator)
     way = torch.linspace(0, stops - 1, steps)
     last = way.floor().long().clamp(max=stops - 2)
@@ -1273,8 +1294,8 @@ def conclude(training: Epochs, options: argparse.Namespace) -> int:
     """Say how a training went, show its picture if asked to, and give the exit status."""
     ending = "interrupted" if training.interrupted else "ended"
     ending += " as it diverged (lower --lr)" if training.diverged else ""
-    samples, epochs, best = training.figures["samples"], len(training.history), training.best_epoch
-    print(f"Learned from {samples:,} samples, {ending} after epoch {epochs}, best at epoch {best}.")
+    samples, epochs, kept = training.figures["samples"], len(training.history), training.best_epoch
+    print(f"Learned from {samples:,} samples, {ending} after epoch {epochs}, kept epoch {kept}.")
     print(training.verdict)
     if options.show:
         import matplotlib.pyplot as plt  # which looks for a screen
@@ -1319,6 +1340,9 @@ def reporting(main: Callable[..., int]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def wrapper(argv: Sequence[str] | None = None) -> int:
+        script = Path(inspect.getfile(main)).name
+        if argv is None and "ipykernel" in sys.modules and Path(sys.argv[0]).name != script:
+            argv = []  # in a notebook, as the command line is Jupyter's own
         output = Output(sys.stdout) if sys.stdout else None  # None if it is closed
         try:
             with redirect_stdout(output):
@@ -1340,7 +1364,7 @@ def reporting(main: Callable[..., int]) -> Callable[..., int]:
             reason = str(interrupt) or "interrupted, nothing new was saved"
             status = 130
         if reason:
-            print(f"{Path(inspect.getfile(main)).name}: {reason}", file=sys.stderr)
+            print(f"{script}: {reason}", file=sys.stderr)
         return status
 
     return wrapper

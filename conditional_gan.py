@@ -2,10 +2,10 @@
 # requires-python = ">=3.11"
 # dependencies = ["torch>=2.7", "torchvision", "numpy", "matplotlib>=3.8", "tqdm"]
 # ///
-"""A conditional GAN: it writes the digit that it is asked for (Mirza and Osindero 2014).
+"""A conditional GAN: it writes the digit that it is asked for.
 
-Beside the noise, the generator is given a label, one-hot. The discriminator has an opinion for each
-label, of which the one that belongs to the image counts.
+The generator gets noise and a one-hot label (Mirza and Osindero 2014). The discriminator has one
+output per label, as in Mescheder et al. 2018, and only that of the image's label is used.
 
     python conditional_gan.py                              train, and save in outputs/conditional
     python conditional_gan.py --generate 100 --label 7     sevens; without --label, all in turn
@@ -107,7 +107,7 @@ def train(
             fakes = generator(torch.cat([torch.randn_like(shown[:, :LATENT_DIM]), label], dim=1))
 
             # Discriminator step: tell real images of a label from generated ones
-            punished = step % 4 == 0  # is enough, and faster (Karras et al. 2020)
+            punished = step % 4 == 0  # lazily (StyleGAN2, Karras et al. 2020), at the same weight
             seen = images.augment(torch.cat([shown, fakes.detach()])).requires_grad_(punished)
             scores = (discriminator(seen) * label.repeat(2, 1)).sum(dim=1)
             d_loss = bce(scores, both)

@@ -4,8 +4,8 @@
 # ///
 """A CycleGAN: it translates between two kinds of images, and never sees a pair (Zhu et al. 2017).
 
-Here digits, and outlines of other digits. Two generators translate, one each way, and two
-discriminators ask for images of the kind; what goes there and back must come back as it was.
+Here digits and outlines. Two generators translate, two discriminators judge; there and back must
+restore the image. Other than in the paper: cross-entropy, batch norm, no buffer of earlier images.
 
     python cycle_gan.py                            train, and save in outputs/cycle
     python cycle_gan.py --translate a.png b.png    images of your own, both ways

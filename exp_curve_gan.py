@@ -116,7 +116,7 @@ def train(
             fakes = generator(noise)
 
             # Discriminator step: tell real points from generated ones
-            punished = step % 4 == 0  # is enough, and faster (Karras et al. 2020)
+            punished = step % 4 == 0  # lazily (StyleGAN2, Karras et al. 2020), at the same weight
             rows = torch.cat([points, fakes.detach()])
             rows = (rows + blur * torch.randn_like(rows)).requires_grad_(punished)
             scores = discriminator(rows)

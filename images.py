@@ -17,12 +17,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from PIL import Image  # which matplotlib needs as well
 from torch import Tensor, nn
 
 import common
-from common import Batches, Evaluation, Failure, InputError, Training
+from common import Batches, Evaluation, Failure, Figure, InputError, Training
 
 # --- Reading -----------------------------------------------------------------------------------
 

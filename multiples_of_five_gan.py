@@ -24,7 +24,7 @@ from torch.nn.functional import one_hot
 from torch.optim import Adam
 
 import common
-from common import Training
+from common import Figure, Training
 
 DEPTH, STEP = 100, 5
 

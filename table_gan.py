@@ -127,7 +127,7 @@ def train(
             fakes = generator(noise)
 
             # Discriminator step: tell real rows from generated ones
-            punished = step % 4 == 0  # is enough, and faster (Karras et al. 2020)
+            punished = step % 4 == 0  # lazily (StyleGAN2, Karras et al. 2020), at the same weight
             seen = torch.cat([rows, fakes.detach()]).requires_grad_(punished)
             scores = discriminator(seen)
             d_loss = bce(scores, both)

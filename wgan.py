@@ -18,12 +18,11 @@ import sys
 from pathlib import Path
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.optim import Adam
 
 import common
-from common import Evaluation, FourierFeatures, Training
+from common import Evaluation, Figure, FourierFeatures, Training
 
 CLUSTERS, RADIUS, DEVIATION = 8, 2.0, 0.05
 
@@ -126,7 +125,7 @@ def train(
             g_optimizer.step()
             common.move_towards(averaged, generator, AVERAGING)
 
-        with torch.no_grad():  # the estimate, of all points
+        with torch.no_grad():  # estimate for the averaged generator; the critic knew the raw one
             c_loss = critic(averaged(latents)).mean() - critic(real).mean()
         training.evaluate(averaged, latents, c_loss, g_loss)
     return training.judged(averaged, torch.randn(16384, LATENT_DIM))

@@ -1,5 +1,8 @@
 """The loop as GAN textbooks teach it, written plainly: what this collection is measured against.
 
+Curves and integers follow M. Liu, Learn Generative AI with PyTorch (Manning 2024), chapter 3, and
+digits follow "Your First GAN" of the course Build Basic GANs (DeepLearning.AI 2020).
+
 Curves: networks with ReLU and dropout, `DataLoader`, a discriminator step on real points, one on
 generated ones, a generator step; stop when the mean squared error of the last batch's y has found
 no new minimum for 1,000 epochs. Integers: one linear layer against one linear layer; stop when the

@@ -6,7 +6,9 @@ import subprocess
 import sys
 import tempfile
 import types
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,6 +36,18 @@ def seeded(seed: int) -> torch.Generator:
 def capped(monkeypatch: pytest.MonkeyPatch, script: types.ModuleType, batches: int = 3) -> None:
     """Make the epochs of a script short, where how well it learns is not what is tested."""
     monkeypatch.setattr(script, "BATCHES_PER_EPOCH", batches)
+
+
+def at_epoch(monkeypatch: pytest.MonkeyPatch, epoch: int, act: Callable[[], object]) -> None:
+    """Let something happen in a training, at the end of this epoch."""
+    evaluate = common.Training.evaluate
+
+    def evaluate_and_act(training: common.Training, *given: Any) -> None:
+        evaluate(training, *given)
+        if len(training.history) == epoch:
+            act()
+
+    monkeypatch.setattr(common.Training, "evaluate", evaluate_and_act)
 
 
 def model_file(model: nn.Module, inputs: int, kind: str = "pt") -> bytes:

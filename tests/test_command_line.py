@@ -2,14 +2,12 @@
 
 import functools
 import io
-import os
 import signal
 import sys
-import threading
 
 import pytest
 import torch
-from conftest import capped
+from conftest import at_epoch, capped
 from PIL import Image
 
 import common
@@ -106,12 +104,11 @@ def test_help_names_every_option(script, capsys):
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted_training_is_saved(number, status, tmp_path, capsys):
-    timer = threading.Timer(1, os.kill, (os.getpid(), number))
-    timer.start()
+def test_interrupted_training_is_saved(number, status, tmp_path, monkeypatch, capsys):
+    at_epoch(monkeypatch, 3, functools.partial(signal.raise_signal, number))
     arguments = ["--epochs", "100000", "--quiet", "--device", "cpu", "--out", str(tmp_path)]
     assert sine_gan.main(arguments) == status
-    assert "interrupted" in capsys.readouterr().out
+    assert "interrupted after epoch 3" in capsys.readouterr().out
     assert torch.jit.load(tmp_path / "generator.pt")(torch.randn(4, 2)).shape == (4, 2)
 
 

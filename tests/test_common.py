@@ -1,10 +1,12 @@
 """The shared parts: codec, device, data, distance, training, files, pictures and numbers."""
 
 import argparse
+import ast
 import io
 import math
 import sys
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
@@ -415,31 +417,63 @@ def test_a_mistake_in_the_code_is_shown_whole(kind):
         main()
 
 
-def test_samples_do_not_depend_on_the_blocks_they_come_in(monkeypatch, capsys):
-    options = argparse.Namespace(seed=3, generate=10_000)
-    monkeypatch.setattr(common, "CHUNK", 5000)
-    rows = torch.cat(list(common.generate(nn.Identity(), 2, options)))
-    assert rows.shape == (10_000, 2)
-    assert abs(rows.mean()) < 0.05
-    common.write_csv(iter([rows[:2]]), "a,b")
+@pytest.mark.parametrize("latent_dim", [2, 3, 64])
+def test_samples_do_not_depend_on_the_blocks_they_come_in(latent_dim, monkeypatch):
+    def generated(count, chunk):
+        options = argparse.Namespace(seed=3, generate=count)
+        monkeypatch.setattr(common, "CHUNK", chunk)
+        return torch.cat(list(common.generate(nn.Identity(), latent_dim, options)))
+
+    rows = generated(9_999, common.CHUNK)
+    assert rows.shape == (9_999, latent_dim)
+    assert len(rows.unique(dim=0)) == 9_999
+    for chunk in (16, 1008, 20_000):
+        assert torch.equal(generated(9_999, chunk), rows)
+    assert torch.equal(generated(7, 4096), rows[:7])
+
+
+def test_samples_are_written_as_csv(capsys):
+    rows = torch.randn(2, 2)
+    common.write_csv(iter([rows]), "a,b")
     head, *lines = capsys.readouterr().out.splitlines()
     assert head == "a,b"
-    assert torch.allclose(torch.tensor([[float(x) for x in s.split(",")] for s in lines]), rows[:2])
+    assert torch.allclose(torch.tensor([[float(x) for x in s.split(",")] for s in lines]), rows)
 
 
-@pytest.mark.parametrize(
-    ("name", "more"),
-    [
-        ("exp_curve_gan.py", set()),
-        ("sine_gan.py", set()),
-        ("multiples_of_five_gan.py", set()),
-        ("digits_gan.py", {"torchvision"}),
-        ("fashion_classifier.py", {"torchvision"}),
-    ],
-)
-def test_inline_dependencies_are_those_of_requirements(name, more):
-    head = (ROOT / name).read_text().split('dependencies = ["')[1].split('"]')[0]
-    assert set(head.split('", "')) == set((ROOT / "requirements.txt").read_text().split()) | more
+SCRIPTS = [path for path in sorted(ROOT.glob("*.py")) if "# /// script" in path.read_text()]
+PACKAGES = {"PIL": "matplotlib", "filelock": "torch", "sklearn": "scikit-learn"}  # that bring them
+
+
+def named_in_head(script: Path) -> set[str]:
+    """The packages, with versions, that the head of a script names."""
+    return set(script.read_text().split('dependencies = ["')[1].split('"]')[0].split('", "'))
+
+
+def imported(script: Path) -> set[str]:
+    """The packages that a script imports, itself or by other files of the project."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(script.read_text())):
+        names = [node.module] if isinstance(node, ast.ImportFrom) else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        for name in {name.partition(".")[0] for name in names} - sys.stdlib_module_names:
+            own = ROOT / f"{name}.py"
+            found |= imported(own) if own.exists() else {PACKAGES.get(name, name)}
+    return found
+
+
+def test_there_are_ten_scripts():
+    assert len(SCRIPTS) == 10
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_the_head_of_a_script_names_what_it_imports(script):
+    others = set() if script.stem == "table_gan" else {"scikit-learn"}
+    assert {name.partition(">=")[0] for name in named_in_head(script)} == imported(script) - others
+
+
+def test_requirements_name_what_all_scripts_need():
+    required = set((ROOT / "requirements.txt").read_text().split())
+    assert required | {"torchvision"} == set().union(*map(named_in_head, SCRIPTS))
 
 
 def test_without_torchvision_images_are_refused(monkeypatch, capsys):

@@ -38,14 +38,15 @@ def test_real_samples_are_images_with_their_labels(data_dir):
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_it_writes_what_is_asked_for(data_dir, device):
-    """Of these images each class has its bright bar two pixels lower; and they are shown moved."""
-    training = script.train(labelled(data_dir), device=device, epochs=30, progress=False)
-    asked = torch.arange(200) % 10
+    """Of the even classes: their bars lie four pixels apart, and are shown moved by up to two."""
+    data, labels = images.load_images("mnist", data_dir)
+    even = labels % 2 == 0
+    training = script.train(labelled(data_dir)[even], device=device, epochs=30, progress=False)
+    asked = 2 * (torch.arange(200) % 5)
     written = training.generator(script.asked(asked))
     assert written.shape == (200, 784)
-    data, labels = images.load_images("mnist", data_dir)
-    found, _ = images.recognise(written, data, labels)
-    assert ((found - asked).abs() <= 1).float().mean() > 0.9
+    found, _ = images.recognise(written, data[even], labels[even])
+    assert (found == asked).float().mean() > 0.95
 
 
 def test_walks_change_the_label_then_the_noise():

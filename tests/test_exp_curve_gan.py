@@ -97,6 +97,7 @@ class TestCommandLine:
         assert "epoch" in result.stderr  # the bar
         metrics = json.loads((out / "metrics.json").read_text())
         assert metrics["converged"] is False
+        assert f"kept epoch {metrics['kept_epoch']}." in result.stdout
         assert metrics["ratio"] > 1
 
     def test_saved_generators_load_in_plain_torch_and_agree(self, copied):

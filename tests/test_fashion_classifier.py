@@ -1,10 +1,11 @@
 """fashion_classifier.py, used from code and as a script."""
 
 import json
+import os
 
 import pytest
 import torch
-from conftest import DEVICES, ROOT, image_arguments, seeded, write_images
+from conftest import DEVICES, image_arguments, seeded, write_images
 
 import fashion_classifier as script
 import images
@@ -102,11 +103,10 @@ class TestCommandLine:
         assert "it is not an image" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not (ROOT.parent / "shared" / "data").exists(), reason="no real images here")
+@pytest.mark.skipif("GAN_DATA_DIR" not in os.environ, reason="GAN_DATA_DIR names no real images")
 def test_learns_real_clothes():
     learned, test = (
-        images.load_images("fashion", ROOT.parent / "shared" / "data", train)
-        for train in (True, False)
+        images.load_images("fashion", os.environ["GAN_DATA_DIR"], train) for train in (True, False)
     )
     classifier = script.train(*learned, epochs=15, progress=False).classifier
     assert (classifier(test[0]).argmax(dim=1) == test[1]).float().mean() > 0.7

@@ -3,20 +3,19 @@
 Each fault is a real one. Many more moments for each: benchmarks/faults.py.
 """
 
+import functools
 import itertools
-import os
 import pickle
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, Recorder, capped, image_arguments, write_images
+from conftest import ROOT, Recorder, at_epoch, capped, image_arguments, write_images
 
 import common
 import digits_gan
@@ -84,13 +83,7 @@ def test_digits_go_on_where_they_were_interrupted(data_dir, tmp_path, monkeypatc
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     arguments = ["--epochs", "8", "--seed", "5"]
     assert digits_gan.main([*image_arguments(data_dir, whole), *arguments]) == 0
-
-    def interrupt() -> None:
-        while not (parts / "checkpoint.pth").exists():
-            time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=interrupt).start()
+    at_epoch(monkeypatch, 3, functools.partial(signal.raise_signal, signal.SIGINT))
     assert digits_gan.main([*image_arguments(data_dir, parts), *arguments]) == 130
     assert "--resume" in capsys.readouterr().out
     assert contents(parts)["history.csv"] != contents(whole)["history.csv"]
@@ -157,14 +150,14 @@ def test_a_disk_that_is_full(earlier, capsys):
     assert not (earlier / ".partial").exists()
 
 
-def test_a_folder_that_vanishes(tmp_path, capsys):
+def test_a_folder_that_vanishes(tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
 
     def vanish() -> None:
         shutil.rmtree(out)
         signal.raise_signal(signal.SIGINT)
 
-    threading.Timer(1, vanish).start()
+    at_epoch(monkeypatch, 3, vanish)
     assert sine_gan.main(["--epochs", "100000", "--quiet", "--out", str(out)]) == 1
     assert "cannot save" in one_line(capsys)
 

@@ -47,47 +47,52 @@ def clusters(share, noise):
     return 5 * second[:, None] * torch.tensor([1.0, 2.0]) + spread
 
 
-torch.manual_seed(1)
-CURVE = on_the_curve(50 * torch.rand(2048))
-CLUSTERS = clusters(0.05, torch.randn(2048, 2))
+def curve():
+    return on_the_curve(50 * torch.rand(2048))
+
+
+def two_clusters():
+    return clusters(0.05, torch.randn(2048, 2))
 
 
 @pytest.mark.parametrize(
-    ("data", "function"),
+    ("draw", "function"),
     [
-        (CURVE, lambda noise: on_the_curve(50 * uniform(noise))),
-        (CURVE, lambda noise: on_the_curve(50 * uniform(noise)) + 0.05 * noise),
-        (CLUSTERS, lambda noise: clusters(0.05, noise)),
+        (curve, lambda noise: on_the_curve(50 * uniform(noise))),
+        (curve, lambda noise: on_the_curve(50 * uniform(noise)) + 0.05 * noise),
+        (two_clusters, lambda noise: clusters(0.05, noise)),
     ],
     ids=["curve", "curve, a little thick", "clusters"],
 )
-def test_a_good_generator_is_called_good(data, function):
-    training = judged(data, function, 2)
-    assert training.converged
-    assert training.ratio < 1.3
-    assert training.verdict.startswith("Good: ")
+def test_a_good_generator_is_called_good(draw, function):
+    """On at least nine of ten data sets, as these differ by chance."""
+    trainings = [judged(draw(), function, 2) for _ in range(10)]
+    good = [training for training in trainings if training.converged]
+    assert len(good) >= 9
+    assert all(training.verdict.startswith("Good: ") for training in good)
 
 
 @pytest.mark.parametrize(
-    ("data", "function"),
+    ("draw", "function"),
     [
-        (CURVE, lambda noise: on_the_curve(torch.full((len(noise),), 25.0))),
-        (CURVE, lambda noise: on_the_curve(35 * uniform(noise))),
-        (CURVE, lambda noise: on_the_curve(50 * uniform(noise)) + 3 * noise),
-        (CLUSTERS, lambda noise: clusters(0, noise)),
-        (CLUSTERS, lambda noise: clusters(0.05, noise) + noise.clamp(min=0)),
+        (curve, lambda noise: on_the_curve(torch.full((len(noise),), 25.0))),
+        (curve, lambda noise: on_the_curve(35 * uniform(noise))),
+        (curve, lambda noise: on_the_curve(50 * uniform(noise)) + 3 * noise),
+        (two_clusters, lambda noise: clusters(0, noise)),
+        (two_clusters, lambda noise: clusters(0.05, noise) + noise.clamp(min=0)),
     ],
     ids=["one point", "a third left out", "thick", "rare cluster left out", "astray"],
 )
-def test_a_bad_generator_is_not(data, function):
-    training = judged(data, function, 2)
-    assert not training.converged
-    assert training.verdict.startswith("WARNING, not converged: ")
+def test_a_bad_generator_is_never_called_good(draw, function):
+    for _ in range(3):
+        training = judged(draw(), function, 2)
+        assert not training.converged
+        assert training.verdict.startswith("WARNING, not converged: ")
 
 
 def test_a_generator_of_no_numbers_is_not_kept():
     with pytest.raises(common.Failure, match="diverged"):
-        judged(CURVE, lambda noise: torch.full((len(noise), 2), float("nan")), 2)
+        judged(curve(), lambda noise: torch.full((len(noise), 2), float("nan")), 2)
 
 
 def test_precision_and_coverage_are_the_shares_near_and_covered():

@@ -1,11 +1,13 @@
 """fashion_classifier.py, used from code and as a script."""
 
 import json
+import re
 
 import pytest
 import torch
 from conftest import DEVICES, ROOT, image_arguments, seeded, write_images
 
+import common
 import fashion_classifier as script
 import images
 
@@ -42,6 +44,20 @@ def test_stops_and_keeps_the_best_by_validation(data_dir):
     losses = [row.validation_loss for row in training.history]
     assert training.best_epoch == 1 + losses.index(min(losses))
     assert len(losses) == training.best_epoch + 3
+
+
+def test_only_what_was_checked_and_found_right_is_good(data_dir):
+    data, labels = images.load_images("fashion", data_dir)
+    shuffled = labels[torch.randperm(len(labels), generator=seeded(0))]
+    right, wrong = (
+        script.train(data, given, epochs=30, progress=False) for given in (labels, shuffled)
+    )
+    assert right.converged
+    said = r"Good: [\d.]+% of 10 validation images are classified correctly\."
+    assert re.fullmatch(said, right.verdict)
+    assert not wrong.converged
+    assert wrong.verdict.startswith("WARNING")
+    assert not common.Epochs(60, 0, 1, 1, None, False).converged  # of which nothing was checked
 
 
 def test_same_seed_same_training_other_seed_another(data_dir):

@@ -240,6 +240,16 @@ def plot_predictions(
 # --- Writing -----------------------------------------------------------------------------------
 
 
+def distinct(stems: Sequence[str]) -> list[str]:
+    """The names, each that has come before with a number that no other name has: x, x-2."""
+    chosen: list[str] = []
+    for stem in stems:
+        numbered = (f"{stem}-{i}" for i in itertools.count(2))
+        free = (name for name in numbered if name not in {*stems, *chosen})
+        chosen.append(next(free) if stem in chosen else stem)
+    return chosen
+
+
 def save_images(
     folder: Path, blocks: Iterator[Tensor], kind: str, named: Sequence[Path] = ()
 ) -> None:
@@ -249,7 +259,8 @@ def save_images(
         np.savez_compressed(folder.with_suffix(".npz"), images=np.concatenate(list(pixels)))
         return
     folder.mkdir()
-    stems = (path.stem for path in named) if named else map("{:05}".format, itertools.count())
+    own = distinct([path.stem for path in named])
+    stems = own or map("{:05}".format, itertools.count())
     for stem, image in zip(stems, itertools.chain.from_iterable(pixels), strict=False):
         Image.fromarray(image).save(folder / f"{stem}.png")
 

@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = common.Parser("cycle_gan", __doc__, train)
     images.add_options(parser)
     parser.add_argument("--translate", metavar="FILE", nargs="+", type=Path, default=[],
-        help="no training: images of your own, both ways")  # fmt: skip
+        help=f"no training: images of your own, both ways; {images.OWN}")  # fmt: skip
     options = parser.parse_args(argv)
     torch.manual_seed(options.seed)
     names = "to_outline", "to_digit"

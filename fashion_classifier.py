@@ -126,7 +126,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = common.Parser("fashion_classifier", __doc__, train, gan=False)
     images.add_options(parser, gan=False)
     parser.add_argument("--predict", metavar="FILE", nargs="+", type=Path,
-        help="no training: what the saved classifier predicts, as CSV")  # fmt: skip
+        help=f"no training: what the saved classifier predicts, as CSV; {images.OWN}")  # fmt: skip
     options = parser.parse_args(argv)
 
     if options.predict:

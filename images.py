@@ -9,6 +9,7 @@ import contextlib
 import io
 import itertools
 import math
+import sys
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
@@ -60,14 +61,27 @@ def load_images(dataset: str, folder: Path | str, train: bool = True) -> tuple[T
     return found.data.flatten(1).float() / 255, found.targets.long()
 
 
+OWN = "images must be light on black, as in the data sets; those dark on white are inverted"
+
+
 def read_image(path: Path) -> Tensor:
-    """An image file as a row (1, 784), shrunk to 28 by 28 pixels."""
+    """An image file as a row (1, 784), shrunk to 28 by 28 pixels, light on black like the others.
+
+    An image with a bright border is dark on white: it is inverted, and standard error says so.
+    """
     try:
         with Image.open(path) as image:
-            pixels = np.asarray(image.convert("L").resize((28, 28)), dtype=np.float32)
+            shrunk = np.asarray(image.convert("LA").resize((28, 28)), dtype=np.float32)
     except OSError as error:
         raise Failure(f"cannot read {path}: {error.strerror or 'it is not an image'}") from None
-    return torch.from_numpy(pixels).view(1, -1) / 255
+    pixels, opacity = torch.from_numpy(shrunk / 255).unbind(dim=2)
+    # A transparent pixel hides any colour, often black: it becomes the opposite of what is seen
+    ground = float((opacity * pixels).sum() < opacity.sum() / 2)
+    pixels = opacity * pixels + (1 - opacity) * ground
+    if torch.cat([*pixels[[0, -1]], *pixels.T[[0, -1]]]).mean() > 0.5:
+        print(f"{path} is dark on white, so it was inverted", file=sys.stderr)
+        pixels = 1 - pixels
+    return pixels.reshape(1, -1)
 
 
 def check_images(images: Tensor, labels: Tensor | None = None, classes: int = 10) -> None:

@@ -88,7 +88,7 @@ def train(
     lr: float = LEARNING_RATE,
 ) -> common.Training:
     """Learn rows (n, 2 * PIXELS) of a digit and an outline, in 0..1; `Both` has to_digit first."""
-    images.check_images(torch.cat(data.chunk(2, dim=1)))
+    images.check_images(data, more=PIXELS)
     device = common.choose_device(device)
     training = common.Training(data, seed, epochs, patience, batch_size, progress, one_unit=True)
     batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # to have a deviation to norm

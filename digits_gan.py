@@ -81,7 +81,7 @@ def train(
     checkpoint: Path | None = None,
     resume: bool = False,
 ) -> Training:
-    """Learn images (n, pixels) in 0..1; each epoch is saved to `checkpoint`, to `resume` from."""
+    """Learn images (n, PIXELS) in 0..1; each epoch is saved to `checkpoint`, to `resume` from."""
     images.check_images(data)
     device = common.choose_device(device)
     training = Training(data, seed, epochs, patience, batch_size, progress, one_unit=True)

@@ -84,13 +84,16 @@ def read_image(path: Path) -> Tensor:
     return pixels.reshape(1, -1)
 
 
-def check_images(images: Tensor, labels: Tensor | None = None, classes: int = 10) -> None:
-    """ValueError unless `images` are square ones as rows (n, pixels) in 0..1, with fit labels."""
+def check_images(
+    images: Tensor, labels: Tensor | None = None, classes: int = 10, more: int = 0
+) -> None:
+    """ValueError unless rows (n, 784 + `more`) are images, and more, in 0..1, with fit labels."""
     common.check_rows(images)
-    if images.shape[1] != math.isqrt(images.shape[1]) ** 2:
-        raise InputError(f"images must be rows of a square number of pixels, not {images.shape[1]}")
+    if images.shape[1] != 784 + more:
+        wanted = f"{784 + more} columns, for 28 by 28 pixels{f' and {more} more' if more else ''}"
+        raise InputError(f"data must have {wanted}, not {images.shape[1]}")
     if images.min() < 0 or images.max() > 1:
-        raise InputError(f"pixels must lie in 0..1, not {images.min():g}..{images.max():g}")
+        raise InputError(f"data must lie in 0..1, not {images.min():g}..{images.max():g}")
     if labels is not None and len(common.one_hot_encode(labels, classes)) != len(images):
         raise InputError(f"{len(images)} images need as many labels, not {len(labels)}")
 

@@ -76,7 +76,8 @@ def test_same_seed_same_training_other_seed_another(data_dir):
         (torch.rand(10, 784), torch.arange(10) + 1, "0..9"),
         (255 * torch.rand(10, 784), torch.arange(10), "0..1"),
         (torch.rand(10, 28, 28), torch.arange(10), "shape"),
-        (torch.rand(10, 783), torch.arange(10), "square"),
+        (torch.rand(10, 49), torch.arange(10), "784 columns"),
+        (torch.rand(10, 785), torch.arange(10), "28 by 28 pixels, not 785"),
         (torch.rand(1, 784), torch.arange(1), "too few"),
     ],
 )

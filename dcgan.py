@@ -13,7 +13,6 @@ Convolutions look at neighbouring pixels, and need not learn anew at each place 
     torchrun --nproc-per-node 2 dcgan.py        train on two processes, which share the work
 """
 
-import atexit
 import copy
 import os
 import sys
@@ -100,6 +99,9 @@ def train(
         generate, judge = DistributedDataParallel(generator), DistributedDataParallel(discriminator)
         rank, processes = distributed.get_rank(), distributed.get_world_size()
         torch.manual_seed(seed + rank)
+        for part in (*generator.parameters(), *discriminator.parameters()):
+            if 1 in part.shape:  # slopes may have another stride along it, and torch warns of that
+                part.register_hook(lambda slopes, like=part: torch.empty_like(like).copy_(slopes))
     real = common.Batches(training.real[rank::processes].to(device), batch_size)
 
     for epoch in training:
@@ -142,11 +144,7 @@ def main(argv: list[str] | None = None) -> int:
     images.add_options(parser)
     options = parser.parse_args(argv)
     torch.manual_seed(options.seed)
-    if "LOCAL_RANK" in os.environ:  # of torchrun
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        distributed.init_process_group()
-        atexit.register(distributed.destroy_process_group)
+    images.join_processes(options)  # if torchrun has started them
 
     if options.generate or options.interpolate:
         generator = common.load_model(options.out / "generator.pt", LATENT_DIM, PIXELS)

@@ -1,14 +1,16 @@
 """What the image scripts share, besides `common.py`: copy both along with the script.
 
-In order: reading, augmenting, recognising, pictures, writing, resuming. Images are rows (n, 784) of
-28 by 28 pixels, 0 black to 1 white.
+In order: reading, augmenting, recognising, pictures, writing, resuming, processes. Images are rows
+(n, 784) of 28 by 28 pixels, 0 black to 1 white.
 """
 
 import argparse
+import atexit
 import contextlib
 import io
 import itertools
 import math
+import os
 import sys
 import warnings
 import zlib
@@ -20,7 +22,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from PIL import Image  # which matplotlib needs as well
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 import common
 from common import Batches, Evaluation, Failure, InputError, Training
@@ -328,3 +330,25 @@ class Checkpoint:
             raise Failure(f"{self.path} is damaged, or of another kind; omit --resume") from None
         if other:
             raise InputError(f"{self.path} is of a training with another {', '.join(other)}")
+
+
+# --- Processes ---------------------------------------------------------------------------------
+
+
+def join_processes(options: argparse.Namespace) -> None:
+    """If torchrun has started this process, join the others, on the CPU or on a GPU of its own.
+
+    The first process of a machine takes the GPU that `--device` names, or GPU 0, the next process
+    the next GPU.
+    """
+    if "LOCAL_RANK" not in os.environ:
+        return
+    device, backend = common.choose_device(options.device), "gloo"
+    if device.type == "cuda":
+        gpu, backend = (device.index or 0) + int(os.environ["LOCAL_RANK"]), "nccl"
+        if gpu >= torch.cuda.device_count():
+            raise InputError("there are more processes than GPUs; start fewer, or add --device cpu")
+        torch.cuda.set_device(gpu)
+        options.device = f"cuda:{gpu}"
+    distributed.init_process_group(backend)
+    atexit.register(distributed.destroy_process_group)

@@ -3,6 +3,8 @@
 import functools
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
 
@@ -112,6 +114,30 @@ def test_more_processes_than_gpus_are_refused(torchrun, device, gpus, capsys):
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "more processes than GPUs" in said
+
+
+def test_of_two_machines_the_first_has_the_process_that_saves(tmp_path):
+    """By README's commands, of which that for the second is started first."""
+    (tmp_path / "rank.py").write_text("import os; print(os.environ['RANK'])")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    readme = (ROOT / "README.md").read_text()
+    commands = re.findall(r"torchrun (--nnodes .*) dcgan.py", readme.replace("HOST", "localhost"))
+    second, first = machines = [
+        subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", "--master-port", port,
+             *command.split(), str(tmp_path / "rank.py")],
+            stdout=subprocess.PIPE, text=True,
+        )
+        for command in reversed(commands)
+    ]  # fmt: skip
+    try:
+        assert first.communicate(timeout=120) == ("0\n", None)
+        assert second.communicate(timeout=120) == ("1\n", None)
+    finally:
+        for machine in machines:
+            machine.kill()
 
 
 TWO = """

@@ -629,7 +629,7 @@ class Epochs:
     @property
     def converged(self) -> bool:
         """Whether all that was found is good."""
-        return all(self.findings.values())
+        return bool(self.findings) and all(self.findings.values())
 
     @property
     def verdict(self) -> str:

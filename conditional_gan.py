@@ -83,7 +83,7 @@ def train(
     lr: float = LEARNING_RATE,
 ) -> common.Training:
     """Learn rows (n, PIXELS + CLASSES): an image, pixels in 0..1, and its label, one-hot."""
-    images.check_images(data[:, :PIXELS], data[:, PIXELS:].argmax(dim=1))
+    data = images.check_images(data, more=CLASSES)
     device = common.choose_device(device)
     training = common.Training(data, seed, epochs, patience, batch_size, progress, one_unit=True)
     batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # to have a deviation to norm

@@ -89,7 +89,7 @@ def train(
     lr: float = LEARNING_RATE,
 ) -> common.Training:
     """Learn rows (n, 2 * PIXELS) of a digit and an outline, in 0..1; `Both` has to_digit first."""
-    images.check_images(torch.cat(data.chunk(2, dim=1)))
+    data = images.check_images(data, more=PIXELS)
     device = common.choose_device(device)
     training = common.Training(data, seed, epochs, patience, batch_size, progress, one_unit=True)
     batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # to have a deviation to norm
@@ -136,7 +136,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = common.Parser(__file__, __doc__, train)
     images.add_options(parser)
     parser.add_argument("--translate", metavar="FILE", nargs="+", type=Path, default=[],
-        help="no training: images of your own, both ways")  # fmt: skip
+        help=f"no training: images of your own, both ways; {images.OWN}")  # fmt: skip
     options = parser.parse_args(argv)
     names = "to_outline", "to_digit"
 

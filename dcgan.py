@@ -13,7 +13,6 @@ and no batch norm in the discriminator): better digits than digits_gan.py's, a q
     torchrun --nproc-per-node 2 dcgan.py        for several GPUs or machines; slower on two cores
 """
 
-import atexit
 import copy
 import os
 import sys
@@ -82,7 +81,7 @@ def train(
     lr: float = LEARNING_RATE,
 ) -> Training:
     """Learn images (n, PIXELS) in 0..1; under torchrun, with a share of them for each process."""
-    images.check_images(data)
+    data = images.check_images(data)
     device = common.choose_device(device)
     training = Training(data, seed, epochs, patience, batch_size, progress, one_unit=True)
     batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # to have a deviation to norm
@@ -101,6 +100,9 @@ def train(
         generate, judge = DistributedDataParallel(generator), DistributedDataParallel(discriminator)
         rank, processes = distributed.get_rank(), distributed.get_world_size()
         torch.manual_seed(common.stream(f"process {rank}", seed).initial_seed())
+        for part in (*generator.parameters(), *discriminator.parameters()):
+            if 1 in part.shape:  # slopes may have another stride along it, and torch warns of that
+                part.register_hook(lambda slopes, like=part: torch.empty_like(like).copy_(slopes))
     real = common.Batches(training.real[rank::processes].to(device), batch_size)
 
     for epoch in training:
@@ -142,11 +144,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = common.Parser(__file__, __doc__, train)
     images.add_options(parser)
     options = parser.parse_args(argv)
-    if "LOCAL_RANK" in os.environ:  # of torchrun
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        distributed.init_process_group()
-        atexit.register(distributed.destroy_process_group)
+    images.join_processes(options)  # if torchrun has started them
 
     if options.generate or options.interpolate:
         generator = common.load_model(options.out / "generator.pt", LATENT_DIM, PIXELS)

@@ -82,8 +82,8 @@ def train(
     checkpoint: Path | None = None,
     resume: bool = False,
 ) -> Training:
-    """Learn images (n, pixels) in 0..1; each epoch is saved to `checkpoint`, to `resume` from."""
-    images.check_images(data)
+    """Learn images (n, PIXELS) in 0..1; each epoch is saved to `checkpoint`, to `resume` from."""
+    data = images.check_images(data)
     device = common.choose_device(device)
     training = Training(data, seed, epochs, patience, batch_size, progress, one_unit=True)
     batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # to have a deviation to norm

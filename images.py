@@ -1,14 +1,17 @@
 """What the image scripts share, besides `common.py`: copy both along with the script.
 
-In order: reading, augmenting, recognising, pictures, writing, resuming. Images are rows (n, 784) of
-28 by 28 pixels, 0 black to 1 white.
+In order: reading, augmenting, recognising, pictures, writing, resuming, processes. Images are rows
+(n, 784) of 28 by 28 pixels, 0 black to 1 white.
 """
 
 import argparse
+import atexit
 import contextlib
 import io
 import itertools
 import math
+import os
+import sys
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
@@ -18,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image  # which matplotlib needs as well
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 import common
 from common import Batches, Evaluation, Failure, Figure, InputError, Training
@@ -59,25 +62,38 @@ def load_images(dataset: str, folder: Path | str, train: bool = True) -> tuple[T
     return found.data.flatten(1).float() / 255, found.targets.long()
 
 
+OWN = "images must be light on black, as in the data sets; those dark on white are inverted"
+
+
 def read_image(path: Path) -> Tensor:
-    """An image file as a row (1, 784), shrunk to 28 by 28 pixels."""
+    """An image file as a row (1, 784), shrunk to 28 by 28 pixels, light on black like the others.
+
+    An image with a bright border is dark on white: it is inverted, and standard error says so.
+    """
     try:
         with Image.open(path) as image:
-            pixels = np.asarray(image.convert("L").resize((28, 28)), dtype=np.float32)
+            shrunk = np.asarray(image.convert("LA").resize((28, 28)), dtype=np.float32)
     except OSError as error:
         raise Failure(f"cannot read {path}: {error.strerror or 'it is not an image'}") from None
-    return torch.from_numpy(pixels).view(1, -1) / 255
+    pixels, opacity = torch.from_numpy(shrunk / 255).unbind(dim=2)
+    # A transparent pixel hides any colour, often black: it becomes the opposite of what is seen
+    ground = float((opacity * pixels).sum() < opacity.sum() / 2)
+    pixels = opacity * pixels + (1 - opacity) * ground
+    if torch.cat([*pixels[[0, -1]], *pixels.T[[0, -1]]]).mean() > 0.5:
+        print(f"{path} is dark on white, so it was inverted", file=sys.stderr)
+        pixels = 1 - pixels
+    return pixels.reshape(1, -1)
 
 
-def check_images(images: Tensor, labels: Tensor | None = None, classes: int = 10) -> None:
-    """ValueError unless `images` are square ones as rows (n, pixels) in 0..1, with fit labels."""
-    images = common.as_rows(images).float()
-    if images.shape[1] != math.isqrt(images.shape[1]) ** 2:
-        raise InputError(f"images must be rows of a square number of pixels, not {images.shape[1]}")
-    if images.min() < 0 or images.max() > 1:
-        raise InputError(f"pixels must lie in 0..1, not {images.min():g}..{images.max():g}")
-    if labels is not None and len(common.one_hot_encode(labels, classes)) != len(images):
-        raise InputError(f"{len(images)} images need as many labels, not {len(labels)}")
+def check_images(data: object, more: int = 0) -> Tensor:
+    """Rows (n, 784 + `more`) of images, and more, in 0..1; ValueError if they are no such rows."""
+    rows = common.as_rows(data).float()
+    if rows.shape[1] != 784 + more:
+        wanted = f"{784 + more} columns, for 28 by 28 pixels{f' and {more} more' if more else ''}"
+        raise InputError(f"data must have {wanted}, not {rows.shape[1]}")
+    if rows.min() < 0 or rows.max() > 1:
+        raise InputError(f"data must lie in 0..1, not {rows.min():g}..{rows.max():g}")
+    return rows
 
 
 # --- Augmenting --------------------------------------------------------------------------------
@@ -250,8 +266,11 @@ def save_images(
         common.write_file(folder.with_suffix(".npz"), file.getvalue())
         return
     folder.mkdir()
-    stems = (path.stem for path in named) if named else map("{:05}".format, itertools.count())
-    for stem, image in zip(stems, itertools.chain.from_iterable(pixels), strict=False):
+    stems = [path.stem for path in named]
+    if len(set(stems)) < len(stems):  # of files in several folders
+        stems = [f"{i}-{stem}" for i, stem in enumerate(stems, start=1)]
+    names = stems or map("{:05}".format, itertools.count())
+    for stem, image in zip(names, itertools.chain.from_iterable(pixels), strict=False):
         file = io.BytesIO()
         Image.fromarray(image).save(file, "PNG")
         common.write_file(folder / f"{stem}.png", file.getvalue())
@@ -303,3 +322,25 @@ class Checkpoint:
             raise Failure(f"{self.path} is damaged, or of another kind; omit --resume") from None
         if other:
             raise InputError(f"{self.path} is of a training with another {', '.join(other)}")
+
+
+# --- Processes ---------------------------------------------------------------------------------
+
+
+def join_processes(options: argparse.Namespace) -> None:
+    """If torchrun has started this process, join the others, on the CPU or on a GPU of its own.
+
+    The first process of a machine takes the GPU that `--device` names, or GPU 0, the next process
+    the next GPU.
+    """
+    if "LOCAL_RANK" not in os.environ:
+        return
+    device, backend = common.choose_device(options.device), "gloo"
+    if device.type == "cuda":
+        gpu, backend = (device.index or 0) + int(os.environ["LOCAL_RANK"]), "nccl"
+        if gpu >= torch.cuda.device_count():
+            raise InputError("there are more processes than GPUs; start fewer, or add --device cpu")
+        torch.cuda.set_device(gpu)
+        options.device = f"cuda:{gpu}"
+    distributed.init_process_group(backend)
+    atexit.register(distributed.destroy_process_group)

@@ -11,6 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import common
+import conditional_gan
+import cycle_gan
+import dcgan
 import digits_gan
 import exp_curve_gan
 import fashion_classifier
@@ -127,6 +130,23 @@ def test_images(data, more):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(digits_gan, "BATCHES_PER_EPOCH", 1)
         learns_or_refuses(digits_gan, data, more)
+
+
+@pytest.mark.parametrize(
+    ("script", "columns", "wanted"),
+    [
+        (digits_gan, 784, "784 columns, for 28 by 28 pixels"),
+        (dcgan, 784, "784 columns, for 28 by 28 pixels"),
+        (conditional_gan, 794, "794 columns, for 28 by 28 pixels and 10 more"),
+        (cycle_gan, 1568, "1568 columns, for 28 by 28 pixels and 784 more"),
+    ],
+)
+def test_rows_of_another_width_are_refused(script, columns, wanted):
+    for given_columns in (1, 49, 784, 785, columns - 1, columns + 1):
+        if given_columns != columns:
+            said = f"^data must have {wanted}, not {given_columns}$"
+            with pytest.raises(common.InputError, match=said):
+                script.train(torch.rand(20, given_columns), progress=False)
 
 
 @many

@@ -1,13 +1,14 @@
 """The command line, the same in every script: bad input, interruption, one clear line for each."""
 
 import functools
+import importlib
 import io
 import signal
 import sys
 
 import pytest
 import torch
-from conftest import at_epoch, capped
+from conftest import ROOT, at_epoch, capped
 from PIL import Image
 
 import common
@@ -121,7 +122,9 @@ def test_a_second_interrupt_ends_at_once(monkeypatch, tmp_path, capsys):
     before = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(sine_gan, "train", train)
     assert sine_gan.main(["--out", str(tmp_path)]) == 130
-    assert "nothing was saved" in capsys.readouterr().err
+    first, second = capsys.readouterr().err.strip().splitlines()
+    assert "stopping after this epoch" in first
+    assert "nothing new was saved" in second
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -176,3 +179,35 @@ def test_a_film_stays_small_and_ends_with_the_last_epoch():
     assert epochs[:3] == [1, 2, 3]
     assert epochs[-1] == 100
     assert len(epochs) < 60
+
+
+def test_a_copy_under_another_name_keeps_its_own_results(tmp_path, monkeypatch, capsys):
+    (tmp_path / "spiral_gan.py").write_text((ROOT / "sine_gan.py").read_text())
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    spiral_gan = importlib.import_module("spiral_gan")
+    assert spiral_gan.main(["--epochs", "1", "--quiet"]) == 0
+    assert (tmp_path / "outputs" / "spiral" / "generator.pt").exists()
+    assert not (tmp_path / "outputs" / "sine").exists()
+    with pytest.raises(SystemExit):
+        spiral_gan.main(["--nonsense"])
+    assert capsys.readouterr().err.startswith("spiral_gan.py: ")
+
+
+def test_data_samples_and_networks_draw_different_random_numbers(tmp_path, capsys):
+    """With the same seed for all of them, as by default."""
+    arguments = ["--quiet", "--epochs", "1", "--out", str(tmp_path)]
+    noises = []
+
+    def seen(n, generator=None):
+        noises.append(torch.randn(n, 2, generator=generator))
+        return noises[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sine_gan, "real_samples", seen)
+        assert sine_gan.main(arguments) == 0
+    noises.append(torch.randn(2048, 2, generator=common.stream("samples")))
+    torch.manual_seed(0)
+    noises.append(torch.randn(2048, 2))
+    columns = torch.cat([noise[:, :1] for noise in noises if len(noise) == 2048], dim=1)
+    assert (torch.corrcoef(columns.T) - torch.eye(3)).abs().max() < 0.1

@@ -15,6 +15,7 @@ from torch import nn
 
 import common
 import digits_gan
+import sine_gan
 from common import Epochs, Evaluation, Failure, SlicedWasserstein, Training
 
 
@@ -92,6 +93,72 @@ class TestData:
     def test_constant_column_is_restored_exactly(self):
         data = torch.full((100, 1), 0.1)
         assert (common.Restore(data)(torch.randn(100, 1)) == data).all()
+
+    def test_values_that_float32_cannot_hold_are_kept(self):
+        data = 1.7e9 + 1000 * torch.rand(2048, 2, dtype=torch.float64)
+        standard = common.Standardize(data)
+        assert standard(data).dtype == torch.float32
+        back = common.Restore(data)(standard(data))
+        assert back.dtype == torch.float64
+        assert (back - data).abs().max() < 1e-3
+        training = sine_gan.train(data, epochs=1, progress=False)
+        assert training.samples.dtype == torch.float64
+        assert len(training.samples[:, 0].unique()) > 10_000
+
+    @pytest.mark.parametrize(
+        "form",
+        [
+            lambda rows: rows.double(),
+            lambda rows: rows.bfloat16(),
+            lambda rows: rows.clone().requires_grad_(),
+            lambda rows: rows.numpy(),
+            lambda rows: rows.tolist(),
+            lambda rows: rows.round().long(),
+            lambda rows: rows.numpy().astype("uint16"),
+            lambda rows: pytest.importorskip("pandas").DataFrame(rows.numpy(), columns=["a", "b"]),
+        ],
+    )
+    def test_data_have_any_form(self, form):
+        rows = torch.arange(200.0).view(100, 2)
+        wide = form(rows) if not isinstance(form(rows), torch.Tensor) else form(rows).detach()
+        training = sine_gan.train(form(rows), epochs=1, progress=False)
+        assert training.samples.shape == (16384, 2)
+        same = common.as_rows(wide)
+        assert torch.allclose(same.float(), rows, rtol=0.01)
+        assert training.samples.dtype == same.dtype
+
+    def test_data_are_learned_under_any_settings_of_torch(self):
+        data = sine_gan.real_samples(100, seeded(0))
+        due = sine_gan.train(data, epochs=1, progress=False)
+        torch.set_default_dtype(torch.float64)
+        try:
+            with torch.no_grad(), torch.device("meta"):
+                found = sine_gan.train(data, epochs=1, progress=False)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert found.history == due.history
+
+    @pytest.mark.parametrize(
+        ("data", "reason"),
+        [
+            (torch.rand(5), r"shape \(n, features\), not \(5,\)"),
+            (torch.tensor([[0.0], [math.nan]]), "row 1, column 0 holds nan"),
+            (torch.tensor([[0.0, -math.inf]]), "row 0, column 1 holds -inf"),
+            (torch.zeros(0, 2), r"not \(0, 2\)"),
+            ([["a", "b"]], "rows of numbers, not list"),
+            (None, "rows of numbers, not NoneType"),
+        ],
+    )
+    def test_what_cannot_be_learned_is_said(self, data, reason):
+        with pytest.raises(ValueError, match=reason):
+            sine_gan.train(data, progress=False)
+
+
+def test_no_two_uses_share_random_numbers():
+    uses = [("samples", 0), ("samples", 1), ("data", 0), ("walk", 0), ("training", 0)]
+    numbers = torch.stack([torch.randn(1000, generator=common.stream(*use)) for use in uses])
+    assert (torch.corrcoef(numbers) - torch.eye(5)).abs().max() < 0.15
+    assert torch.randn(3, generator=common.stream("data")).equal(numbers[2, :3])
 
 
 class TestBatches:
@@ -295,6 +362,11 @@ class TestFiles:
 
 
 class TestNumbersFromFile:
+    def test_every_digit_is_kept(self, tmp_path):
+        path = tmp_path / "points.csv"
+        path.write_text("20250203,1700000000.25\n")
+        assert common.read_numbers(path, 2).tolist() == [[20250203, 1700000000.25]]
+
     def test_with_and_without_header(self, tmp_path):
         path = tmp_path / "points.csv"
         for head in ("", "x,y\n"):

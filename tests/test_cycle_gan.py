@@ -101,6 +101,24 @@ def test_translates_images_of_ones_own_both_ways(data_dir, tmp_path):
         assert np.abs(written / 255 - due).max() < 0.01
 
 
+def test_images_of_the_same_name_are_all_written(data_dir, tmp_path):
+    use = image_arguments(data_dir, tmp_path / "out")
+    assert script.main([*use, "--epochs", "1"]) == 0
+    digits, _ = images.load_images("mnist", data_dir)
+    files = [tmp_path / name for name in ("a/x.png", "b/x.png", "x-2.png", "x.bmp")]
+    for file, row in zip(files, digits, strict=False):
+        file.parent.mkdir(exist_ok=True)
+        Image.fromarray((255 * row.view(28, 28)).byte().numpy()).save(file)
+    assert script.main([*use, "--translate", *map(str, files)]) == 0
+    for name in ("to_outline", "to_digit"):
+        folder = tmp_path / "out" / name
+        assert len(list(folder.iterdir())) == 4
+        due = torch.jit.load(tmp_path / "out" / f"{name}.pt")(digits[:4])
+        for stem, row in zip(("1-x", "2-x", "3-x-2", "4-x"), due, strict=True):
+            written = np.asarray(Image.open(folder / f"{stem}.png"))
+            assert np.abs(written / 255 - row.view(28, 28).numpy()).max() < 0.01
+
+
 def test_an_image_that_is_not_there_is_named(data_dir, tmp_path, capsys):
     use = image_arguments(data_dir, tmp_path)
     assert script.main([*use, "--translate", "absent.png"]) == 1

@@ -1,7 +1,10 @@
 """dcgan.py, used from code, as a script, and on two processes."""
 
+import functools
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
 
@@ -63,6 +66,80 @@ def test_command_line(data_dir, tmp_path):
     assert (tmp_path / "interpolation.png").exists()
 
 
+@pytest.fixture
+def torchrun(data_dir, tmp_path, monkeypatch):
+    """Runs the script as torchrun would the second process of two, where there are some GPUs.
+
+    It gives the exit status, and what was asked for: a GPU, a backend, a device to train on.
+    """
+
+    def run(device, local_rank, gpus):
+        asked = []
+        for name, number in {"RANK": 1, "LOCAL_RANK": local_rank, "WORLD_SIZE": 2}.items():
+            monkeypatch.setenv(name, str(number))
+        monkeypatch.setattr("torch.accelerator.is_available", lambda: gpus > 0)
+        monkeypatch.setattr("torch.accelerator.device_count", lambda: gpus)
+        monkeypatch.setattr("torch.accelerator.current_accelerator", lambda: torch.device("cuda"))
+        monkeypatch.setattr("torch.cuda.is_available", lambda: gpus > 0)
+        monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+        monkeypatch.setattr("torch.cuda.set_device", asked.append)
+        monkeypatch.setattr("torch.distributed.init_process_group", asked.append)
+        monkeypatch.setattr("atexit.register", lambda _: None)
+        wrap = functools.wraps(script.train)  # as the defaults of options are those of `train`
+        monkeypatch.setattr(script, "train", wrap(lambda _, **given: asked.append(given["device"])))
+        use = ["--data-dir", str(data_dir), "--device", device, "--out", str(tmp_path)]
+        return script.main(use), asked
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("device", "local_rank", "gpus", "due"),
+    [
+        ("cpu", 1, 1, ["gloo", torch.device("cpu")]),
+        ("auto", 1, 0, ["gloo", torch.device("cpu")]),
+        ("auto", 1, 2, [1, "nccl", torch.device("cuda:1")]),
+        ("cuda", 0, 1, [0, "nccl", torch.device("cuda:0")]),
+        ("cuda:1", 0, 2, [1, "nccl", torch.device("cuda:1")]),
+        ("cuda:1", 1, 3, [2, "nccl", torch.device("cuda:2")]),
+    ],
+)
+def test_each_process_has_its_device(torchrun, device, local_rank, gpus, due):
+    assert torchrun(device, local_rank, gpus) == (0, due)
+
+
+@pytest.mark.parametrize(("device", "gpus"), [("auto", 1), ("cuda", 1), ("cuda:1", 2)])
+def test_more_processes_than_gpus_are_refused(torchrun, device, gpus, capsys):
+    assert torchrun(device, 1, gpus) == (2, [])
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "more processes than GPUs" in said
+
+
+def test_of_two_machines_the_first_has_the_process_that_saves(tmp_path):
+    """By README's commands, of which that for the second is started first."""
+    (tmp_path / "rank.py").write_text("import os; print(os.environ['RANK'])")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    readme = (ROOT / "README.md").read_text()
+    commands = re.findall(r"torchrun (--nnodes .*) dcgan.py", readme.replace("HOST", "localhost"))
+    second, first = machines = [
+        subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", "--master-port", port,
+             *command.split(), str(tmp_path / "rank.py")],
+            stdout=subprocess.PIPE, text=True,
+        )
+        for command in reversed(commands)
+    ]  # fmt: skip
+    try:
+        assert first.communicate(timeout=120) == ("0\n", None)
+        assert second.communicate(timeout=120) == ("1\n", None)
+    finally:
+        for machine in machines:
+            machine.kill()
+
+
 TWO = """
 import dcgan, torch
 dcgan.BATCHES_PER_EPOCH, dcgan.WIDTH = 4, 8
@@ -88,6 +165,7 @@ def test_two_processes_learn_the_same_and_one_saves(data_dir, tmp_path):
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert "Grad strides" not in done.stderr
     assert done.stdout.count("Learned from 60 samples, ended after epoch 2") == 1
     assert {file.name for file in (tmp_path / "out").iterdir()} >= FILES
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["epochs"] == 2

@@ -2,11 +2,15 @@
 
 import json
 import os
+import re
 
+import numpy as np
 import pytest
 import torch
 from conftest import DEVICES, image_arguments, seeded, write_images
+from PIL import Image
 
+import common
 import fashion_classifier as script
 import images
 
@@ -45,6 +49,20 @@ def test_stops_and_keeps_the_best_by_validation(data_dir):
     assert len(losses) == training.best_epoch + 3
 
 
+def test_only_what_was_checked_and_found_right_is_good(data_dir):
+    data, labels = images.load_images("fashion", data_dir)
+    shuffled = labels[torch.randperm(len(labels), generator=seeded(0))]
+    right, wrong = (
+        script.train(data, given, epochs=30, progress=False) for given in (labels, shuffled)
+    )
+    assert right.converged
+    said = r"Good: [\d.]+% of 10 validation images are classified correctly\."
+    assert re.fullmatch(said, right.verdict)
+    assert not wrong.converged
+    assert wrong.verdict.startswith("WARNING")
+    assert not common.Epochs(60, 0, 1, 1, None, False).converged  # of which nothing was checked
+
+
 def test_same_seed_same_training_other_seed_another(data_dir):
     data = images.load_images("fashion", data_dir)
     histories = [script.train(*data, seed=s, epochs=2, progress=False).history for s in (1, 1, 2)]
@@ -59,7 +77,8 @@ def test_same_seed_same_training_other_seed_another(data_dir):
         (torch.rand(10, 784), torch.arange(10) + 1, "0..9"),
         (255 * torch.rand(10, 784), torch.arange(10), "0..1"),
         (torch.rand(10, 28, 28), torch.arange(10), "shape"),
-        (torch.rand(10, 783), torch.arange(10), "square"),
+        (torch.rand(10, 49), torch.arange(10), "784 columns"),
+        (torch.rand(10, 785), torch.arange(10), "28 by 28 pixels, not 785"),
         (torch.rand(1, 784), torch.arange(1), "too few"),
     ],
 )
@@ -83,8 +102,6 @@ class TestCommandLine:
         assert torch.allclose(program(test), saved, atol=1e-4)
 
     def test_predicts_image_files(self, data_dir, out, tmp_path, capsys):
-        from PIL import Image
-
         test, labels = images.load_images("fashion", data_dir, train=False)
         files = []
         for i in range(10):
@@ -98,6 +115,22 @@ class TestCommandLine:
         assert len(rows) == 10
         assert sum(right) > 5
 
+    def test_images_dark_on_white_are_turned_round(self, data_dir, out, tmp_path, capsys):
+        test, _ = images.load_images("fashion", data_dir, train=False)
+        said = []
+        for rows in (test, 1 - test):
+            for i, row in enumerate(rows[:10]):
+                pixels = (255 * row.view(28, 28)).round().byte().numpy()
+                Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+            files = [str(tmp_path / f"{i}.png") for i in range(10)]
+            assert script.main([*image_arguments(data_dir, out), "--predict", *files]) == 0
+            said.append(capsys.readouterr())
+        light, dark = said
+        assert dark.out == light.out
+        assert light.err == ""
+        assert [line.split()[0] for line in dark.err.splitlines()] == files
+        assert "inverted" in dark.err
+
     def test_what_is_no_image_is_one_clear_line(self, data_dir, out, capsys):
         assert script.main([*image_arguments(data_dir, out), "--predict", __file__]) == 1
         assert "it is not an image" in capsys.readouterr().err
@@ -110,6 +143,35 @@ def test_learns_real_clothes():
     )
     classifier = script.train(*learned, epochs=15, progress=False).classifier
     assert (classifier(test[0]).argmax(dim=1) == test[1]).float().mean() > 0.7
+
+
+class TestImagesOfOnesOwn:
+    def test_clothes_that_touch_the_border_stay_as_they_are(self, tmp_path, capsys):
+        pixels = np.zeros((28, 28), dtype=np.uint8)
+        pixels[:, 6:22] = 255  # trousers, from top to bottom
+        Image.fromarray(pixels).save(tmp_path / "trousers.png")
+        read = images.read_image(tmp_path / "trousers.png")
+        assert (read.view(28, 28).numpy() == pixels / 255).all()
+        assert capsys.readouterr().err == ""
+
+    @pytest.mark.parametrize(("drawn", "hidden"), [(0, 0), (0, 255), (255, 0), (255, 255)])
+    def test_on_a_transparent_ground_become_light_on_black(self, drawn, hidden, tmp_path):
+        pixels = np.full((28, 28, 4), hidden, dtype=np.uint8)
+        pixels[..., 3] = 0
+        pixels[9:19, 9:19] = (drawn, drawn, drawn, 255)
+        Image.fromarray(pixels).save(tmp_path / "square.png")
+        read = images.read_image(tmp_path / "square.png").view(28, 28)
+        assert (read[9:19, 9:19] == 1).all()
+        assert read.sum() == 100
+
+    def test_on_a_transparent_colour_of_a_palette(self, tmp_path):
+        image = Image.new("P", (28, 28), 0)
+        image.putpalette([0, 0, 0, 40, 0, 0])  # black, and dark red
+        image.paste(1, (9, 9, 19, 19))
+        image.save(tmp_path / "square.png", transparency=0)
+        read = images.read_image(tmp_path / "square.png").view(28, 28)
+        assert (read[9:19, 9:19] > 0.9).all()
+        assert read[:9].max() == 0
 
 
 class TestImagesFromDisk:

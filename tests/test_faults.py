@@ -23,6 +23,7 @@ import exp_curve_gan
 import fashion_classifier
 import multiples_of_five_gan
 import sine_gan
+import table_gan
 
 QUICK = ["--epochs", "1", "--quiet", "--device", "cpu", "--out"]
 FILES = {"generator.pt", "generator.pt2", "samples.png", "history.csv", "metrics.json"}
@@ -136,6 +137,85 @@ class TestDamagedFiles:
         assert not trace.exists()
 
 
+def test_a_run_killed_between_two_files_leaves_each_whole(earlier):
+    """Each file is the earlier or the later one; a folder that was on its way comes back."""
+    (earlier / "pictures").mkdir()
+    (earlier / "pictures" / "0.png").write_bytes(b"earlier")
+    code = """if True:
+        import os, signal, sys
+        from pathlib import Path
+        import common
+        replace, moves = Path.replace, []
+        def count(path, target):
+            if len(moves) == int(sys.argv[2]):
+                os.kill(os.getpid(), signal.SIGKILL)
+            moves.append(path)
+            return replace(path, target)
+        Path.replace = count
+        with common.results(Path(sys.argv[1])) as place:
+            for name in ("generator.pt", "metrics.json"):
+                common.write_file(place / name, b"later")
+            (place / "pictures").mkdir()
+            (place / "pictures" / "0.png").write_bytes(b"later")
+    """
+    before = contents(earlier)
+    for moves in range(4):
+        command = [sys.executable, "-c", code, str(earlier), str(moves)]
+        assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
+        for name in ("generator.pt", "metrics.json"):
+            assert (earlier / name).read_bytes() in (before[name], b"later")
+        with common.results(earlier):  # as the next run does
+            assert (earlier / "pictures" / "0.png").read_bytes() in (b"earlier", b"later")
+
+
+@pytest.mark.parametrize("script", [sine_gan, multiples_of_five_gan, table_gan])
+def test_a_picture_that_cannot_be_drawn_costs_no_training(script, tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise ValueError("too many bins")
+
+    monkeypatch.setattr(common, "plot_history", fail)
+    assert script.main([*QUICK, str(tmp_path)]) == 0
+    assert one_line(capsys) == "samples.png could not be drawn: too many bins\n"
+    assert set(contents(tmp_path)) == FILES - {"samples.png"}
+
+
+def test_an_error_of_ones_own_keeps_its_traceback(tmp_path, monkeypatch, capsys):
+    def real_samples(*_):
+        return Path("no such file").read_bytes()
+
+    monkeypatch.setattr(sine_gan, "real_samples", real_samples)
+    with pytest.raises(FileNotFoundError):
+        sine_gan.main([*QUICK, str(tmp_path)])
+    monkeypatch.undo()
+    monkeypatch.setattr(common, "even_noise", real_samples)  # in the middle of saving results
+    with pytest.raises(FileNotFoundError):
+        sine_gan.main([*QUICK, str(tmp_path)])
+    assert capsys.readouterr().err == ""
+
+
+def test_a_full_standard_output(tmp_path, earlier):
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    command = [sys.executable, ROOT / "sine_gan.py", "--generate", "5", "--out", earlier]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "sine_gan.py: cannot print: No space left on device\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_names_come_out_whatever_the_encoding(encoding, tmp_path):
+    (tmp_path / "data.csv").write_text("größe,城市\n" + "1.5,東京\n2.5,Köln\n" * 40, "utf-8")
+    environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    shared = [sys.executable, ROOT / "table_gan.py", "--out", tmp_path / "größe"]
+    for more in (["--data", tmp_path / "data.csv", *QUICK[:-1]], ["--generate", "50"]):
+        done = subprocess.run([*shared, *more], capture_output=True, env=environment, check=True)
+        assert not done.stderr
+    header, *rows = done.stdout.decode("utf-8").splitlines()
+    assert header == "größe,城市"
+    assert {row.split(",")[1] for row in rows} == {"東京", "Köln"}
+
+
 def test_a_disk_that_is_full(earlier, capsys):
     """By a limit on the size of files: writing fails half-way, as it does on a full disk."""
     resource = pytest.importorskip("resource")
@@ -159,7 +239,7 @@ def test_a_folder_that_vanishes(tmp_path, monkeypatch, capsys):
 
     at_epoch(monkeypatch, 3, vanish)
     assert sine_gan.main(["--epochs", "100000", "--quiet", "--out", str(out)]) == 1
-    assert "cannot save" in one_line(capsys)
+    assert "cannot save" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_closed_standard_output(tmp_path, monkeypatch):

@@ -56,3 +56,26 @@ def test_a_file_of_integers(tmp_path, capsys):
     file.write_text("3\n100\n")
     assert script.main(arguments) == 1
     assert "line 2: expected an integer in 0..99" in capsys.readouterr().err
+
+
+def test_a_rare_integer_that_is_missing_is_named(monkeypatch):
+    """One row in 400 has it: too few for all held-out samples to show it."""
+    integers = torch.cat([torch.arange(0, 100, 5).repeat(100), torch.full((5,), 3)])
+    data = common.one_hot_encode(integers, 100)
+    judged = common.Training.judged
+
+    def without(training, generator, latents):
+        judged(training, generator, latents)
+        training.samples = training.samples[training.samples[:, 3] == 0]
+        return training
+
+    monkeypatch.setattr(common.Training, "judged", without)
+    training = script.train(data, epochs=1, progress=False)
+    assert 3 in training.figures["missing_values"]
+
+
+def test_noise_of_another_size_is_refused_before_the_training(monkeypatch):
+    monkeypatch.setattr(script, "LATENT_DIM", 10)
+    monkeypatch.setattr(common.Training, "evaluate", None)
+    with pytest.raises(ValueError, match="LATENT_DIM must be 100"):
+        script.train(script.real_samples(100), progress=False)

@@ -291,6 +291,38 @@ def test_the_picture_shows_columns_and_correlations():
     assert shown["gene"][0, 5] == 0
 
 
+class TestNumbersKept:
+    def test_large_whole_numbers_are_exact(self, tmp_path, capsys):
+        """Float32 has only even ones up there, and close ones are all alike."""
+        days, path = [20250200 + i % 28 for i in range(300)], tmp_path / "days.csv"
+        close = [1234567890 + i for i in range(300)]
+        lines = "".join(f"{day},{number}\n" for day, number in zip(days, close, strict=True))
+        path.write_text("day,$cost in $\n" + lines)
+        use = ["--out", str(tmp_path / "out")]
+        assert table_gan.main(["--data", str(path), "--epochs", "2", "--quiet", *use]) == 0
+        assert "could not be drawn" not in capsys.readouterr().err
+        assert (tmp_path / "out" / "samples.png").exists()
+        rows = generated(capsys, *use)
+        assert {int(row["day"]) % 2 for row in rows} == {0, 1}
+        assert {int(row["day"]) for row in rows} <= set(days)
+        assert {int(row["$cost in $"]) for row in rows} <= set(close)
+        assert len({int(row["$cost in $"]) for row in rows}) > 50
+
+    def test_many_categories_come_out_at_random(self, tmp_path, capsys):
+        towns = [f"Town{chr(65 + i % 20)}" for i in range(400)]
+        path, use = tmp_path / "towns.csv", ["--out", str(tmp_path / "out")]
+        path.write_text("town,size\n" + "".join(f"{town},{i}\n" for i, town in enumerate(towns)))
+        assert table_gan.main(["--data", str(path), "--epochs", "1", "--quiet", *use]) == 0
+        found = [row["town"] for row in generated(capsys, *use)]
+        assert found[:20:2] != sorted(set(towns))[::2]
+        assert found[:10] != sorted(found[:10])
+
+
+def test_a_description_of_other_columns_is_refused():
+    with pytest.raises(ValueError, match="3 columns, but 2 are described"):
+        table_gan.train(torch.rand(50, 3), columns=[Column("a"), Column("b")])
+
+
 class TestCommandLine:
     def test_the_table_of_its_own(self, tmp_path, capsys):
         use = ["--out", str(tmp_path)]

@@ -160,3 +160,26 @@ def test_a_run_that_collapsed_says_so_with_the_remedy(monkeypatch, tmp_path, cap
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["converged"] is False
     assert metrics["recall"] == metrics["coverage"] < 0.2
+
+
+@pytest.mark.parametrize("count", [1, 2, 10, 49])
+def test_few_rows_are_never_called_good(count):
+    rows = torch.randn(count, 2, generator=seeded(0))
+    training = judged(rows, lambda noise: rows[torch.randint(count, (len(noise),))], 2)
+    assert not training.converged
+    assert f"{count} rows of data are too few" in training.verdict
+    assert "more rows" in training.verdict
+
+
+def test_the_limit_is_what_fresh_rows_reach():
+    """About 1 in 20 fresh samples, as large as the data, lies beyond it."""
+    beyond = 0
+    for seed in range(40):
+        torch.manual_seed(seed)
+        rows, fresh = clusters(0.3, torch.randn(1000, 2)).split(500)
+        beyond += common.SlicedWasserstein(rows)(fresh) > common.fresh_distance(rows)
+    assert beyond <= 8
+
+
+def test_nothing_checked_is_not_good():
+    assert not common.Epochs(10, 0, 1, 1, None, progress=False).converged

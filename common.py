@@ -705,10 +705,8 @@ class Training(Epochs):
         """With the best weights of the generator, measured once more, on fresh latents."""
         self.generator = self.finish(generator)
         self.samples, rows = self.generator(latents), torch.cat([self.real, self.held_out])
-        if len(rows) < FEW:
-            self.findings[f"{len(rows)} rows of data are too few to tell ({FEW} are needed)"] = (
-                False
-            )
+        if len(self.data) < FEW:
+            self.findings[f"too few rows of data to tell: {len(self.data)} of {FEW}"] = False
             self.remedy = "Learn from more rows."
         rows = rows[:: math.ceil(len(rows) / 5000)]
         if not self.one_unit:  # more than the held-out rows, to see smaller faults

@@ -194,7 +194,7 @@ def test_a_copy_under_another_name_keeps_its_own_results(tmp_path, monkeypatch, 
     assert capsys.readouterr().err.startswith("spiral_gan.py: ")
 
 
-def test_data_samples_and_networks_draw_different_random_numbers(tmp_path, capsys):
+def test_data_samples_and_networks_draw_different_random_numbers(tmp_path):
     """With the same seed for all of them, as by default."""
     arguments = ["--quiet", "--epochs", "1", "--out", str(tmp_path)]
     noises = []

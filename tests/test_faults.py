@@ -5,6 +5,7 @@ Each fault is a real one. Many more moments for each: benchmarks/faults.py.
 
 import functools
 import itertools
+import os
 import pickle
 import shutil
 import signal
@@ -139,6 +140,7 @@ class TestDamagedFiles:
 
 def test_a_run_killed_between_two_files_leaves_each_whole(earlier):
     """Each file is the earlier or the later one; a folder that was on its way comes back."""
+    before = contents(earlier)
     (earlier / "pictures").mkdir()
     (earlier / "pictures" / "0.png").write_bytes(b"earlier")
     code = """if True:
@@ -158,7 +160,6 @@ def test_a_run_killed_between_two_files_leaves_each_whole(earlier):
             (place / "pictures").mkdir()
             (place / "pictures" / "0.png").write_bytes(b"later")
     """
-    before = contents(earlier)
     for moves in range(4):
         command = [sys.executable, "-c", code, str(earlier), str(moves)]
         assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
@@ -193,7 +194,7 @@ def test_an_error_of_ones_own_keeps_its_traceback(tmp_path, monkeypatch, capsys)
     assert capsys.readouterr().err == ""
 
 
-def test_a_full_standard_output(tmp_path, earlier):
+def test_a_full_standard_output(earlier):
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full")
     command = [sys.executable, ROOT / "sine_gan.py", "--generate", "5", "--out", earlier]

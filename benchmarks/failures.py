@@ -75,7 +75,7 @@ def main() -> None:
                 f"{last.generator_loss:z.2f}",
                 f"{training.ratio:.1f}",
                 f"{training.precision:.0%}",
-                f"{training.recall:.0%}",
+                f"{training.coverage:.0%}",
                 "good" if training.converged else "WARNING",
             ]
         )
@@ -84,7 +84,15 @@ def main() -> None:
             figure.legend(handles=dots, loc="outside upper left", markerscale=3, ncols=2)
             axes[1].legend()
     figure.savefig(RESULTS / "failures.png", dpi=100)
-    head = ["", "last loss, discriminator", "generator", "ratio", "precision", "recall", "verdict"]
+    head = [
+        "",
+        "last loss, discriminator",
+        "generator",
+        "ratio",
+        "precision",
+        "coverage",
+        "verdict",
+    ]
     (RESULTS / "failures.md").write_text(f"""# How a GAN fails, and how to see it
 
 Brought about on purpose in `sine_gan.py`, by undoing some of what its recipe does.
@@ -92,7 +100,7 @@ Brought about on purpose in `sine_gan.py`, by undoing some of what its recipe do
 ![Points, losses and distance](failures.png)
 
 - **Mode collapse.** The generator, much faster than the discriminator, sends all its points where
-  they last fooled it. The losses look perfect; the distance and the recall do not.
+  they last fooled it. The losses look perfect; the distance and the coverage do not.
 - **Vanishing gradients.** The discriminator is sure of everything, and with the textbook's first
   loss, log(1 - D), the generator has no slope left to learn from. Its loss stands still at zero.
 - **Oscillation.** At constant rates, with momentum, the two chase each other. Losses and distance

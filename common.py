@@ -7,7 +7,6 @@ import argparse
 import csv
 import functools
 import hashlib
-import importlib.util
 import inspect
 import io
 import json
@@ -194,113 +193,6 @@ class Restore(Standardize):
         return rows * self.deviation + self.mean
 
 
-class Column(NamedTuple):
-    """A column of a table: of numbers or, if it has any, of categories."""
-
-    name: str
-    categories: Sequence[str] = ()  # a row holds the place of its own
-    decimals: int | None = None  # that all numbers have
-
-    @property
-    def codes(self) -> Tensor:
-        """What stands for each category in encoded rows: (categories, width)."""
-        return codes(len(self.categories))
-
-    @property
-    def width(self) -> int:
-        """How many columns of encoded rows it takes."""
-        return self.codes.shape[1] if self.categories else 1
-
-
-@functools.cache
-def codes(count: int) -> Tensor:
-    """Vectors (count, at most 16) of length 2, to weigh as much as a number: ones, if few.
-
-    More categories have random vectors, as one column for each would leave the numbers unseen.
-    """
-    random = torch.randn(count, 16, generator=stream("codes of categories"))
-    return 2 * (torch.eye(count) if count <= 16 else nn.functional.normalize(random))
-
-
-def of_categories(columns: Sequence[Column]) -> Tensor:
-    """Which columns (width,) of encoded rows are of categories."""
-    return torch.tensor([bool(each.categories) for each in columns for _ in range(each.width)])
-
-
-def encode(data: Tensor, columns: Sequence[Column]) -> Tensor:
-    """Rows (n, columns) to (n, width): normal scores of the numbers' ranks, codes of categories.
-
-    What is left to learn is how the columns hang together, the same for all units and spreads.
-    """
-    parts, random = [], stream("ranks of equal numbers")
-    for cells, column in zip(data.T, columns, strict=True):
-        if column.categories:
-            one_hot_encode(cells.long(), len(column.codes))  # ValueError for others
-            parts.append(column.codes[cells.long()])
-        else:
-            mixed = torch.randperm(len(cells), generator=random)  # for equal numbers, ranks by lot
-            ranks = torch.empty(len(cells), dtype=torch.double)
-            ranks[mixed[cells[mixed].argsort()]] = torch.arange(len(cells)).double() + 0.5
-            parts.append(torch.special.ndtri(ranks / len(cells)).float().unsqueeze(1))
-    return torch.cat(parts, dim=1)
-
-
-class Sharpen(nn.Module):
-    """Rows (n, width) as a generator makes them to such as `encode` does: one category a column."""
-
-    def __init__(self, columns: Sequence[Column]) -> None:
-        super().__init__()
-        self.columns = columns
-
-    def forward(self, rows: Tensor) -> Tensor:
-        parts = list(rows.split([column.width for column in self.columns], dim=1))
-        for i, column in enumerate(self.columns):
-            if column.categories:
-                parts[i] = column.codes.to(rows)[nearest(parts[i], column)]
-        return torch.cat(parts, dim=1)
-
-
-def nearest(part: Tensor, column: Column) -> Tensor:
-    """The place (n,) of the category whose code is nearest to each row of a part (n, width)."""
-    return (part @ column.codes.to(part).T).argmax(dim=1)
-
-
-class Decode(nn.Module):
-    """The way back, (n, width) to (n, columns): numbers from between those that were learned."""
-
-    quantiles: Tensor  # (columns, some): of each column's numbers
-
-    def __init__(self, data: Tensor, columns: Sequence[Column]) -> None:
-        super().__init__()
-        # No more than one for four rows, or a column of many numbers would be made of learned ones
-        count = min(max(len(data) // 4, min(len(data), 20)), 1000)
-        chosen = torch.linspace(0, len(data) - 1, count).round().long()
-        self.register_buffer("quantiles", data.sort(dim=0).values[chosen].T.contiguous())
-        self.columns = [
-            column._replace(decimals=self.decimals(cells))
-            for cells, column in zip(data.T, columns, strict=True)
-        ]
-
-    @staticmethod
-    def decimals(numbers: Tensor) -> int | None:
-        """How many decimals all numbers (n,) have; None if more than six."""
-        exact = numbers.double()
-        same = (exact.round(decimals=d).to(numbers).equal(numbers) for d in range(7))
-        return next((d for d, each in enumerate(same) if each), None)
-
-    def forward(self, rows: Tensor) -> Tensor:
-        cells = []
-        parts = rows.split([column.width for column in self.columns], dim=1)
-        for part, numbers, column in zip(parts, self.quantiles, self.columns, strict=True):
-            place = torch.special.ndtr(part[:, 0].to(numbers.dtype)) * (len(numbers) - 1)
-            low, high = numbers[place.floor().long()], numbers[place.ceil().long()]
-            between = low.lerp(high, place.frac()).double()
-            if column.decimals is not None:
-                between = between.round(decimals=column.decimals)
-            cells.append(nearest(part, column) if column.categories else between)
-        return torch.stack(cells, dim=1).to(self.quantiles.dtype)
-
-
 # --- Parts of a loop ---------------------------------------------------------------------------
 
 
@@ -318,39 +210,6 @@ class Batches:
                 self.shuffled = torch.cat([self.shuffled, more])
             chosen, self.shuffled = self.shuffled[: self.size], self.shuffled[self.size :]
             yield self.rows[chosen]
-
-
-class VicinalBatches(Batches):
-    """Endless batches of fresh rows from around given ones, as few would be learned by heart.
-
-    A row's numbers are moved at random within its neighbourhood, as if this were normally
-    distributed: vicinal risk minimization (Chapelle et al. 2000). Categories are blurred.
-    """
-
-    FEW = 4096  # rows, up to which this is done
-    KEPT, SPREAD = 0.6, 1.1  # of a row's place in its neighbourhood, and of this one's deviations
-    BLUR = 0.4  # deviation
-
-    def __init__(self, rows: Tensor, size: int, columns: Sequence[Column]) -> None:
-        """Of encoded rows (n, width)."""
-        places = torch.arange(len(rows), device=rows.device)
-        super().__init__(places, size)
-        self.encoded = rows
-        self.numbers = (~of_categories(columns)).nonzero().flatten().to(rows.device)
-        self.near = places.unsqueeze(1)  # just the row itself
-        if len(rows) <= self.FEW:
-            count = min(max(20, 3 * len(self.numbers) // 2), 100, len(rows))
-            self.near = torch.cdist(rows, rows).topk(count, largest=False).indices
-
-    def __iter__(self) -> Iterator[Tensor]:
-        for chosen in super().__iter__():
-            rows, near = self.encoded[chosen], self.encoded[self.near[chosen]][:, :, self.numbers]
-            mean, weights = near.mean(dim=1), torch.randn(near.shape[:2], device=rows.device)
-            moves = torch.einsum("nk,nkw->nw", weights, near - mean.unsqueeze(1))
-            moves *= self.SPREAD / near.shape[1] ** 0.5
-            fresh = rows + self.BLUR * torch.randn_like(rows)
-            fresh[:, self.numbers] = mean + self.KEPT * (rows[:, self.numbers] - mean) + moves
-            yield fresh
 
 
 def even_noise(size: int, columns: int, device: str | torch.device) -> Iterator[Tensor]:
@@ -435,17 +294,17 @@ class SlicedWasserstein:
         return (same_quantile - more).square().mean().sqrt().item()
 
 
-def fresh_distance(rows: Tensor, one_unit: bool = False) -> float:
+def fresh_distance(rows: Tensor) -> float:
     """The distance that as many fresh rows have to these (n, features) in 19 of 20 cases, or less.
 
-    It is the largest of 20 between random halves, over the root of 2, as halves are half as many.
+    It is the 95th percentile of 40 distances between random halves, over the root of 2, as halves
+    are half as many.
     """
-    random, half, largest = stream("halves"), len(rows) // 2, 0.0
-    for _ in range(20 if half else 0):
-        mixed = rows[torch.randperm(len(rows), generator=random)]
-        distance = SlicedWasserstein(mixed[:half], rows, one_unit)(mixed[half : 2 * half])
-        largest = max(largest, distance / 2**0.5)
-    return largest
+    random, half = stream("halves"), len(rows) // 2
+    mixed = [rows[torch.randperm(len(rows), generator=random)] for _ in range(40 if half else 0)]
+    halves = ((each[:half], each[half : 2 * half]) for each in mixed)
+    distances = [SlicedWasserstein(one, rows)(other) / 2**0.5 for one, other in halves]
+    return float(np.quantile(distances or [0.0], 0.95))
 
 
 def precision_and_coverage(real: Tensor, generated: Tensor) -> tuple[float, float]:
@@ -467,45 +326,12 @@ def precision_and_coverage(real: Tensor, generated: Tensor) -> tuple[float, floa
     return near.any(dim=1).float().mean().item(), near.any(dim=0).float().mean().item()
 
 
-def told_apart(real: Tensor, generated: Tensor) -> float | None:
-    """How well a random forest tells generated rows (n, features) from real ones (m, features).
-
-    It is the area under the ROC curve, cross-validated: 0.5 is not at all, 1 is all of them
-    (Lopez-Paz and Oquab 2017). None of fewer than 10 real ones.
-    """
-    from sklearn.ensemble import RandomForestClassifier
-    from sklearn.model_selection import StratifiedKFold, cross_val_score
-
-    if len(real) < 10:
-        return None
-    some = real[:2000], generated[: min(2000, 10 * len(real))]
-    is_real = torch.arange(sum(map(len, some))) < len(some[0])
-    forest = RandomForestClassifier(min_samples_leaf=3, class_weight="balanced", random_state=0)
-    folds = StratifiedKFold(5, shuffle=True, random_state=0)
-    scores = cross_val_score(forest, torch.cat(some), is_real, scoring="roc_auc", cv=folds)
-    return float(scores.mean())
-
-
-def copied(learned: Tensor, held_out: Tensor, generated: Tensor) -> float:
-    """Share of generated rows as near to learned ones as the nearer half of held-out ones are.
-
-    Above a half, there are copies. All are rows (n, features), of features in like units.
-    """
-    far, generated_far = (
-        torch.cat([torch.cdist(some, learned).amin(dim=1) for some in rows[:2000].split(100)])
-        for rows in (held_out, generated)
-    )
-    return (generated_far < far.median()).float().mean().item()
-
-
 # --- Training ----------------------------------------------------------------------------------
 
 BOUND = 1e6  # of losses and distances: trainings recover from thousands, not from millions
-NEAR, NEAR_FOR_IMAGES = 1.1, 1.6  # the ratio up to which one is good: perfect ones reach 1
+NEAR, NEAR_FOR_IMAGES = 1.15, 1.6  # the ratio up to which one is good: perfect ones reach 1
 FEW = 50  # rows, below which it is luck what a check says
 PROGRESS = 0.1  # of the distance that real samples have: a distance that falls by less may be luck
-AUC = 0.75  # up to which a forest may tell rows of a table from real ones
-COPIED = 0.75  # share that may be nearer to learned rows than half of the held-out ones are
 SIGNALS: list[int] = []  # received in `stop_gently`
 
 
@@ -649,21 +475,33 @@ class Training(Epochs):
     ratio: float  # of this to what as many fresh real rows may have
     precision: float  # share of them that are near real ones
     coverage: float  # share of the real ones that have some of them near
-    astray, left_out = 0.04, 0.01  # the shares that may lack in both
 
     def __init__(
-        self, data: object, *settings: Any, one_unit: bool = False, within: float | None = None
+        self,
+        data: object,
+        *settings: Any,
+        one_unit: bool = False,
+        within: float | None = None,
+        is_held_out: Tensor | None = None,
+        max_off_data: float = 0.04,
+        max_missed: float = 0.01,
     ) -> None:
         """On `data` (n, features), `one_unit` for pixels; other settings as in Epochs.
 
         Given `within`, what is learned and generated are rows standardised as by Standardize.
+        Rows are held out by `is_held_out` (n,), or spread evenly. Good are a precision and a
+        coverage of 1 but for `max_off_data` and `max_missed`.
         """
         self.data = as_rows(data)
         super().__init__(len(self.data), *settings)
         self.one_unit = one_unit
         self.standardize: nn.Module = nn.Identity()
         self.restore: nn.Module | None = None
-        self.is_held_out = self.hold_out(self.data, stream("held-out rows", self.figures["seed"]))
+        self.max_off_data, self.max_missed = max_off_data, max_missed
+        if is_held_out is None:
+            random = stream("held-out rows", self.figures["seed"])
+            is_held_out = hold_out(self.data, random, one_unit)
+        self.is_held_out = is_held_out
         self.is_real = ~self.is_held_out if len(self.data) > 1 else self.is_held_out
         if within is not None:
             self.standardize = Standardize(self.data[self.is_real], within=within)
@@ -679,10 +517,6 @@ class Training(Epochs):
         self.noise, self.margin = self.real_distance, PROGRESS * self.real_distance
         self.film: Film = {}  # of ever fewer epochs, as they come to matter less
         self.places = self.standardize(places(self.data)) if rows.shape[1] == 2 else rows[:0]
-
-    def hold_out(self, rows: Tensor, random: torch.Generator) -> Tensor:
-        """Which rows (n,) not to learn from."""
-        return hold_out(rows, random, self.one_unit)
 
     def evaluate(
         self, model: nn.Module, latents: Tensor, d_loss: Tensor, g_loss: Tensor, *judge: nn.Module
@@ -719,9 +553,9 @@ class Training(Epochs):
         if not self.one_unit:  # of images, pixel by pixel, these say little
             self.precision, self.coverage = precision_and_coverage(rows, self.samples)
             words = f"{self.precision:.1%} of generated samples are near real ones"
-            self.findings[words] = 1 - self.precision <= self.astray
+            self.findings[words] = 1 - self.precision <= self.max_off_data
             words = f"{self.coverage:.1%} of real samples are near generated ones"
-            self.findings[words] = 1 - self.coverage <= self.left_out
+            self.findings[words] = 1 - self.coverage <= self.max_missed
             both = (Standardize(rows)(each).round(decimals=3) for each in (rows, self.samples))
             due, got = (len(each.unique(dim=0)) for each in both)
             if got < 0.75 * due:
@@ -755,59 +589,6 @@ class Training(Epochs):
         words = f"{len(missing)} values are (nearly) missing: {named}" if missing else ""
         self.findings[words or "no value is missing"] = not missing
         self.figures["missing_values"] = missing
-
-
-class TableTraining(Training):
-    """A training on a table, of encoded rows, which is also judged by what matters in tables."""
-
-    astray, left_out = 0.2, 0.05  # as in many columns, real ones also lie away from others
-
-    def __init__(self, data: object, columns: Sequence[Column] | None, *settings: Any) -> None:
-        """On `data` (n, columns), all numbers if not told; other settings as in Epochs."""
-        if importlib.util.find_spec("sklearn") is None:
-            raise Failure("tables need scikit-learn; pip install scikit-learn")
-        self.cells = as_rows(data)
-        self.columns = columns or [Column(f"x{i + 1}") for i in range(self.cells.shape[1])]
-        if len(self.columns) != self.cells.shape[1]:
-            found = f"{self.cells.shape[1]} columns, but {len(self.columns)} are described"
-            raise InputError(f"data have {found}")
-        super().__init__(encode(self.cells, self.columns), *settings)
-
-    def hold_out(self, rows: Tensor, random: torch.Generator) -> Tensor:
-        """An eighth of the rows (n,), by lot: a forest could tell evenly spread ones."""
-        n = len(rows)
-        return torch.randperm(n, generator=random) < min(max(n // 8, 10), max(n // 2, 1), 2048)
-
-    def judged(self, generator: nn.Module, latents: Tensor) -> Self:
-        """As in Training, and whether rows can be told apart, are copies, or lack categories.
-
-        The generator then gives rows like those of `data`, and holds the columns, as JSON. Each
-        column's spread is that of all rows; how columns hang together, of those not held out.
-        """
-        super().judged(generator, latents)
-        decode = Decode(self.cells, self.columns)
-        self.samples = decode(self.samples)
-        names = [f"{each.name} {name}" for each in self.columns for name in each.categories]
-        if names:
-            counts = torch.tensor([len(column.categories) for column in self.columns])
-            starts = (counts.cumsum(0) - counts)[counts > 0]
-            both = (rows[:, counts > 0].long() + starts for rows in (self.cells, self.samples))
-            self.find_missing(*(places.flatten() for places in both), names=names)
-        held_out = self.cells[self.is_held_out]
-        rows = map(Standardize(self.cells), (self.cells[self.is_real], held_out, self.samples))
-        self.figures["copied"] = share = copied(*rows)
-        words = f"{share:.0%} are as near to learned ones as the nearer half of held-out ones"
-        self.findings[words] = share <= COPIED
-        auc = told_apart(held_out, self.samples)
-        if auc is not None:
-            words = f"a forest tells them from held-out ones with AUC {auc:.2f} (0.5: it cannot)"
-            self.findings[words] = auc <= AUC
-        self.figures["auc"] = auc
-        about = json.dumps([each._asdict() for each in decode.columns]).encode()
-        self.generator = nn.Sequential(self.generator, decode).eval()
-        self.generator.register_buffer("columns", torch.tensor(list(about), dtype=torch.uint8))
-        self.film = {key: (row, decode(rows)) for key, (row, rows) in self.film.items()}
-        return self
 
 
 # --- Pictures ----------------------------------------------------------------------------------
@@ -889,47 +670,6 @@ def plot_shares(axis: Axes, real: Tensor, generated: Tensor) -> None:
     axis.set(ylabel="share in %")
     axis.margins(y=0.2)  # room for the legend
     axis.legend(["real", "generated"], loc="upper right", ncols=2)
-
-
-def plot_table(
-    real: Tensor, generated: Tensor, columns: Sequence[Column], history: Sequence[Evaluation],
-    best_epoch: int | None = None,
-) -> Figure:  # fmt: skip
-    """Columns of real and generated rows (n, columns), their correlations, and the history.
-
-    Of more than 30 columns, the first are shown.
-    """
-    columns, names = columns[:30], [column.name[:20] for column in columns[:30]]
-    across = 4 if len(columns) <= 4 else 6
-    cells = [str(i) for i in range(len(columns))] + ["."] * (-len(columns) % across)
-    top = [cells[i : i + across] for i in range(0, len(cells), across)]
-    halves = ["real"] * (across // 2) + ["generated"] * (across // 2)
-    figure, axes = plot_history(history, [*top, halves], best_epoch)
-    figure.set_figheight(5.5 + 1.5 * len(top))
-    styles = {"real": (real, REAL, "bar"), "generated": (generated, GENERATED, "step")}
-    for i, (name, categories, _) in enumerate(columns):
-        axis, numbers = axes[str(i)], real[:, i].numpy()
-        bins = np.arange(len(categories) + 1) - 0.5 if categories else np.histogram(numbers, 20)[1]
-        for label, (rows, colour, bars) in styles.items():
-            style = {"label": label, "color": colour, "histtype": bars}
-            axis.hist(
-                rows[:, i].numpy(), bins, weights=np.full(len(rows), 100 / len(rows)), **style
-            )
-        if categories:
-            axis.set_xticks(range(len(categories))[:8], [each[:9] for each in categories[:8]])
-            axis.tick_params("x", rotation=30)
-        axis.set_title(name[:20], fontsize=8)
-        axis.tick_params(labelsize=6)
-    axes["0"].legend(fontsize=6)
-    for title, (rows, *_) in styles.items():
-        scaled = Standardize(rows)(rows)[:, : len(columns)]
-        correlations = (scaled.T @ scaled / len(rows)).numpy()
-        shades = axes[title].imshow(correlations, "RdBu", vmin=-1, vmax=1, aspect="auto")
-        axes[title].set_title(f"{title}: correlations of {len(rows):,} rows", fontsize=8)
-        axes[title].set(xticks=[], yticks=range(len(names)))
-        axes[title].set_yticklabels(names, fontsize=5)
-    figure.colorbar(shades, ax=axes["generated"])
-    return figure
 
 
 def plot_path(generated: Tensor, path: Tensor, x: str = "x", y: str = "y") -> Figure:
@@ -1129,62 +869,6 @@ def read_numbers(path: Path, columns: int, depth: int | None = None) -> Tensor:
     return torch.tensor(rows, dtype=torch.float64)
 
 
-def read_table(path: Path, named: Sequence[str] | None = None) -> tuple[Tensor, list[Column]]:
-    """Rows (n, columns) of a CSV file with a header, and its columns; Failure names the line.
-
-    Columns that are `named`, or of text, have categories; if none are named, those of few numbers.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        first = text.partition("\n")[0]
-        separator = max(",;\t", key=lambda each: len(next(csv.reader([first], delimiter=each), [])))
-        reader = csv.reader(io.StringIO(text), delimiter=separator, strict=True)
-        lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or "it is not a CSV file in UTF-8"
-        raise Failure(f"cannot read {path}: {reason}") from None
-    (_, header), *rows = lines or [(1, [])]
-    if not rows:
-        raise Failure(f"{path} holds no rows; give a header, and a line for each")
-    if len({*header, ""}) <= len(header) or any(number_of(cell) is not None for cell in header):
-        found = ",".join(header)[:40]
-        raise Failure(f"{path}, line 1: expected a name for each column, found {found!r}")
-    for line, row in rows:
-        if len(row) != len(header):
-            wanted = f"expected {len(header)} cells, as in the header"
-            raise Failure(f"{path}, line {line}: {wanted}, found {len(row)}")
-    if unknown := {*(named or ())} - {*header}:
-        raise InputError(f"--categories: {path} has no column {min(unknown)!r}")
-    data, columns = [], []
-    for name, cells in zip(header, zip(*(row for _, row in rows), strict=True), strict=True):
-        values = sorted(set(cells))
-        numbers = [number_of(cell, "," if separator == ";" else ".") for cell in cells]
-        filled = [x for cell, x in zip(cells, numbers, strict=True) if cell]
-        few = len(values) <= min(10, len(cells) / 2) if named is None else name in named
-        if few or 2 * filled.count(None) >= len(filled):
-            if len(values) > 1000:
-                reason = f"column {name!r} has {len(values):,} categories, more than 1,000"
-                raise Failure(f"{path}: {reason}; leave it out")
-            place = {value: i for i, value in enumerate(values)}
-            numbers = [place[cell] for cell in cells]
-            columns.append(Column(name, values))
-        elif None in numbers:
-            wrong = numbers.index(None)
-            where = f"{path}, line {rows[wrong][0]}, column {name!r}"
-            raise Failure(f"{where}: expected a number, found {cells[wrong][:40]!r}")
-        else:
-            columns.append(Column(name))
-        data.append(torch.tensor(numbers, dtype=torch.float64))
-    return torch.stack(data, dim=1), columns
-
-
-def number_of(cell: str, point: str = ".") -> float | None:
-    """The finite number that a cell holds, if it does."""
-    with suppress(ValueError):
-        return x if abs(x := float(cell.replace(point, "."))) <= LARGEST else None
-    return None
-
-
 # --- Command line ------------------------------------------------------------------------------
 
 CHUNK = 4096  # rows generated at a time: what a layer makes of them fits a core's cache
@@ -1252,26 +936,6 @@ def write_csv(blocks: Iterator[Tensor], header: str, style: str | None = None) -
         exact = "%r" if rows.dtype == torch.float64 else "%.9g"
         line = ",".join([style or exact] * rows.shape[1]) + "\n"
         sys.stdout.write(line * len(rows) % tuple(rows.flatten().tolist()))
-
-
-def columns_of(model: nn.Module) -> list[Column]:
-    """The columns of the table that a saved model generates."""
-    about = bytes(dict(model.named_buffers())["columns"])
-    return [Column(**column) for column in json.loads(about)]
-
-
-def write_table(blocks: Iterator[Tensor], columns: Sequence[Column]) -> None:
-    """Print a CSV file: a header, and blocks of rows (n, columns), categories by their names."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow([column.name for column in columns])
-    for rows in blocks:
-        cells = []
-        for column, numbers in zip(columns, rows.T.tolist(), strict=True):
-            exact = "%r" if rows.dtype == torch.float64 else "%.9g"
-            style = exact if column.decimals is None else f"%.{column.decimals}f"
-            named = column.categories
-            cells.append([named[int(x)] if named else style % (x + 0.0) for x in numbers])
-        writer.writerows(zip(*cells, strict=True))
 
 
 def walk(

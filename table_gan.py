@@ -24,7 +24,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.optim import Adam
 
 import common
-from common import Column, FourierFeatures, Sharpen, TableTraining, VicinalBatches
+import tables
+from common import FourierFeatures, Training
+from tables import Column
 
 SPECIES = ["Adelie", "Chinstrap", "Gentoo"]
 COLUMNS = [Column("bill_mm"), Column("flipper_mm"), Column("mass_kg"), Column("species", SPECIES)]
@@ -100,19 +102,25 @@ def train(
     patience: int = PATIENCE,
     batch_size: int | None = None,
     lr: float = LEARNING_RATE,
-) -> TableTraining:
+) -> Training:
     """Learn to generate rows like those of `data` (n, columns); ValueError if that cannot be.
 
     Columns are of numbers, unless `columns` says that they hold places in a list of categories.
     """
     device = common.choose_device(device)
-    training = TableTraining(data, columns, seed, epochs, patience, batch_size, progress, COOLING)
-    batch_size, width = batch_size or BATCH_SIZE, training.real.shape[1]
-    batches = VicinalBatches(training.real.to(device), batch_size, training.columns)
+    cells, columns = tables.check(data, columns)
+    rows = tables.encode(cells, columns)
+    training = Training(
+        rows, seed, epochs, patience, batch_size, progress, COOLING,
+        is_held_out=tables.hold_out(len(rows), seed),
+        max_off_data=0.2, max_missed=0.05,  # neighbours are far apart in many dimensions
+    )  # fmt: skip
+    batch_size, width = batch_size or BATCH_SIZE, rows.shape[1]
+    batches = tables.NeighbourhoodBatches(training.real.to(device), batch_size, columns)
     noises = common.even_noise(batch_size, LATENT_DIM, device)
     generator = build_generator(width).to(device)
     averaged = copy.deepcopy(generator)
-    learned = nn.Sequential(averaged, Sharpen(training.columns))
+    learned = nn.Sequential(averaged, tables.SnapCategories(columns))
     discriminator = build_discriminator(width).to(device)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     d_optimizer = Adam(discriminator.parameters(), lr, BETAS, fused=True)
@@ -145,7 +153,8 @@ def train(
             common.move_towards(averaged, generator, AVERAGING)
 
         training.evaluate(learned, latents, d_loss, g_loss)
-    return training.judged(learned, torch.randn(16384, LATENT_DIM))
+    training.judged(learned, torch.randn(16384, LATENT_DIM))
+    return tables.judge(training, cells, columns)
 
 
 @common.reporting
@@ -160,9 +169,9 @@ def main(argv: list[str] | None = None) -> int:
 
     if options.generate or options.interpolate:
         generator = common.load_model(options.out / "generator.pt", LATENT_DIM)
-        columns = common.columns_of(generator)
+        columns = tables.columns_of(generator)
         if options.generate:
-            common.write_table(common.generate(generator, LATENT_DIM, options), columns)
+            tables.write_table(common.generate(generator, LATENT_DIM, options), columns)
         if options.interpolate:
             random = common.stream("walk", options.seed)
             rows = generator(torch.randn(2048, LATENT_DIM, generator=random))
@@ -173,13 +182,13 @@ def main(argv: list[str] | None = None) -> int:
         return 0
 
     own = real_samples(500, common.stream("data", options.seed)), COLUMNS
-    data, columns = common.read_table(options.data, options.categories) if options.data else own
+    data, columns = tables.read_table(options.data, options.categories) if options.data else own
     with common.results(options.out) as folder, common.stop_gently():
         training = train(data, columns=columns, **common.training_settings(options))
         common.save_model(folder, "generator", training.generator, LATENT_DIM)
         common.save_history(folder, training)
-        shown = training.samples, columns, training.history, training.best_epoch
-        common.save_picture(folder / "samples.png", common.plot_table, data, *shown)
+        figure = tables.plot_table, data, columns, training
+        common.save_picture(folder / "samples.png", *figure)
         if options.animate:
             film = data, training.film, *[each.name for each in columns[:2]]
             common.save_picture(folder / "training.gif", common.animate_points, *film)

@@ -5,6 +5,7 @@ import importlib.util
 import io
 import itertools
 import json
+import types
 
 import pytest
 import torch
@@ -12,7 +13,9 @@ from conftest import DEVICES, capped, seeded
 
 import common
 import table_gan
-from common import Column, Failure
+import tables
+from common import Failure
+from tables import Column
 
 TABLE = """size,town,rooms,price
 51.5,Ulm,2,300
@@ -62,16 +65,16 @@ class TestData:
 
     def test_encoded_rows_come_back(self):
         rows, columns = mixed()
-        encoded = common.encode(rows, columns)
+        encoded = tables.encode(rows, columns)
         assert encoded.shape == (300, 8)
         assert encoded[:, :5].std(dim=0).sub(1).abs().max() < 0.02
-        decoded = common.Decode(rows, columns)(encoded)
+        decoded = tables.Decoder(rows, columns)(encoded)
         assert decoded[:, 5].equal(rows[:, 5])
         assert ((decoded - rows).abs().mean(dim=0) <= 0.03 * rows.std(dim=0) + 1e-6).all()
 
     def test_whatever_is_decoded_looks_like_the_data(self):
         rows, columns = mixed()
-        decoded = common.Decode(rows, columns)(3 * torch.randn(5000, 8))
+        decoded = tables.Decoder(rows, columns)(3 * torch.randn(5000, 8))
         assert (decoded >= rows.amin(dim=0)).all()
         assert (decoded <= rows.amax(dim=0)).all()
         assert decoded[:, 2].equal(decoded[:, 2].round())
@@ -83,18 +86,21 @@ class TestData:
     def test_each_of_many_categories_comes_back(self):
         columns = [Column("kind", [str(i) for i in range(1000)])]
         rows = torch.arange(1000.0).unsqueeze(1)
-        encoded = common.encode(rows, columns)
+        encoded = tables.encode(rows, columns)
         assert encoded.shape == (1000, 16)
-        assert common.Decode(rows, columns)(encoded).equal(rows)
+        assert tables.Decoder(rows, columns)(encoded).equal(rows)
         blurred = encoded + 0.1 * torch.randn_like(encoded)
-        assert common.Sharpen(columns)(blurred).isclose(encoded).all(dim=1).float().mean() > 0.99
+        assert (
+            tables.SnapCategories(columns)(blurred).isclose(encoded).all(dim=1).float().mean()
+            > 0.99
+        )
 
     def test_batches_are_of_fresh_rows_spread_as_the_learned_ones(self):
         columns = [Column("a"), Column("b"), Column("kind", ["x", "y"])]
         kind = torch.arange(200.0) % 2
         numbers = torch.randn(200, 1) + 5 * kind.unsqueeze(1) + 0.3 * torch.randn(200, 2)
-        rows = common.encode(torch.cat([numbers, kind.unsqueeze(1)], dim=1), columns)
-        batches = common.VicinalBatches(rows, 100, columns)
+        rows = tables.encode(torch.cat([numbers, kind.unsqueeze(1)], dim=1), columns)
+        batches = tables.NeighbourhoodBatches(rows, 100, columns)
         fresh = torch.cat(list(itertools.islice(batches, 50)))
         assert fresh.shape == (5000, 4)
         assert torch.cdist(fresh[:, :2], rows[:, :2]).amin(dim=1).quantile(0.1) > 0.01
@@ -107,13 +113,13 @@ class TestData:
 
     def test_of_many_rows_batches_are_the_rows_themselves(self):
         rows = torch.randn(5000, 2)
-        batch = next(iter(common.VicinalBatches(rows, 10, [Column("a"), Column("b")])))
+        batch = next(iter(tables.NeighbourhoodBatches(rows, 10, [Column("a"), Column("b")])))
         assert torch.cdist(batch, rows).amin(dim=1).max() < 1e-4
 
 
 class TestReading:
     def test_numbers_and_categories(self, tmp_path):
-        rows, columns = common.read_table(file(tmp_path, TABLE))
+        rows, columns = tables.read_table(file(tmp_path, TABLE))
         assert [column.name for column in columns] == ["size", "town", "rooms", "price"]
         assert [list(column.categories) for column in columns] == [
             [],
@@ -125,8 +131,8 @@ class TestReading:
 
     def test_few_numbers_are_categories_unless_others_are_named(self, tmp_path):
         path = file(tmp_path, "a,b\n" + "".join(f"{i},{i % 10}\n" for i in range(40)))
-        assert [len(column.categories) for column in common.read_table(path)[1]] == [0, 10]
-        assert [len(column.categories) for column in common.read_table(path, ["a"])[1]] == [40, 0]
+        assert [len(column.categories) for column in tables.read_table(path)[1]] == [0, 10]
+        assert [len(column.categories) for column in tables.read_table(path, ["a"])[1]] == [40, 0]
 
     @pytest.mark.parametrize(
         ("text", "encoding"),
@@ -139,7 +145,7 @@ class TestReading:
         ],
     )
     def test_other_forms_of_the_file(self, text, encoding, tmp_path):
-        rows, columns = common.read_table(file(tmp_path, text, encoding))
+        rows, columns = tables.read_table(file(tmp_path, text, encoding))
         assert rows[:, 0].tolist() == [51.5, 80, 20.5, 75]
         assert columns[1].categories[2] == "Ulm"
 
@@ -170,7 +176,7 @@ class TestReading:
         with pytest.raises(
             Failure, match="line 90002, column 'a': expected a number, found 'oops'"
         ):
-            common.read_table(file(tmp_path, text))
+            tables.read_table(file(tmp_path, text))
 
     def test_another_encoding_and_an_absent_file(self, tmp_path, capsys):
         assert table_gan.main(["--data", str(file(tmp_path, TABLE + "1,Köln,1,1", "latin-1"))]) == 1
@@ -228,12 +234,14 @@ class Made(torch.nn.Module):
         return self.rows[: len(latents)]
 
 
-def judged(data, columns, make):
-    """A training on `data` whose generator gives what `make` makes of the rows learned."""
-    training, loss = common.TableTraining(data, columns, 0, 1, 1, None, False), torch.tensor(0.7)
-    generator = Made(make(training.real))
+def judged(cells, columns, make):
+    """A training on a table whose generator gives what `make` makes of the training rows."""
+    rows, held_out = tables.encode(cells, columns), tables.hold_out(len(cells), 0)
+    loose = {"max_off_data": 0.2, "max_missed": 0.05}
+    training = common.Training(rows, 0, 1, 1, None, False, is_held_out=held_out, **loose)
+    generator, loss = Made(make(training.real)), torch.tensor(0.7)
     training.evaluate(generator, torch.zeros(500, 1), loss, loss)
-    return training.judged(generator, torch.zeros(500, 1))
+    return tables.judge(training.judged(generator, torch.zeros(500, 1)), cells, columns)
 
 
 class TestVerdict:
@@ -246,7 +254,7 @@ class TestVerdict:
         other = judged(rows[:500], columns, lambda _: apart)
         assert other.figures["auc"] > 0.57
         line = judged(rows[:500], columns, lambda _: apart[:, :1].repeat(1, 2))
-        assert line.figures["auc"] > common.AUC
+        assert line.figures["auc"] > tables.MAX_AUC
         assert not line.converged
 
     def test_copies_are_seen(self):
@@ -256,7 +264,7 @@ class TestVerdict:
         assert 0.3 < fresh.figures["copied"] < 0.7
         copies = judged(rows, columns, lambda learned: learned + 0.01)
         assert copies.figures["copied"] == 1
-        assert "100% are as near" in copies.verdict
+        assert "100% are closer to a training row" in copies.verdict
         assert not copies.converged
 
     def test_missing_categories_are_named(self):
@@ -275,8 +283,9 @@ def test_the_picture_shows_columns_and_correlations():
     rows, columns = mixed()
     others = rows.clone()
     others[:, 5] = 1
-    history = [common.Evaluation(1, 0.7, 0.7, 0.5)]
-    axes = common.plot_table(rows, others, columns, history).axes
+    training = types.SimpleNamespace(samples=others, best_epoch=1)
+    training.history = [common.Evaluation(1, 0.7, 0.7, 0.5)]
+    axes = tables.plot_table(rows, columns, training).axes
     assert [axis.get_title() for axis in axes[:6]] == ["a", "b", "c", "d", "e", "kind"]
     real, generated = axes[5].patches[:3], axes[5].patches[3]
     due = 100 * rows[:, 5].long().bincount() / 300

@@ -1,6 +1,6 @@
 """How good table_gan.py is, beside CTGAN: results/tables.md, and the README's table.
 
-python benchmarks/tables.py     half an hour on 2 cores; needs scikit-learn and ctgan
+python benchmarks/table_quality.py     half an hour on 2 cores; needs scikit-learn and ctgan
 """
 
 import argparse
@@ -22,7 +22,8 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from torch import Tensor
 
 import table_gan
-from common import Column, Standardize, one_hot_encode
+from common import Standardize, one_hot_encode
+from tables import Column
 
 # --- Tables ------------------------------------------------------------------------------------
 
@@ -208,7 +209,7 @@ generated rows, tested on real ones; real accuracy: that has learned it from rea
 al. 2019) has its own defaults and 300 epochs; drawn again: learned rows, with no model. One thread
 each.
 
-{measure.circumstances("tables.py")}"""
+{measure.circumstances("table_quality.py")}"""
     (RESULTS / "tables.md").write_text(text)
     both = [lines["all", method][1:] for method in ("table_gan.py", "CTGAN")]
     measure.write_into_readme("tables", measure.table(head[1:], both))

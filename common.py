@@ -1,6 +1,7 @@
 """What the scripts share: copy this file along with the script that you copy.
 
-In order: device and codec, data, parts of a loop, distance, training, pictures, files, commands.
+Sections: device and one-hot codec, data, building blocks, distance, training, plots, files,
+command line.
 """
 
 import argparse
@@ -15,7 +16,6 @@ import os
 import shutil
 import signal
 import sys
-import threading
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -38,28 +38,28 @@ from tqdm import tqdm
 
 
 class Failure(Exception):
-    """It could not be done: the message says in one line what, and what to do about it."""
+    """The operation failed; the message says why and what to do, in one line."""
 
 
 class NotPrinted(Exception):
-    """Standard output is full or closed; its cause is the error."""
+    """Standard output is full or closed."""
 
 
 class InputError(ValueError):
-    """What was given cannot be used, an option or data: the message says in one line why."""
+    """An option or the data are invalid; the message says why, in one line."""
 
 
 # --- Device and codec --------------------------------------------------------------------------
 
 
 def choose_device(name: str | torch.device = "auto") -> torch.device:
-    """The device called `name`; "auto" is an accelerator or the CPU. ValueError if not there."""
+    """The device `name`; "auto" picks an accelerator if there is one. ValueError if unavailable."""
     count = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
     present = ["cpu", *(f"{torch.accelerator.current_accelerator()}:{i}" for i in range(count))]
     name = present[-1].split(":")[0] if name == "auto" else str(name)
     if name in present or f"{name}:0" in present:
         return torch.device(name)
-    raise InputError(f"device {name!r} is not there; choose from auto, {', '.join(present)}")
+    raise InputError(f"device {name!r} is not available; choose from auto, {', '.join(present)}")
 
 
 @contextmanager
@@ -90,21 +90,21 @@ def stream(use: str, seed: int = 0) -> torch.Generator:
 
 
 def one_hot_encode(integers: Tensor, depth: int) -> Tensor:
-    """Integers (n,) in 0..depth-1 as one-hot rows (n, depth), float32; ValueError for others."""
+    """Integers (n,) from 0 to depth - 1 as one-hot rows (n, depth), float32; or ValueError."""
     inside = not integers.is_floating_point() and ((integers >= 0) & (integers < depth)).all()
     if not inside or integers.ndim != 1:
-        raise InputError(f"a one-hot code needs a tensor of integers (n,) in 0..{depth - 1}")
+        raise InputError(f"expected integers of shape (n,) from 0 to {depth - 1}")
     return nn.functional.one_hot(integers.long(), depth).float()
 
 
 def one_hot_decode(rows: Tensor) -> Tensor:
-    """The integer (n,) that each row (n, depth) stands for: the place of its largest entry."""
+    """The index (n,) of the largest entry of each row (n, depth)."""
     return rows.argmax(dim=1)
 
 
 # --- Data --------------------------------------------------------------------------------------
 
-LARGEST = 1e37  # number in the data: differences and sums of larger ones may leave float32
+LARGEST = 1e37  # allowed absolute value: sums of larger ones may overflow float32
 
 
 def as_rows(data: object) -> Tensor:
@@ -114,13 +114,18 @@ def as_rows(data: object) -> Tensor:
     data are no numbers, of another shape, empty, not finite or too large.
     """
     try:
-        tensor = data if isinstance(data, Tensor) else torch.from_numpy(np.array(data))
-        narrow = tensor.dtype in (torch.float32, torch.float16, torch.bfloat16, torch.bool)
-        if tensor.is_complex():
+        if not isinstance(data, Tensor):
+            array = np.array(data)
+            if array.dtype.kind not in "biufO":
+                raise TypeError
+            narrow = array.dtype in (np.float32, np.float16)
+            data = torch.from_numpy(array.astype(np.float32 if narrow else np.float64))
+        narrow = data.dtype in (torch.float32, torch.float16, torch.bfloat16, torch.bool)
+        if data.is_complex():
             raise TypeError
-        rows = tensor.detach().cpu().to(torch.float32 if narrow else torch.float64)
+        rows = data.detach().cpu().to(torch.float32 if narrow else torch.float64)
     except (TypeError, ValueError, RuntimeError):
-        raise InputError(f"data must be rows of numbers, not {type(data).__name__}") from None
+        raise InputError("data must be rows of numbers, all of the same length") from None
     if rows.ndim != 2 or 0 in rows.shape:
         raise InputError(f"data must have the shape (n, features), not {tuple(rows.shape)}")
     wrong = (~(rows.abs() <= LARGEST)).nonzero()
@@ -132,10 +137,10 @@ def as_rows(data: object) -> Tensor:
 
 
 def hold_out(rows: Tensor, generator: torch.Generator, one_unit: bool = False) -> Tensor:
-    """Which rows (n,) of some (n, features) are to measure on, not to learn from.
+    """Mask (n,) of the rows held out for evaluation, of some (n, features).
 
-    One of each group of neighbours is: a sixteenth, at least 32, at most 2,048. To make groups, the
-    rows are halved again and again along random directions (Dasgupta and Freund 2008).
+    Random projections split the rows into groups of neighbours (Dasgupta and Freund 2008), and one
+    row of each is held out: a sixteenth, at least 32, at most 2,048.
     """
     n = len(rows)
     some = torch.arange(n) if n <= 2**15 else torch.randperm(n, generator=generator)[: 2**15]
@@ -157,22 +162,22 @@ def hold_out(rows: Tensor, generator: torch.Generator, one_unit: bool = False) -
 
 
 class Standardize(nn.Module):
-    """Rows (n, features) to mean 0, deviation 1: by column or, `one_unit` for pixels, overall.
+    """Shifts and scales columns (n, features) to mean 0 and standard deviation 1.
 
-    Columns that go further than `within` deviations, but for one row in 200, are shrunk until they
-    do not: at that distance, the steps of a generator that learns would throw far clusters about.
+    `one_unit`, for pixels, treats all columns alike. If more than 0.5 % of a column lies beyond
+    `max_std`, it is scaled down further: far clusters train unstably.
     """
 
     mean: Tensor  # (features,)
     deviation: Tensor
 
-    def __init__(self, rows: Tensor, one_unit: bool = False, within: float = math.inf) -> None:
+    def __init__(self, rows: Tensor, one_unit: bool = False, max_std: float = math.inf) -> None:
         super().__init__()
-        # double, as float32 loses the spread of columns far from zero
+        # float64: float32 loses the variance of columns with a large mean
         deviation, mean = torch.std_mean(rows.double(), dim=0, correction=0)
-        if within < math.inf:
+        if max_std < math.inf:
             far = (rows - mean).abs().kthvalue(math.ceil(0.995 * len(rows)), dim=0).values
-            deviation = torch.maximum(deviation, far / within)
+            deviation = torch.maximum(deviation, far / max_std)
         varies = (rows != rows[0]).any(dim=0)
         deviation, mean = deviation.where(varies, 0), mean.where(varies, rows[0])  # exactly
         if one_unit:
@@ -186,22 +191,22 @@ class Standardize(nn.Module):
         return ((rows - self.mean) / self.deviation.where(self.deviation > 0, ones)).float()
 
 
-class Restore(Standardize):
-    """The way back: float32 rows to the data's units and type; a constant column is exact."""
+class Unstandardize(Standardize):
+    """Inverse of Standardize, in the data's type; constant columns are restored exactly."""
 
     def forward(self, rows: Tensor) -> Tensor:
         return rows * self.deviation + self.mean
 
 
-# --- Parts of a loop ---------------------------------------------------------------------------
+# --- Building blocks ---------------------------------------------------------------------------
 
 
 class Batches:
-    """Endless batches (size, features) of rows (n, features), each row as often as any other."""
+    """Endless shuffled batches (size, features) of rows (n, features)."""
 
     def __init__(self, rows: Tensor, size: int) -> None:
         self.rows, self.size = rows, size
-        self.shuffled = torch.empty(0, dtype=torch.int64, device=rows.device)  # indices to come
+        self.shuffled = torch.empty(0, dtype=torch.int64, device=rows.device)  # not yet used
 
     def __iter__(self) -> Iterator[Tensor]:
         while True:
@@ -212,15 +217,15 @@ class Batches:
             yield self.rows[chosen]
 
 
-def even_noise(size: int, columns: int, device: str | torch.device) -> Iterator[Tensor]:
-    """Endless batches (size, columns) of normal noise without gaps: Sobol points (Owen 1998).
+def sobol_noise(size: int, columns: int, device: str | torch.device) -> Iterator[Tensor]:
+    """Endless batches (size, columns) of scrambled Sobol points as normal noise (Owen 1998).
 
-    The generator would be blamed for the gaps that random noise leaves.
+    They are evenly spread, so that a gap in a batch of samples is the generator's fault.
     """
     while True:
         sobol = torch.quasirandom.SobolEngine(columns, scramble=True)
         for _ in range(64):
-            even = sobol.draw(size).clamp(1e-6, 1 - 1e-6)  # its ends would be infinite
+            even = sobol.draw(size).clamp(1e-6, 1 - 1e-6)  # 0 and 1 would become infinite
             yield torch.special.ndtri(even).to(device)
 
 
@@ -252,13 +257,13 @@ def gradient_penalty(scores: Tensor, rows: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def move_towards(average: nn.Module, model: nn.Module, share: float) -> None:
-    """Moving average of weights and running statistics: a `share` of the way to `model`."""
+def update_ema(ema: nn.Module, model: nn.Module, decay: float) -> None:
+    """Updates the moving average (EMA) of weights and of batch-norm statistics."""
     old, new = (
         [*network.parameters(), *(part for part in network.buffers() if part.is_floating_point())]
-        for network in (average, model)
+        for network in (ema, model)
     )
-    get_ema_multi_avg_fn(1 - share)(old, new, 0)
+    get_ema_multi_avg_fn(decay)(old, new, 0)
 
 
 # --- Distance ----------------------------------------------------------------------------------
@@ -328,15 +333,157 @@ def precision_and_coverage(real: Tensor, generated: Tensor) -> tuple[float, floa
 
 # --- Training ----------------------------------------------------------------------------------
 
-BOUND = 1e6  # of losses and distances: trainings recover from thousands, not from millions
-NEAR, NEAR_FOR_IMAGES = 1.0, 1.6  # the ratio up to which a generator is good
-FEW = 50  # rows, below which it is luck what a check says
-PROGRESS = 0.1  # of the distance that real samples have: a distance that falls by less may be luck
-SIGNALS: list[int] = []  # received in `stop_gently`
+DIVERGED = 1e6  # larger losses and distances count as divergence
+MAX_RATIO, MAX_RATIO_IMAGES = 1.0, 1.6  # largest good ratio
+MIN_ROWS = 50  # of data, below which chance decides a check
+MIN_PROGRESS = 0.1  # smallest gain that counts, as a share of the distance of real samples
+
+
+class EarlyStopping:
+    """Keeps the best weights, lowers the learning rate, and says when to stop.
+
+    After `patience` epochs without progress, or in time for the last of `epochs`, the learning rate
+    falls to zero within `cooldown` epochs. Errors within `tolerance` of the lowest are equal: the
+    latest is kept. A gain below `min_progress` is no progress.
+    """
+
+    def __init__(
+        self, epochs: int, patience: int, cooldown: int = 0,
+        tolerance: float = 0.0, min_progress: float = 0.0,
+    ) -> None:  # fmt: skip
+        for name, count in (("epochs", epochs), ("patience", patience)):
+            if not isinstance(count, int | np.integer) or count < 1:
+                raise InputError(f"{name} must be an integer of at least 1, not {count!r}")
+        self.patience, self.cooldown = patience, min(cooldown, epochs // 2)
+        self.tolerance, self.min_progress = tolerance, min_progress
+        self.epoch, self.last_epoch = 0, epochs
+        self.kept_epoch, self.lowest = 0, math.inf
+        self.progress_epoch, self.progress_error = 0, math.inf
+        self.weights: dict[str, Tensor] = {}
+        self.diverged = False
+
+    def update(self, error: float, model: nn.Module) -> bool:
+        """Note the error of an epoch, and keep the model's weights if it is low; True to stop."""
+        self.epoch += 1
+        self.diverged = not abs(error) < DIVERGED  # also true for NaN
+        if not self.diverged and (error < self.lowest + self.tolerance or not self.kept_epoch):
+            self.weights = {name: part.clone() for name, part in model.state_dict().items()}
+            self.kept_epoch, self.lowest = self.epoch, min(error, self.lowest)
+        if error < self.progress_error - self.min_progress:
+            self.progress_epoch, self.progress_error = self.epoch, error
+        if self.epoch - self.progress_epoch >= self.patience:
+            self.last_epoch = min(self.last_epoch, self.epoch + self.cooldown)
+        if self.diverged:
+            self.last_epoch = self.epoch
+        return self.epoch >= self.last_epoch
+
+    @property
+    def lr_factor(self) -> float:
+        """Factor on the learning rate of the next epoch: 1, then 1 - sqrt (Hagele et al. 2024)."""
+        left = min(1, (self.last_epoch - self.epoch) / (self.cooldown + 1))
+        return 1 - math.sqrt(1 - left)
+
+    def load_best(self, model: nn.Module) -> nn.Module:
+        """`model` with the kept weights, on the CPU, in eval mode; Failure if there are none."""
+        if not self.kept_epoch:
+            raise Failure("training diverged from the start, nothing was saved; lower --lr")
+        model.load_state_dict(self.weights)
+        return model.eval().cpu().requires_grad_(False)
+
+
+class Check(NamedTuple):
+    """A sentence of the verdict, and whether what it says is good."""
+
+    passed: bool
+    sentence: str
+
+
+class Outcome:
+    """What a training came to: its history, what was checked, and the verdict."""
+
+    def __init__(
+        self, rows: int, *, seed: int, epochs: int, patience: int, batch_size: int | None,
+        progress: bool, cooldown: int = 0, min_rows: int = MIN_ROWS,
+    ) -> None:  # fmt: skip
+        """ValueError if a setting does not fit `rows` rows of data; seeds torch.
+
+        Fewer than `min_rows` rows are never called good.
+        """
+        size = rows if batch_size is None else batch_size
+        if not isinstance(size, int | np.integer) or size < 1:
+            raise InputError(f"batch_size must be an integer of at least 1, not {size!r}")
+        if size > rows:
+            raise InputError(f"batch_size {size} is larger than the data, {rows} rows")
+        self.stopping, self.stopped = EarlyStopping(epochs, patience, cooldown), False
+        self.progress = progress
+        self.history: list[Any] = []  # a named tuple for each epoch
+        self.checks: list[Check] = []
+        self.metrics: dict[str, Any] = {"samples": rows, "seed": seed}
+        self.advice = "Try more --epochs, another --seed or a lower --lr."
+        if rows < min_rows:
+            self.check(False, f"too few rows of data to tell: {rows} of {min_rows}")
+            self.advice = "Train on more rows."
+        torch.manual_seed(stream("training", seed).initial_seed())
+
+    def epochs(self) -> Iterator[int]:
+        """Counts epochs from 1, with a progress bar, until one that was noted is the last."""
+        total, hidden = self.stopping.last_epoch, not self.progress
+        with tqdm(total=total, unit="epoch", leave=False, disable=hidden) as bar:
+            while not self.stopped:
+                epoch = len(self.history) + 1
+                yield epoch
+                if len(self.history) < epoch:
+                    raise RuntimeError("each epoch must end with a call of training.evaluate")
+                figures = list(self.history[-1]._asdict().items())[1:]
+                bar.set_postfix({name: f"{x:.3f}" for name, x in figures}, refresh=False)
+                bar.update(epoch - bar.n)
+
+    def note(self, row: NamedTuple, error: float, model: nn.Module) -> None:
+        """Add an epoch to the history; keep the model's weights if its error is low."""
+        self.history.append(row)
+        losses = [value for name, value in row._asdict().items() if name.endswith("loss")]
+        usual = all(abs(number) < DIVERGED for number in (error, *losses))
+        self.stopped = self.stopping.update(error if usual else math.nan, model)
+
+    def load_best(self, model: nn.Module) -> nn.Module:
+        """`model` with its best weights; tells who has interrupted the training."""
+        if self.interrupted:
+            if not self.history:
+                raise KeyboardInterrupt("interrupted before an epoch ended, nothing was saved")
+            words = f"Interrupted after epoch {len(self.history)}, keeping what was learned"
+            print(f"{words}; again to stop at once.", file=sys.stderr, flush=True)
+        return self.stopping.load_best(model)
+
+    def check(self, passed: bool, sentence: str) -> None:
+        """Add a sentence to the verdict."""
+        self.checks.append(Check(bool(passed), sentence))
+
+    @property
+    def kept_epoch(self) -> int:
+        """The epoch whose weights are kept."""
+        return self.stopping.kept_epoch
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended the training, or a signal."""
+        return not self.stopped
+
+    @property
+    def converged(self) -> bool:
+        """Whether something was checked, and every check passed."""
+        return bool(self.checks) and all(check.passed for check in self.checks)
+
+    @property
+    def verdict(self) -> str:
+        """The verdict in one line, with advice if a check failed."""
+        sentences = "; ".join(check.sentence for check in self.checks)
+        if self.converged:
+            return f"Good: {sentences}."
+        return f"WARNING, not converged: {sentences or 'nothing was checked'}. {self.advice}"
 
 
 class Evaluation(NamedTuple):
-    """What is noted of an epoch of adversarial training."""
+    """One row of a GAN's history."""
 
     epoch: int
     discriminator_loss: float
@@ -344,129 +491,12 @@ class Evaluation(NamedTuple):
     distance: float
 
 
-# Some epochs, with samples (n, features), and with what the discriminator thinks of `places`
-Film = dict[int, tuple[Any, ...]]
+# At some epochs: the evaluation, samples (n, features), and the discriminator's output on a grid
+Snapshots = dict[int, tuple[Any, ...]]
 
 
-def note_signal(number: int, _: object) -> None:
-    """Let a training end after its epoch; at the second signal, at once."""
-    if SIGNALS:
-        raise KeyboardInterrupt
-    SIGNALS.append(number)
-    with suppress(RuntimeError):  # if the signal came while something else was printed there
-        words = "Interrupted: stopping after this epoch, keeping what was learned"
-        print(f"\n{words}; again to stop at once.", file=sys.stderr, flush=True)
-
-
-@contextmanager
-def stop_gently() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end a training after its epoch; a second one ends it at once.
-
-    Outside the main thread, where Python has no signals, and inside another of these, it is idle.
-    """
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGINT) is note_signal:
-        yield
-        return
-    both = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, note_signal) for number in both}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        SIGNALS.clear()
-
-
-class Epochs:
-    """The epochs of a training: counts from 1, keeps weights, ends when progress does.
-
-    Kept are those of the latest epoch whose error cannot be told from the lowest. When progress
-    ends, or in time for the last epoch, the learning rate falls to nothing, in `cooling` epochs.
-    """
-
-    def __init__(
-        self, rows: int, seed: int, epochs: int, patience: int, size: int | None, progress: bool,
-        cooling: int = 0,
-    ) -> None:  # fmt: skip
-        """To learn from so many rows, in batches of `size`; ValueError if that cannot be."""
-        size = rows if size is None else size
-        for name, count in (("epochs", epochs), ("patience", patience), ("batch_size", size)):
-            if not isinstance(count, int) or count < 1:
-                raise InputError(f"{name} must be an integer of at least 1, not {count!r}")
-        if size > rows:
-            raise InputError(f"batch_size {size} is larger than the data, {rows} rows")
-        torch.manual_seed(stream("training", seed).initial_seed())
-        self.epochs, self.patience, self.progress = epochs, patience, progress
-        self.cooling, self.last = min(cooling, epochs // 2), epochs
-        self.history: list[Any] = []  # named tuples
-        self.best: dict[str, Any] = {}  # weights
-        self.best_epoch, self.lowest = 0, math.inf  # of errors
-        self.progressed, self.reached = 0, math.inf  # the last epoch with progress, and its error
-        self.noise, self.margin = 0.0, 0.0  # how far errors that are alike differ; least progress
-        self.diverged, self.signal = False, 0
-        self.findings: dict[str, bool] = {}  # in words, and whether they are good
-        self.remedy = "Try more --epochs, another --seed or a lower --lr."
-        self.figures: dict[str, Any] = {"samples": rows, "seed": seed}
-
-    def __iter__(self) -> Iterator[int]:
-        with tqdm(total=self.epochs, unit="epoch", leave=False, disable=not self.progress) as bar:
-            while len(self.history) < self.last and not self.signal:
-                yield len(self.history) + 1
-                figures = list(self.history[-1]._asdict().items())[1:]
-                bar.set_postfix({name: f"{x:.3f}" for name, x in figures}, refresh=False)
-                bar.update(len(self.history) - bar.n)
-                self.signal = SIGNALS[0] if SIGNALS else 0
-
-    @property
-    def pace(self) -> float:
-        """Share of the learning rate in the epoch to come: 1, or less while it falls."""
-        left = min(1, (self.last - len(self.history)) / (self.cooling + 1))
-        return 1 - math.sqrt(1 - left)  # low for long (Hagele et al. 2024)
-
-    def note(self, row: NamedTuple, error: float, model: nn.Module) -> None:
-        """Add an epoch to the history; keep the weights if `error` is lowest, but for the noise."""
-        self.history.append(row)
-        done = len(self.history)
-        losses = [value for name, value in row._asdict().items() if name.endswith("loss")]
-        self.diverged = not all(abs(number) < BOUND for number in (error, *losses))  # nor is NaN
-        if not self.diverged and (error < self.lowest + self.noise or not self.best_epoch):
-            self.best_epoch, self.lowest = done, min(error, self.lowest)
-            self.best = {name: part.clone() for name, part in model.state_dict().items()}
-        if error < self.reached - self.margin:
-            self.progressed, self.reached = done, error
-        if done - self.progressed >= self.patience:
-            self.last = min(self.last, done + self.cooling)
-        if self.diverged:
-            self.last = done
-
-    def finish(self, model: nn.Module) -> nn.Module:
-        """`model` with its best weights, on the CPU, in eval mode; Failure if there are none."""
-        if not self.best_epoch:
-            raise Failure("training diverged from the start, nothing was saved; lower --lr")
-        model.load_state_dict(self.best)
-        return model.eval().cpu().requires_grad_(False)
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether a signal ended it, as Ctrl-C does."""
-        return self.signal != 0
-
-    @property
-    def converged(self) -> bool:
-        """Whether all that was found is good."""
-        return bool(self.findings) and all(self.findings.values())
-
-    @property
-    def verdict(self) -> str:
-        """How good the model is, in words, and if it is not, what to try."""
-        if self.converged:
-            return f"Good: {'; '.join(self.findings)}."
-        return f"WARNING, not converged: {'; '.join(self.findings)}. {self.remedy}"
-
-
-class Training(Epochs):
-    """An adversarial training, measured by the distance to real rows that are held out."""
+class Training(Outcome):
+    """Measures a GAN against held-out rows while it trains; `train` returns it."""
 
     history: list[Evaluation]
     generator: nn.Module  # the kept one, on the CPU, in eval mode, in the data's own units
@@ -477,124 +507,126 @@ class Training(Epochs):
     coverage: float  # share of the real ones that have some of them near
 
     def __init__(
-        self,
-        data: object,
-        *settings: Any,
-        one_unit: bool = False,
-        within: float | None = None,
-        is_held_out: Tensor | None = None,
-        max_off_data: float = 0.04,
-        max_missed: float = 0.01,
-    ) -> None:
-        """On `data` (n, features), `one_unit` for pixels; other settings as in Epochs.
+        self, data: object, *, seed: int, epochs: int, patience: int, batch_size: int | None,
+        progress: bool, cooldown: int = 0, one_unit: bool = False, max_std: float | None = None,
+        is_held_out: Tensor | None = None, max_off_data: float = 0.04, max_missed: float = 0.01,
+        min_rows: int = MIN_ROWS,
+    ) -> None:  # fmt: skip
+        """On `data` (n, features), `one_unit` for pixels.
 
-        Given `within`, what is learned and generated are rows standardised as by Standardize.
-        Rows are held out by `is_held_out` (n,), or spread evenly. Good are a precision and a
-        coverage of 1 but for `max_off_data` and `max_missed`.
+        Given `max_std`, training rows and generated ones are standardised, as by Standardize. Rows
+        are held out by `is_held_out` (n,), or spread evenly. The verdict allows a precision of
+        1 - `max_off_data` and a coverage of 1 - `max_missed`, from `min_rows` rows on.
         """
         self.data = as_rows(data)
-        super().__init__(len(self.data), *settings)
-        self.one_unit = one_unit
-        self.standardize: nn.Module = nn.Identity()
-        self.restore: nn.Module | None = None
-        self.max_off_data, self.max_missed = max_off_data, max_missed
+        super().__init__(
+            len(self.data), seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
+            progress=progress, cooldown=cooldown, min_rows=min_rows,
+        )  # fmt: skip
+        self.one_unit, self.max_off_data, self.max_missed = one_unit, max_off_data, max_missed
         if is_held_out is None:
-            random = stream("held-out rows", self.figures["seed"])
-            is_held_out = hold_out(self.data, random, one_unit)
+            is_held_out = hold_out(self.data, stream("held-out rows", seed), one_unit)
         self.is_held_out = is_held_out
-        self.is_real = ~self.is_held_out if len(self.data) > 1 else self.is_held_out
-        if within is not None:
-            self.standardize = Standardize(self.data[self.is_real], within=within)
-            self.restore = Restore(self.data[self.is_real], within=within)
+        self.is_train = ~is_held_out if len(self.data) > 1 else is_held_out
+        self.standardize: nn.Module = nn.Identity()
+        self.unstandardize: nn.Module | None = None
+        if max_std is not None:
+            self.standardize = Standardize(self.data[self.is_train], max_std=max_std)
+            self.unstandardize = Unstandardize(self.data[self.is_train], max_std=max_std)
         rows = self.standardize(self.data).float()
-        self.real, self.held_out = rows[self.is_real], rows[self.is_held_out]
-        # What fresh samples would have: drawn again from the learned rows (bootstrap, Efron 1979)
-        self.measure = SlicedWasserstein(self.held_out, self.real, one_unit)
-        random = stream("learned rows drawn again", self.figures["seed"])
-        count = min(len(rows), 2048)  # more would ask too much of a small generator
-        draws = [torch.randint(len(self.real), (count,), generator=random) for _ in range(20)]
-        self.real_distance = max(self.measure(self.real[draw]) for draw in draws)
-        self.noise, self.margin = self.real_distance, PROGRESS * self.real_distance
-        self.film: Film = {}  # of ever fewer epochs, as they come to matter less
-        self.places = self.standardize(places(self.data)) if rows.shape[1] == 2 else rows[:0]
+        self.varies = (rows != rows[0]).any(dim=0) | (max_std is None)  # others are restored
+        self.train_rows, self.held_out = rows[self.is_train], rows[is_held_out]
+        # The distance that real samples may have: of training rows, resampled (Efron 1979)
+        self.measure = SlicedWasserstein(self.held_out, self.train_rows, one_unit)
+        random, n = stream("learned rows drawn again", seed), len(self.train_rows)
+        draws = [torch.randint(n, (min(len(rows), 2048),), generator=random) for _ in range(20)]
+        self.real_distance = max(self.measure(self.train_rows[draw]) for draw in draws)
+        self.stopping.tolerance = self.real_distance
+        self.stopping.min_progress = MIN_PROGRESS * self.real_distance
+        self.snapshots: Snapshots = {}  # at logarithmically spaced epochs
+        self.grid = self.standardize(grid(self.data)) if rows.shape[1] == 2 else rows[:0]
 
     def evaluate(
-        self, model: nn.Module, latents: Tensor, d_loss: Tensor, g_loss: Tensor, *judge: nn.Module
-    ) -> None:
-        """Measure the generator, as it is after an epoch, on latents (n, LATENT_DIM).
+        self, generator: nn.Module, noise: Tensor, d_loss: Tensor, g_loss: Tensor,
+        discriminator: nn.Module | None = None,
+    ) -> None:  # fmt: skip
+        """Measure the generator after an epoch, on noise (n, LATENT_DIM).
 
-        The film shows what a `judge`, the discriminator, thinks of places in the plane.
+        With a discriminator, the animation shows its output behind points in the plane.
         """
+        seen = [discriminator] if discriminator and len(self.grid) else []
         with torch.no_grad():
-            samples = model(latents)
-            seen = judge if samples.shape[1] == 2 else ()
-            opinions = [each(self.places.to(samples)).sigmoid().cpu() for each in seen]
-        distance = self.measure(samples)
+            samples = generator(noise)
+            outputs = [network(self.grid.to(samples)).sigmoid().cpu() for network in seen]
+        distance = self.measure(samples.cpu() * self.varies)
         row = Evaluation(len(self.history) + 1, d_loss.item(), g_loss.item(), distance)
-        self.note(row, distance, model)
         some = samples[: 64 + 2**17 // samples.shape[1]].cpu().clone()
-        self.film[int(8 * math.log2(row.epoch))] = row, some, *opinions
+        self.snapshots[int(8 * math.log2(row.epoch))] = row, some, *outputs
+        self.note(row, distance, generator)
 
-    def judged(self, generator: nn.Module, latents: Tensor) -> Self:
-        """With the best weights of the generator, measured once more, on fresh latents."""
-        self.generator = self.finish(generator)
-        self.samples, rows = self.generator(latents), torch.cat([self.real, self.held_out])
-        if len(self.data) < FEW:
-            self.findings[f"too few rows of data to tell: {len(self.data)} of {FEW}"] = False
-            self.remedy = "Learn from more rows."
+    def finish(self, generator: nn.Module, noise: Tensor) -> Self:
+        """Load the best weights, measure them on new noise (n, LATENT_DIM), and check them."""
+        self.generator = self.load_best(generator)
+        self.samples = self.generator(noise) * self.varies
+        rows = torch.cat([self.train_rows, self.held_out])
         rows = rows[:: math.ceil(len(rows) / 5000)]
-        if not self.one_unit:  # more than the held-out rows, to see smaller faults
+        if not self.one_unit:  # all rows: more of them show smaller faults
             self.measure, self.real_distance = SlicedWasserstein(rows), fresh_distance(rows)
         self.distance, count = self.measure(self.samples), self.measure.real.shape[1]
         self.ratio = self.distance / max(self.real_distance, 1e-3)
         words = f"distance {self.distance:.3f} to {count:,} real samples (fresh ones: "
-        near = NEAR_FOR_IMAGES if self.one_unit else NEAR
-        self.findings[f"{words}up to {self.real_distance:.3f})"] = self.ratio <= near
-        if not self.one_unit:  # of images, pixel by pixel, these say little
+        limit = MAX_RATIO_IMAGES if self.one_unit else MAX_RATIO
+        self.check(self.ratio <= limit, f"{words}up to {self.real_distance:.3f})")
+        if not self.one_unit:  # not meaningful in pixel space
             self.precision, self.coverage = precision_and_coverage(rows, self.samples)
             words = f"{self.precision:.1%} of generated samples are near real ones"
-            self.findings[words] = 1 - self.precision <= self.max_off_data
+            self.check(1 - self.precision <= self.max_off_data, words)
             words = f"{self.coverage:.1%} of real samples are near generated ones"
-            self.findings[words] = 1 - self.coverage <= self.max_missed
+            self.check(1 - self.coverage <= self.max_missed, words)
             both = (Standardize(rows)(each).round(decimals=3) for each in (rows, self.samples))
-            due, got = (len(each.unique(dim=0)) for each in both)
-            if got < 0.75 * due:
-                self.findings[f"generated samples are copies of {got:,}"] = False
+            distinct_rows, distinct = (len(each.unique(dim=0)) for each in both)
+            if distinct < 0.75 * distinct_rows:
+                self.check(False, f"only {distinct:,} distinct samples are generated")
             shares = {"precision": self.precision, "coverage": self.coverage}
-            self.figures |= shares | {"recall": self.coverage}  # the former name of coverage
-        figures = {"distance": self.distance, "ratio": self.ratio}
-        self.figures |= figures | {"distance_of_real_samples": self.real_distance}
-        if self.restore is not None:
-            self.generator = nn.Sequential(self.generator, self.restore).eval()
-            self.samples = self.restore(self.samples)
-            self.film = {
-                key: (row, self.restore(some), *opinions)
-                for key, (row, some, *opinions) in self.film.items()
+            self.metrics |= shares | {"recall": self.coverage}  # the former name of coverage
+        distances = {"distance": self.distance, "ratio": self.ratio}
+        self.metrics |= distances | {"distance_of_real_samples": self.real_distance}
+        if self.unstandardize is not None:
+            self.generator = nn.Sequential(self.generator, self.unstandardize).eval()
+            self.samples = self.unstandardize(self.samples)
+            self.snapshots = {
+                key: (row, self.unstandardize(some), *outputs)
+                for key, (row, some, *outputs) in self.snapshots.items()
             }
         return self
 
-    def find_missing(
+    def check_missing(
         self, real: Tensor, generated: Tensor, *, names: Sequence[str] | None = None
     ) -> None:
-        """Which integers of real ones (n,) generated ones (m,) hold less than a fifth as often.
+        """Check for integers (m,) generated less than a fifth as often as in real ones (n,).
 
         They may stand for `names`.
         """
-        depth = 1 + int(torch.cat([real, generated]).max())
-        due = real.bincount(minlength=depth) / len(real)
-        got = generated.bincount(minlength=depth) / max(len(generated), 1)
-        missing = torch.nonzero((due > 0) & (got < due / 5)).flatten().tolist()
-        missing = [names[i] for i in missing] if names else missing
-        named = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
-        words = f"{len(missing)} values are (nearly) missing: {named}" if missing else ""
-        self.findings[words or "no value is missing"] = not missing
-        self.figures["missing_values"] = missing
+        missing = missing_values(real, generated)
+        named = [names[i] for i in missing] if names else missing
+        listed = ", ".join(map(str, named[:10])) + (", ..." if len(named) > 10 else "")
+        words = f"{len(named)} values are missing or rare: {listed}" if named else ""
+        self.check(not named, words or "no value is missing")
+        self.metrics["missing_values"] = named
 
 
-# --- Pictures ----------------------------------------------------------------------------------
+def missing_values(real: Tensor, generated: Tensor) -> list[int]:
+    """Integers of real ones (n,) that generated ones (m,) have less than a fifth as often."""
+    depth = 1 + int(torch.cat([real, generated]).max())
+    due = real.bincount(minlength=depth) / len(real)
+    share = generated.bincount(minlength=depth) / max(len(generated), 1)
+    return torch.nonzero((due > 0) & (share < due / 5)).flatten().tolist()
 
-REAL, GENERATED = "#9a9a9a", "#0b4f8a"  # light and dark, to differ in black and white as well
-OPINIONS, SIDE = ["#bcd4ea", "#ffffff", "#f6d9a8"], 48  # colours, and places along each axis
+
+# --- Plots -------------------------------------------------------------------------------------
+
+REAL, GENERATED = "#9a9a9a", "#0b4f8a"  # distinguishable in greyscale
+D_COLORS, GRID_SIDE = ["#bcd4ea", "#ffffff", "#f6d9a8"], 48  # of the discriminator's output
 
 
 class Figure(matplotlib.figure.Figure):
@@ -605,29 +637,37 @@ class Figure(matplotlib.figure.Figure):
         return file.getvalue()
 
 
-def places(points: Tensor) -> Tensor:
-    """A grid of places (SIDE**2, 2), row by row, on the part of the plane around points (n, 2)."""
-    grid = []
-    for numbers in reversed(plane(points)):
+def xy(points: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The first two columns of points (n, features); zeros for a missing second one."""
+    x, y, *_ = nn.functional.pad(points, (0, 1)).T.numpy()
+    return x, y
+
+
+def grid(points: Tensor) -> Tensor:
+    """A grid (GRID_SIDE**2, 2) that covers points (n, 2), row by row."""
+    axes = []
+    for numbers in reversed(xy(points)):
         low, high = float(numbers.min()), float(numbers.max())
         margin = 0.07 * (high - low)
-        grid.append(torch.linspace(low - margin, high + margin, SIDE))
-    return torch.cartesian_prod(*grid).flip(1)
+        axes.append(torch.linspace(low - margin, high + margin, GRID_SIDE))
+    return torch.cartesian_prod(*axes).flip(1)
 
 
 def plot_points(
-    real: Tensor, generated: Tensor, history: Sequence[Evaluation], best_epoch: int | None = None
+    real: Tensor, generated: Tensor, history: Sequence[Evaluation], kept_epoch: int | None = None
 ) -> Figure:
-    """Real and generated points (n, features), their histograms, and the training's history."""
+    """Plots real and generated points (n, features), their histograms, and the history."""
     top = [["real", "generated", "x"], ["real", "generated", "y"]]
-    figure, axes = plot_history(history, top, best_epoch)
-    both = {"real": (real, REAL, "bar"), "generated": (generated, GENERATED, "step")}
-    for name, (points, colour, bars) in both.items():
-        axes[name].scatter(*plane(points), s=4, color=colour, linewidths=0)
+    figure, axes = plot_history(history, top, kept_epoch)
+    for name, points, colour, bars in (
+        ("real", real, REAL, "bar"),
+        ("generated", generated, GENERATED, "step"),
+    ):
+        axes[name].scatter(*xy(points), s=4, color=colour, linewidths=0)
         axes[name].set(title=f"{name}: {len(points):,} points", xlabel="x", ylabel="y")
         ends = axes[name].axis(axes["real"].axis())
         style = {"label": name, "color": colour, "histtype": bars, "linewidth": 1.5}
-        for part, numbers, end in zip("xy", plane(points), (ends[:2], ends[2:]), strict=True):
+        for part, numbers, end in zip("xy", xy(points), (ends[:2], ends[2:]), strict=True):
             bins, weights = np.linspace(end[0], end[1], 41), np.full(len(points), 100 / len(points))
             axes[part].hist(numbers, bins.tolist(), weights=weights, **style)
             axes[part].set(xlabel=part, ylabel="share in %")
@@ -635,16 +675,10 @@ def plot_points(
     return figure
 
 
-def plane(points: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """The first two columns of points (n, features); a single one, beside zeros."""
-    x, y, *_ = nn.functional.pad(points, (0, 1)).T.numpy()
-    return x, y
-
-
 def plot_history(
-    history: Sequence[Evaluation], top: list[list[str]], best_epoch: int | None = None
+    history: Sequence[Evaluation], top: list[list[str]], kept_epoch: int | None = None
 ) -> tuple[Figure, Any]:
-    """Losses and distances by epoch, with the epoch that was kept, below axes for the rest."""
+    """Plots losses and distances, with the kept epoch, below the axes named in `top`."""
     figure = Figure(figsize=(10, 7), dpi=120, layout="constrained")
     heights, width = [3 / len(top)] * len(top) + [1.4], len(top[0])
     mosaic: Any = [*top, ["loss"] * (width - width // 3) + ["distance"] * (width // 3)]
@@ -654,16 +688,16 @@ def plot_history(
     axes["loss"].plot(epochs, g_losses, color=GENERATED, label="generator")
     axes["loss"].legend()
     axes["distance"].plot(epochs, distances, color=GENERATED)
-    if best_epoch:
-        axes["distance"].axvline(best_epoch, color=REAL, linestyle=":", label="kept")
+    if kept_epoch:
+        axes["distance"].axvline(kept_epoch, color=REAL, linestyle=":", label="kept")
         axes["distance"].legend()
     for name in ("loss", "distance"):
         axes[name].set(xlabel="epoch", ylabel=name)
     return figure, axes
 
 
-def plot_shares(axis: Axes, real: Tensor, generated: Tensor) -> None:
-    """Bars of how often each integer comes among real ones (n,) and generated ones (m,)."""
+def plot_frequencies(axis: Axes, real: Tensor, generated: Tensor) -> None:
+    """Bar chart of the frequencies of integers, real (n,) and generated (m,)."""
     for integers, width, colour in ((real, 0.9, REAL), (generated, 0.45, GENERATED)):
         share = 100 * integers.bincount().numpy() / len(integers)
         axis.bar(np.arange(len(share)), share, width, color=colour)
@@ -672,57 +706,57 @@ def plot_shares(axis: Axes, real: Tensor, generated: Tensor) -> None:
     axis.legend(["real", "generated"], loc="upper right", ncols=2)
 
 
-def plot_path(generated: Tensor, path: Tensor, x: str = "x", y: str = "y") -> Figure:
-    """Points (steps, features) on a walk, light to dark, over generated ones (n, features)."""
+def plot_interpolation(generated: Tensor, path: Tensor, x: str = "x", y: str = "y") -> Figure:
+    """Plots interpolated points (steps, features), light to dark, over generated points."""
     figure = Figure(figsize=(7, 5), dpi=120, layout="constrained")
     axes = figure.subplots()
-    axes.scatter(*plane(generated), s=4, color=REAL, linewidths=0, label="generated")
-    axes.plot(*plane(path), color=GENERATED, linewidth=0.5)
+    axes.scatter(*xy(generated), s=4, color=REAL, linewidths=0, label="generated")
+    axes.plot(*xy(path), color=GENERATED, linewidth=0.5)
     steps = range(1, len(path) + 1)
-    dots = axes.scatter(*plane(path), s=40, c=steps, cmap="Blues", edgecolors=GENERATED, zorder=3)
+    dots = axes.scatter(*xy(path), s=40, c=steps, cmap="Blues", edgecolors=GENERATED, zorder=3)
     figure.colorbar(dots, label="step of the walk")
     axes.set(xlabel=x, ylabel=y)
     axes.legend()
     return figure
 
 
-def animate_points(real: Tensor, film: Film, x: str = "x", y: str = "y") -> bytes:
+def animate_points(real: Tensor, snapshots: Snapshots, x: str = "x", y: str = "y") -> bytes:
     """A GIF of generated points (n, features), epoch by epoch, over the real ones."""
     figure = Figure(figsize=(5, 4), layout="constrained")
     axes = figure.subplots()
-    axes.scatter(*plane(real[:1000]), s=4, color=REAL, linewidths=0, label="real")
+    axes.scatter(*xy(real[:1000]), s=4, color=REAL, linewidths=0, label="real")
     dots = axes.scatter([], [], s=4, color=GENERATED, linewidths=0, label="generated")
     axes.set(xlabel=x, ylabel=y)
-    if len(next(iter(film.values()))) == 3:
-        (left, bottom), (right, top) = places(real)[[0, -1]].tolist()
-        colours = LinearSegmentedColormap.from_list("", OPINIONS)
+    if len(next(iter(snapshots.values()))) == 3:
+        (left, bottom), (right, top) = grid(real)[[0, -1]].tolist()
+        colours = LinearSegmentedColormap.from_list("", D_COLORS)
         extent = left, right, bottom, top
         image = axes.imshow(np.zeros((2, 2)), colours, extent=extent, aspect="auto", origin="lower")
-        doubt = torch.stack([(opinions - 0.5).abs().max() for _, _, opinions in film.values()])
+        doubt = torch.stack([(output - 0.5).abs().max() for _, _, output in snapshots.values()])
         image.set_clim(0.5 - doubt.median().item(), 0.5 + doubt.median().item())
         figure.colorbar(image, label="the discriminator's probability of real")
     axes.autoscale(False)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2, markerscale=3)
 
-    def show(rows: Tensor, opinions: Tensor | None = None) -> None:
-        dots.set_offsets(np.stack(plane(rows[:1000]), 1))
-        if opinions is not None:
-            image.set_data(opinions.reshape(SIDE, SIDE).numpy())
+    def show(rows: Tensor, d_output: Tensor | None = None) -> None:
+        dots.set_offsets(np.stack(xy(rows[:1000]), 1))
+        if d_output is not None:
+            image.set_data(d_output.reshape(GRID_SIDE, GRID_SIDE).numpy())
 
-    return animate(figure, film, show)
+    return animate(figure, snapshots, show)
 
 
-def animate(figure: Figure, film: Film, show: Callable[..., object]) -> bytes:
-    """A GIF of a figure in which `show` shows samples; it dwells on the first and last of them."""
+def animate(figure: Figure, snapshots: Snapshots, show: Callable[..., object]) -> bytes:
+    """Draws each snapshot with `show`; returns a GIF that pauses on the first and last frame."""
     canvas, frames, file = FigureCanvasAgg(figure), [], io.BytesIO()
-    for row, *shown in film.values():
+    for row, *shown in snapshots.values():
         figure.axes[0].set_title(f"epoch {row.epoch}, distance {row.distance:.3f}")
         show(*shown)
         canvas.draw()
-        figure.set_layout_engine("none")  # it takes longer than to draw, and once is enough
+        figure.set_layout_engine("none")  # layout is slow; once is enough
         frame = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
         frames.append(frame.quantize(64, Image.Quantize.FASTOCTREE))
-    frames = [frames[0]] * 5 + frames + [frames[-1]] * 10  # the same ones are stored once
+    frames = [frames[0]] * 5 + frames + [frames[-1]] * 10  # identical frames are merged
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=200, loop=0)
     return file.getvalue()
 
@@ -731,10 +765,10 @@ def animate(figure: Figure, film: Film, show: Callable[..., object]) -> bytes:
 
 
 @contextmanager
-def results(folder: Path, messages: TextIO | None = None) -> Iterator[Path]:
-    """A place for results, which replace those in `folder` at the end, each whole.
+def output_folder(folder: Path, messages: TextIO | None = None) -> Iterator[Path]:
+    """A temporary folder; its files replace those of `folder` at the end, each as a whole.
 
-    Failure if that cannot be done; another error while they are made leaves the earlier ones.
+    Failure if that cannot be done. If anything fails before, the earlier files stay.
     """
     place = folder / ".partial"
     with ExitStack() as stack:
@@ -743,9 +777,9 @@ def results(folder: Path, messages: TextIO | None = None) -> Iterator[Path]:
             try:
                 stack.enter_context(FileLock(folder / ".lock", timeout=0))
             except Timeout:
-                reason = f"another run saves to {folder}; wait, or choose another --out"
+                reason = f"{folder} is in use by another run; wait, or choose another --out"
                 raise Failure(reason) from None
-            for earlier in place.glob("earlier */*"):  # a run was killed while it replaced these
+            for earlier in place.glob("earlier/*"):  # a run was killed while it replaced a folder
                 if not (folder / earlier.name).exists():
                     earlier.replace(folder / earlier.name)
             shutil.rmtree(place, ignore_errors=True)
@@ -754,54 +788,57 @@ def results(folder: Path, messages: TextIO | None = None) -> Iterator[Path]:
         yield place
         with cannot_save(f"in {folder}"):
             names = [path.name for path in place.iterdir()]
+            (place / "earlier").mkdir()
             for name in names:
                 if (folder / name).is_dir():
-                    (place / f"earlier {name}").mkdir()
-                    (folder / name).replace(place / f"earlier {name}" / name)
+                    (folder / name).replace(place / "earlier" / name)
                 (place / name).replace(folder / name)
     print(f"Saved in {folder}: {', '.join(sorted(names))}", file=messages)
 
 
 @contextmanager
 def cannot_save(what: str) -> Iterator[None]:
-    """Turn an error of the file system into a Failure that names what could not be saved."""
+    """Turns an error of the file system into a Failure that names what could not be saved."""
     try:
         yield
     except OSError as error:
         reason = f"cannot save {what}: {error.strerror}"
-        raise Failure(f"{reason}; make room, or choose another --out") from None
+        raise Failure(f"{reason}; free some space, or choose another --out") from None
 
 
 def write_file(path: Path, content: bytes | str) -> None:
-    """Write a file; Failure if that cannot be done."""
+    """Writes a file; Failure if that cannot be done."""
     with cannot_save(path.name):
         path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def save_picture(path: Path, draw: Callable[..., Figure | bytes], *shown: Any) -> None:
-    """Write the figure or GIF that `draw` makes; if it fails, only say so: it costs no training."""
+    """Writes the figure or GIF that `draw` makes; an error is only reported: training is saved."""
     try:
         with warnings.catch_warnings(action="ignore"), rc_context({"text.parse_math": False}):
-            picture = draw(*shown)  # in which no name is a formula, as two $ would make it
-            if isinstance(picture, Figure):
-                file = io.BytesIO()
-                picture.savefig(file)
-                picture = file.getvalue()
-    except Exception as error:  # of any kind: what can be drawn depends on the data
+            picture = draw(*shown)  # names with two $ are not formulas
+            content = picture._repr_png_() if isinstance(picture, Figure) else picture
+    except Exception as error:  # of any kind: it depends on the data what can be drawn
         print(f"{path.name} could not be drawn: {error}", file=sys.stderr)
         return
-    write_file(path, picture)
+    write_file(path, content)
+
+
+def save(folder: Path, training: Training, inputs: int) -> None:
+    """Saves the generator, (n, inputs) -> (n, outputs), the history and the metrics."""
+    save_model(folder, "generator", training.generator, inputs)
+    save_history(folder, training)
 
 
 def save_model(folder: Path, name: str, model: nn.Module, inputs: int) -> None:
-    """Write a model (n, inputs) -> (n, outputs), any n, as TorchScript and by torch.export."""
-    # Of few rows, as torch.jit.trace keeps what it computes of them for as long as Python runs
+    """Saves a model (n, inputs) -> (n, outputs), any n, as TorchScript and by torch.export."""
+    # Small, as torch.jit.trace keeps its activations alive
     example = torch.randn(16, inputs, generator=stream("example"))
     traced, script, program = io.BytesIO(), io.BytesIO(), io.BytesIO()
-    with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # TorchScript has a successor
+    with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # that TorchScript is old
         torch.jit.save(torch.jit.trace(model, example, check_trace=False), traced)
         with zipfile.ZipFile(traced) as whole, zipfile.ZipFile(script, "w") as archive:
-            for part in whole.namelist():  # but the paths of sources, other on each machine
+            for part in whole.namelist():  # without source paths, which differ between machines
                 if not part.endswith((".debug_pkl", "serialization_id")):
                     archive.writestr(zipfile.ZipInfo(part), whole.read(part))
         rows = ({0: torch.export.Dim("rows", max=2**48)},)  # torch 2.7 refuses to go up to 2**63
@@ -814,32 +851,32 @@ def save_model(folder: Path, name: str, model: nn.Module, inputs: int) -> None:
 
 
 def load_model(path: Path, inputs: int, outputs: int | None = None) -> nn.Module:
-    """A saved model (n, inputs) -> (n, outputs); Failure if absent, damaged or of another shape."""
+    """A saved model (n, inputs) -> (n, outputs); Failure if missing, damaged or of other sizes."""
     try:
         content = path.read_bytes()
-        if zipfile.ZipFile(io.BytesIO(content)).testzip():  # torch does not look at checksums
+        if zipfile.ZipFile(io.BytesIO(content)).testzip():  # torch does not verify checksums
             raise ValueError
         with torch.no_grad(), warnings.catch_warnings(action="ignore"):
             model = torch.jit.load(io.BytesIO(content), map_location="cpu").eval()
             shape = tuple(model(torch.zeros(3, inputs)).shape)
     except OSError as error:
         raise Failure(f"cannot read {path}: {error.strerror}; train first") from None
-    except Exception:  # torch raises errors of many kinds over a file that it cannot read or run
-        raise Failure(f"{path} is damaged, or not a model from here; train again") from None
+    except Exception:  # torch raises many kinds of errors for files that it cannot read or run
+        reason = f"{path} is damaged, or was not saved by this script; train again"
+        raise Failure(reason) from None
     if outputs and shape != (3, outputs):
-        raise Failure(f"{path} is a model of another shape; train again")
+        raise Failure(f"{path} has other input or output sizes; train again")
     return model
 
 
-def save_history(folder: Path, training: Epochs) -> None:
-    """Write history.csv, a row an epoch, and metrics.json, what the training came to."""
+def save_history(folder: Path, training: Outcome) -> None:
+    """Saves history.csv, one row per epoch, and metrics.json, the verdict and metrics."""
     rows = [training.history[0]._fields, *training.history]
-    lines = [",".join(map(str, row)) + "\n" for row in rows]
-    write_file(folder / "history.csv", "".join(lines))
-    metrics = {"verdict": training.verdict, "converged": training.converged, **training.figures}
-    metrics |= {"epochs": len(training.history), "best_epoch": training.best_epoch}
-    metrics["kept_epoch"] = training.best_epoch  # what it is: others may measure a little better
-    metrics |= {"interrupted": training.interrupted, "diverged": training.diverged}
+    write_file(folder / "history.csv", "".join(",".join(map(str, row)) + "\n" for row in rows))
+    metrics = {"verdict": training.verdict, "converged": training.converged, **training.metrics}
+    metrics |= {"epochs": len(training.history), "kept_epoch": training.kept_epoch}
+    metrics["best_epoch"] = training.kept_epoch  # its former name
+    metrics |= {"interrupted": training.interrupted, "diverged": training.stopping.diverged}
     metrics |= {"torch": torch.__version__, "python": sys.version.split()[0]}
     write_file(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
 
@@ -865,37 +902,39 @@ def read_numbers(path: Path, columns: int, depth: int | None = None) -> Tensor:
             raise Failure(f"{path}, line {number}: expected {wanted}, found {found!r}")
         rows += [row] if row else []
     if not rows:
-        raise Failure(f"{path} holds no numbers; give {wanted} a line")
+        raise Failure(f"{path} has no numbers; expected {wanted} per line")
     return torch.tensor(rows, dtype=torch.float64)
 
 
 # --- Command line ------------------------------------------------------------------------------
 
-CHUNK = 4096  # rows generated at a time: what a layer makes of them fits a core's cache
+CHUNK = 4096  # rows per block: activations fit the CPU cache
 
 
 class Parser(argparse.ArgumentParser):
-    """The options that every script has; says in one line what is wrong."""
+    """A parser with the options that all scripts have; an error is one line."""
 
     def __init__(self, file: str, about: str | None, train: Callable, gan: bool = True) -> None:
-        """Of a script's file, about which --help says this; the defaults are those of `train`."""
+        """For a script's file; `about` is the --help text; defaults come from `train`."""
         script, style = Path(file).stem, argparse.RawDescriptionHelpFormatter
         super().__init__(f"{script}.py", None, about, allow_abbrev=False, formatter_class=style)
         add, natural = self.add_argument, functools.partial(number, least=0)
         rate = functools.partial(number, kind=float, least=sys.float_info.min)
-        add("--seed", metavar="N", type=natural, help="everything random follows from it (0)")
+        add("--seed", metavar="N", type=natural, help="random seed (0)")
         add("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps (auto)")
         add("--epochs", metavar="N", type=number, help="epochs at most (%(default)s)")
-        add("--patience", metavar="N", type=number, help="end after N of no progress (%(default)s)")
-        add("--batch-size", metavar="N", type=number, help="real samples a step (the script's own)")
+        patience = "stop after N epochs without progress (%(default)s)"
+        add("--patience", metavar="N", type=number, help=patience)
+        add("--batch-size", metavar="N", type=number, help="batch size (chosen by the script)")
         add("--lr", metavar="X", type=rate, help="learning rate (%(default)s)")
         add("--out", metavar="DIR", type=Path, help="where results go (%(default)s)")
         add("--show", action="store_true", help="open the picture in a window")
         add("--quiet", action="store_true", help="no progress bar")
         if gan:
-            add("--generate", metavar="N", type=number, help="no training: write N samples")
-            add("--interpolate", metavar="N", type=number, help="no training: walk in N steps")
-            add("--animate", action="store_true", help="also save the training as a GIF")
+            some, walk = "write N samples of the saved generator", "save a latent walk of N steps"
+            add("--generate", metavar="N", type=number, help=some)
+            add("--interpolate", metavar="N", type=number, help=walk)
+            add("--animate", action="store_true", help="also save an animation of the training")
         where = {"device": "auto", "out": Path("outputs", script.removesuffix("_gan"))}
         self.set_defaults(**inspect.unwrap(train).__kwdefaults__ | where)
 
@@ -913,24 +952,39 @@ def number(text: str, kind: Callable[[str], float] = int, least: float = 1) -> f
 
 
 def training_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """The arguments for `train` that the options stand for."""
+    """The options that `train` takes."""
     names = ("seed", "epochs", "patience", "batch_size", "lr")
     more = {"device": choose_device(options.device), "progress": not options.quiet}
     return {name: getattr(options, name) for name in names} | more
 
 
+def use_generator(options: argparse.Namespace, latent_dim: int, columns: int) -> int:
+    """Serves --generate and --interpolate for points (n, columns); returns the exit status."""
+    generator = load_model(options.out / "generator.pt", latent_dim, columns)
+    names = ["x", "y"] if columns == 2 else [f"x{i + 1}" for i in range(columns)]
+    if options.generate:
+        print_rows(generate(generator, latent_dim, options), ",".join(names))
+    if options.interpolate:
+        random = stream("walk", options.seed)
+        points = generator(torch.randn(2048, latent_dim, generator=random))
+        path = generator(interpolate(options.interpolate, latent_dim, generator=random))
+        with output_folder(options.out, sys.stderr if options.generate else None) as folder:
+            save_picture(folder / "interpolation.png", plot_interpolation, points, path)
+    return 0
+
+
 def generate(model: nn.Module, latent_dim: int, options: argparse.Namespace) -> Iterator[Tensor]:
-    """The samples (rows, features) that --generate asks for, in blocks."""
+    """The samples (rows, features) for --generate, block by block."""
     random = stream("samples", options.seed)
     for start in range(0, options.generate, CHUNK):
-        # A whole block, also at the end: randn draws the numbers of a part in another order
-        latents = torch.randn(CHUNK, latent_dim, generator=random)
+        # Whole blocks, the last one too: randn draws the numbers of a part in another order
+        noise = torch.randn(CHUNK, latent_dim, generator=random)
         with torch.no_grad():
-            yield model(latents[: options.generate - start])
+            yield model(noise)[: options.generate - start]
 
 
-def write_csv(blocks: Iterator[Tensor], header: str, style: str | None = None) -> None:
-    """Print a header, and blocks of rows (n, columns), their numbers exactly or in a style."""
+def print_rows(blocks: Iterator[Tensor], header: str, style: str | None = None) -> None:
+    """Prints blocks of rows (n, columns) as CSV, numbers in full or formatted with `style`."""
     print(header)
     for rows in blocks:
         exact = "%r" if rows.dtype == torch.float64 else "%.9g"
@@ -938,12 +992,12 @@ def write_csv(blocks: Iterator[Tensor], header: str, style: str | None = None) -
         sys.stdout.write(line * len(rows) % tuple(rows.flatten().tolist()))
 
 
-def walk(
+def interpolate(
     steps: int, latent_dim: int, stops: int = 4, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Latents (steps, latent_dim) on arcs between random stops, each of them standard normal.
+    """Noise (steps, latent_dim) on arcs between random points; each step is standard normal.
 
-    The arcs are quarter turns, whatever the angle between the stops.
+    The arcs are quarter turns, whatever the angle between the points.
     """
     stop = torch.randn(stops, latent_dim, generator=generator)
     way = torch.linspace(0, stops - 1, steps)
@@ -952,30 +1006,31 @@ def walk(
     return angle.cos() * stop[last] + angle.sin() * stop[last + 1]
 
 
-def conclude(training: Epochs, options: argparse.Namespace) -> int:
-    """Say how a training went, show its picture if asked to, and give the exit status."""
-    ending = "interrupted" if training.interrupted else "ended"
-    ending += " as it diverged (lower --lr)" if training.diverged else ""
-    samples, epochs, kept = training.figures["samples"], len(training.history), training.best_epoch
-    print(f"Learned from {samples:,} samples, {ending} after epoch {epochs}, kept epoch {kept}.")
+def report(training: Outcome, options: argparse.Namespace) -> int:
+    """Prints the outcome, shows the picture if asked to, and returns the exit status."""
+    ending = ", interrupted" if training.interrupted else ""
+    ending += ", diverged (lower --lr)" if training.stopping.diverged else ""
+    samples, epochs = training.metrics["samples"], len(training.history)
+    done = f"Trained on {samples:,} samples for {epochs} epochs{ending}"
+    print(f"{done}, kept epoch {training.kept_epoch}.")
     print(training.verdict)
     if options.show:
-        import matplotlib.pyplot as plt  # which looks for a screen
+        import matplotlib.pyplot as plt  # needs a display
 
         plt.figure(figsize=(10, 7), layout="constrained")
         plt.imshow(plt.imread(options.out / "samples.png"))
         plt.axis("off")
-        plt.show()  # until the window is closed
+        plt.show()  # blocks until the window is closed
         plt.close()
-    return 128 + training.signal if training.interrupted else 0
+    return 130 if training.interrupted else 0
 
 
 class Output:
-    """Standard output, whose errors are told from those of files, and which shows any name."""
+    """Standard output; its errors are NotPrinted, and it can show any character."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
-        if isinstance(stream, io.TextIOWrapper):  # what its encoding lacks must not be lost
+        if isinstance(stream, io.TextIOWrapper):
             encoding = None if stream.isatty() else "utf-8"
             stream.reconfigure(encoding=encoding, errors="backslashreplace")
 
@@ -984,49 +1039,62 @@ class Output:
         try:
             return self.stream.write(text)
         except OSError as error:
-            raise NotPrinted from error
+            raise NotPrinted(error.strerror) from error
 
     def flush(self) -> None:
-        """Write all that is left; NotPrinted if that cannot be done."""
+        """Write what is left; NotPrinted if that cannot be done."""
         try:
             self.stream.flush()
         except OSError as error:
-            raise NotPrinted from error
+            raise NotPrinted(error.strerror) from error
 
     def __getattr__(self, name: str) -> object:
         return getattr(self.stream, name)
 
 
-def reporting(main: Callable[..., int]) -> Callable[..., int]:
-    """Let `main` say what went wrong in one line on standard error, and give its exit status."""
+def command(main: Callable[..., int]) -> Callable[..., int]:
+    """Turns errors of `main` into one line on standard error, and an exit status.
+
+    SIGTERM ends a training as Ctrl-C does.
+    """
+    script = Path(inspect.getfile(main)).name
 
     @functools.wraps(main)
     def wrapper(argv: Sequence[str] | None = None) -> int:
-        script = Path(inspect.getfile(main)).name
+        terminated = []
+
+        def terminate(*_: object) -> NoReturn:
+            terminated.append(True)
+            raise KeyboardInterrupt
+
         if argv is None and "ipykernel" in sys.modules and Path(sys.argv[0]).name != script:
             argv = []  # in a notebook, as the command line is Jupyter's own
-        output = Output(sys.stdout) if sys.stdout else None  # None if it is closed
+        with suppress(ValueError):  # outside the main thread, Python has no signals
+            signal.signal(signal.SIGTERM, terminate)
+        reason = ""
         try:
-            with redirect_stdout(output):
-                reason, status = "", main(argv)
+            sys.stderr = sys.stderr or io.StringIO()  # None if it is closed
+            with redirect_stdout(Output(sys.stdout or io.StringIO())):
+                status = main(argv)
                 print(end="", flush=True)
         except NotPrinted as failed:
-            devnull = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(devnull, sys.stdout.fileno())  # or Python complains
-            reason, status = f"cannot print: {getattr(failed.__cause__, 'strerror', None)}", 1
-            if isinstance(failed.__cause__, BrokenPipeError):  # nobody reads on, as in `| head`
-                reason, status = "", 0
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the last flush
+            closed = isinstance(failed.__cause__, BrokenPipeError)  # as by `| head`
+            reason, status = "" if closed else f"cannot print: {failed}", 0 if closed else 1
         except (Failure, InputError) as error:
             reason, status = str(error), 2 if isinstance(error, InputError) else 1
         except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "memory" not in str(error):
+            full = isinstance(error, MemoryError | torch.OutOfMemoryError)
+            if not full and "allocate memory" not in str(error):
                 raise
-            reason, status = "not enough memory; lower --batch-size, or learn from less data", 1
+            reason, status = "out of memory; lower --batch-size, or use less data", 1
         except KeyboardInterrupt as interrupt:
-            reason = str(interrupt) or "interrupted, nothing new was saved"
-            status = 130
+            reason, status = str(interrupt) or "interrupted, nothing new was saved", 130
+        finally:
+            with suppress(ValueError):
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if reason:
             print(f"{script}: {reason}", file=sys.stderr)
-        return status
+        return 143 if terminated and status == 130 else status
 
     return wrapper

@@ -13,6 +13,7 @@ output per label, as in Mescheder et al. 2018, and only that of the image's labe
 
 import copy
 import sys
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +26,8 @@ import images
 PIXELS, CLASSES, LATENT_DIM = 28 * 28, 10, 64
 EPOCHS, PATIENCE, BATCHES_PER_EPOCH, BATCH_SIZE = 46, 46, 240, 64
 LEARNING_RATE, BETAS = 0.001, (0.0, 0.99)  # no momentum, as what is to be learned moves
-AVERAGING = 0.002  # share of the newest weights in the averaged generator
-PENALTY, LATE = 0.4, 0.05  # on the discriminator's slope; the share of it that is left at the end
+EMA_DECAY = 0.998  # of the moving average of the weights
+PENALTY, PENALTY_DECAY = 0.4, 0.05  # weight of the penalty; its final fraction
 
 
 def real_samples(
@@ -39,7 +40,7 @@ def real_samples(
 
 
 def asked(labels: Tensor, random: torch.Generator | None = None) -> Tensor:
-    """What the generator is given (n, LATENT_DIM + CLASSES) for labels (n,): noise, and these."""
+    """Generator input (n, LATENT_DIM + CLASSES): noise and one-hot labels, for labels (n,)."""
     noise = torch.randn(len(labels), LATENT_DIM, generator=random)
     return torch.cat([noise, common.one_hot_encode(labels, CLASSES)], dim=1)
 
@@ -62,71 +63,73 @@ def build_discriminator() -> nn.Module:
     )  # fmt: skip
 
 
-class Labelled(nn.Sequential):
+class WithLabel(nn.Sequential):
     """A generator whose images keep their labels: (n, PIXELS + CLASSES), like real rows."""
 
-    def forward(self, latents: Tensor) -> Tensor:
-        return torch.cat([super().forward(latents), latents[:, LATENT_DIM:]], dim=1)
+    def forward(self, fixed_noise: Tensor) -> Tensor:
+        return torch.cat([super().forward(fixed_noise), fixed_noise[:, LATENT_DIM:]], dim=1)
 
 
 @common.torch_defaults()
-@common.stop_gently()
 def train(
-    data: Tensor,
-    *,
-    seed: int = 0,
-    device: str | torch.device = "cpu",
-    progress: bool = True,
-    epochs: int = EPOCHS,
-    patience: int = PATIENCE,
-    batch_size: int | None = None,
+    data: Tensor, *, seed: int = 0, device: str | torch.device = "cpu", progress: bool = True,
+    epochs: int = EPOCHS, patience: int = PATIENCE, batch_size: int | None = None,
     lr: float = LEARNING_RATE,
-) -> common.Training:
+) -> common.Training:  # fmt: skip
     """Learn rows (n, PIXELS + CLASSES): an image, pixels in 0..1, and its label, one-hot."""
     data = images.check_images(data, more=CLASSES)
+    label = data[:, PIXELS:]
+    if not label.equal(common.one_hot_encode(label.argmax(dim=1), CLASSES)):
+        raise common.InputError(f"the last {CLASSES} columns must be one-hot labels")
     device = common.choose_device(device)
-    training = common.Training(data, seed, epochs, patience, batch_size, progress, one_unit=True)
+    training = common.Training(
+        data, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
+        progress=progress, one_unit=True,
+    )  # fmt: skip
     batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # to have a deviation to norm
-    batches = common.Batches(training.real.to(device), batch_size)
+    batches = common.Batches(training.train_rows.to(device), batch_size)
     generator = build_generator().to(device)
-    averaged = copy.deepcopy(generator).eval()
-    scaled = common.Standardize(training.real[:, :PIXELS], one_unit=True)
+    ema_generator = copy.deepcopy(generator).eval()
+    scaled = common.Standardize(training.train_rows[:, :PIXELS], one_unit=True)
     discriminator = nn.Sequential(scaled, build_discriminator()).to(device)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     d_optimizer = Adam(discriminator.parameters(), lr, BETAS, fused=True)
-    is_real = torch.ones(batch_size, device=device)
-    both = torch.cat([is_real, torch.zeros_like(is_real)])
-    latents = asked(torch.arange(2048) // 8 % CLASSES).to(device)  # eight of each in a row
+    ones = torch.ones(batch_size, device=device)
+    labels = torch.cat([ones, torch.zeros_like(ones)])
+    fixed_noise = asked(torch.arange(2048) // 8 % CLASSES).to(device)  # eight of each in a row
 
-    for epoch in training:
-        for optimizer in (g_optimizer, d_optimizer):
-            optimizer.param_groups[0]["lr"] = lr * (1 - (epoch - 1) / epochs)
-        penalty = PENALTY * LATE ** ((epoch - 1) / epochs)
-        for step, rows in zip(range(BATCHES_PER_EPOCH), batches, strict=False):
-            shown, label = rows.split([PIXELS, CLASSES], dim=1)
-            fakes = generator(torch.cat([torch.randn_like(shown[:, :LATENT_DIM]), label], dim=1))
+    with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
+        for epoch in training.epochs():
+            for optimizer in (g_optimizer, d_optimizer):
+                optimizer.param_groups[0]["lr"] = lr * (1 - (epoch - 1) / epochs)
+            penalty = PENALTY * PENALTY_DECAY ** ((epoch - 1) / epochs)
+            for step, rows in zip(range(BATCHES_PER_EPOCH), batches, strict=False):
+                shown, label = rows.split([PIXELS, CLASSES], dim=1)
+                noise = torch.randn_like(shown[:, :LATENT_DIM])
+                fakes = generator(torch.cat([noise, label], dim=1))
 
-            # Discriminator step: tell real images of a label from generated ones
-            punished = step % 4 == 0  # lazily (StyleGAN2, Karras et al. 2020), at the same weight
-            seen = images.augment(torch.cat([shown, fakes.detach()])).requires_grad_(punished)
-            scores = (discriminator(seen) * label.repeat(2, 1)).sum(dim=1)
-            d_loss = bce(scores, both)
-            if punished:
-                d_loss = d_loss + penalty * common.gradient_penalty(scores, seen)
-            d_optimizer.zero_grad()
-            d_loss.backward()
-            d_optimizer.step()
+                # Discriminator step: tell real images of a label from generated ones
+                apply_penalty = step % 4 == 0  # lazy, same weight (StyleGAN2, Karras et al. 2020)
+                seen = images.augment(torch.cat([shown, fakes.detach()]))
+                seen.requires_grad_(apply_penalty)
+                scores = (discriminator(seen) * label.repeat(2, 1)).sum(dim=1)
+                d_loss = bce(scores, labels)
+                if apply_penalty:
+                    d_loss = d_loss + penalty * common.gradient_penalty(scores, seen)
+                d_optimizer.zero_grad()
+                d_loss.backward()
+                d_optimizer.step()
 
-            # Generator step: fool the discriminator
-            g_loss = bce((discriminator(images.augment(fakes)) * label).sum(dim=1), is_real)
-            g_optimizer.zero_grad()
-            g_loss.backward(inputs=list(generator.parameters()))
-            g_optimizer.step()
-            common.move_towards(averaged, generator, AVERAGING)
+                # Generator step: fool the discriminator
+                g_loss = bce((discriminator(images.augment(fakes)) * label).sum(dim=1), ones)
+                g_optimizer.zero_grad()
+                g_loss.backward(inputs=list(generator.parameters()))
+                g_optimizer.step()
+                common.update_ema(ema_generator, generator, EMA_DECAY)
 
-        training.evaluate(Labelled(averaged), latents, d_loss, g_loss)
-    training.judged(Labelled(averaged), asked(torch.arange(4096) // 20 % CLASSES))
-    training.generator, training.samples = averaged, training.samples[:, :PIXELS]
+            training.evaluate(WithLabel(ema_generator), fixed_noise, d_loss, g_loss)
+    training.finish(WithLabel(ema_generator), asked(torch.arange(4096) // 20 % CLASSES))
+    training.generator, training.samples = ema_generator, training.samples[:, :PIXELS]
     return training
 
 
@@ -134,14 +137,14 @@ def walks(steps: int, random: torch.Generator) -> Tensor:
     """Ten walks (10 * steps, LATENT_DIM + CLASSES), of the label, then of the noise."""
     label, way = torch.eye(CLASSES), torch.linspace(0, 1, steps).unsqueeze(1)
     noises = [torch.randn(1, LATENT_DIM, generator=random).expand(steps, -1) for _ in range(5)]
-    noises += [common.walk(steps, LATENT_DIM, 2, random) for _ in range(5)]
+    noises += [common.interpolate(steps, LATENT_DIM, 2, random) for _ in range(5)]
     labels = [label[i].lerp(label[(i + 5) % 10], way if i < 5 else 0 * way) for i in range(10)]
     return torch.cat([torch.cat(noises), torch.cat(labels)], dim=1)
 
 
-@common.reporting
+@common.command
 def main(argv: list[str] | None = None) -> int:
-    """The command line; gives the exit status."""
+    """Command line; returns the exit status."""
     parser = common.Parser(__file__, __doc__, train)
     images.add_options(parser)
     parser.add_argument("--label", type=int, choices=range(CLASSES), help="with --generate")
@@ -149,7 +152,7 @@ def main(argv: list[str] | None = None) -> int:
 
     if options.generate or options.interpolate:
         generator = common.load_model(options.out / "generator.pt", LATENT_DIM + CLASSES, PIXELS)
-        with common.results(options.out) as folder:
+        with common.output_folder(options.out) as folder:
             if options.generate:
                 digits = torch.arange(options.generate) % CLASSES
                 labels = digits if options.label is None else 0 * digits + options.label
@@ -159,23 +162,24 @@ def main(argv: list[str] | None = None) -> int:
             if options.interpolate:
                 steps, random = options.interpolate, common.stream("walk", options.seed)
                 rows, picture = generator(walks(steps, random)), folder / "interpolation.png"
-                common.save_picture(picture, images.plot_strips, rows, steps)
+                common.save_picture(picture, images.plot_interpolations, rows, steps)
         return 0
 
     data, labels = images.load_images(options.dataset, options.data_dir)
-    with common.results(options.out) as folder, common.stop_gently():
+    with common.output_folder(options.out) as folder:
         rows = torch.cat([data, common.one_hot_encode(labels, CLASSES)], dim=1)
         training = train(rows, **common.training_settings(options))
         wanted = torch.arange(2048) // 20 % CLASSES
-        right = (images.judge(training, data, labels) == wanted).float().mean()
-        training.findings[f"{right:.0%} are what was asked for"] = bool(right >= 0.9)
+        right = (images.check_classes(training, data, labels) == wanted).float().mean()
+        training.check(bool(right >= 0.9), f"{right:.0%} show the requested class")
         common.save_model(folder, "generator", training.generator, LATENT_DIM + CLASSES)
         common.save_history(folder, training)
         shown = training, training.samples[:200], 20, list("0123456789")
-        common.save_picture(folder / "samples.png", images.plot_rows, *shown)
+        common.save_picture(folder / "samples.png", images.plot_image_rows, *shown)
         if options.animate:
-            common.save_picture(folder / "training.gif", images.animate_images, training.film)
-    return common.conclude(training, options)
+            film = images.animate_images, training.snapshots
+            common.save_picture(folder / "training.gif", *film)
+    return common.report(training, options)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ restore the image. Other than in the paper: cross-entropy, batch norm, no buffer
 
 import copy
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -27,18 +28,18 @@ import images
 PIXELS = LATENT_DIM = 28 * 28  # a generator is given an image in place of noise
 EPOCHS, PATIENCE, BATCHES_PER_EPOCH, BATCH_SIZE = 30, 30, 100, 16
 LEARNING_RATE, BETAS = 0.001, (0.5, 0.99)
-AVERAGING = 0.005  # share of the newest weights in the averaged generators
+EMA_DECAY = 0.995  # of the moving average of the weights
 CYCLE = 10.0  # what an error there and back counts, beside the opinion of a discriminator
 WIDTH = 16  # channels of a generator
 
 
 def outline(digits: Tensor) -> Tensor:
-    """The rule (n, PIXELS): by how much the brightest pixel of the nine around is brighter."""
+    """The outlines of digits (n, PIXELS): their 3 x 3 maximum minus the image."""
     return max_pool2d(digits.view(-1, 1, 28, 28), 3, stride=1, padding=1).flatten(1) - digits
 
 
 def unpaired(digits: Tensor) -> Tensor:
-    """Rows (n / 2, 2 * PIXELS): a digit of the first half, the outline of one of the second."""
+    """Rows (n / 2, 2 * PIXELS): a digit from the first half, an outline from the second."""
     return torch.cat([digits[: len(digits) // 2], outline(digits[-(len(digits) // 2) :])], dim=1)
 
 
@@ -76,63 +77,60 @@ class Both(nn.ModuleList):
 
 
 @common.torch_defaults()
-@common.stop_gently()
 def train(
-    data: Tensor,
-    *,
-    seed: int = 0,
-    device: str | torch.device = "cpu",
-    progress: bool = True,
-    epochs: int = EPOCHS,
-    patience: int = PATIENCE,
-    batch_size: int | None = None,
+    data: Tensor, *, seed: int = 0, device: str | torch.device = "cpu", progress: bool = True,
+    epochs: int = EPOCHS, patience: int = PATIENCE, batch_size: int | None = None,
     lr: float = LEARNING_RATE,
-) -> common.Training:
+) -> common.Training:  # fmt: skip
     """Learn rows (n, 2 * PIXELS) of a digit and an outline, in 0..1; `Both` has to_digit first."""
     data = images.check_images(data, more=PIXELS)
     device = common.choose_device(device)
-    training = common.Training(data, seed, epochs, patience, batch_size, progress, one_unit=True)
+    training = common.Training(
+        data, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
+        progress=progress, one_unit=True,
+    )  # fmt: skip
     batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # to have a deviation to norm
-    batches = common.Batches(training.real.to(device), batch_size)
+    batches = common.Batches(training.train_rows.to(device), batch_size)
     translators = Both([build_generator(), build_generator()]).to(device)
     judges = Both([build_discriminator(), build_discriminator()]).to(device)
-    averaged = copy.deepcopy(translators).eval()
+    ema_generator = copy.deepcopy(translators).eval()
     g_optimizer = Adam(translators.parameters(), lr, BETAS, fused=True)
     d_optimizer = Adam(judges.parameters(), lr, BETAS, fused=True)
-    is_real = torch.ones(batch_size, 2 * 49, device=device)
-    both = torch.cat([is_real, torch.zeros_like(is_real)])
-    shown = torch.cat([training.held_out, training.real])[:2048]
+    ones = torch.ones(batch_size, 2 * 49, device=device)
+    labels = torch.cat([ones, torch.zeros_like(ones)])
+    shown = torch.cat([training.held_out, training.train_rows])[:2048]
 
-    for epoch in training:
-        for optimizer in (g_optimizer, d_optimizer):
-            optimizer.param_groups[0]["lr"] = lr * (1 - 0.75 * (epoch - 1) / epochs)
-        for _, rows in zip(range(BATCHES_PER_EPOCH), batches, strict=False):
-            fakes = translators(rows.roll(PIXELS, 1))
+    with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
+        for epoch in training.epochs():
+            for optimizer in (g_optimizer, d_optimizer):
+                optimizer.param_groups[0]["lr"] = lr * (1 - 0.75 * (epoch - 1) / epochs)
+            for _, rows in zip(range(BATCHES_PER_EPOCH), batches, strict=False):
+                fakes = translators(rows.roll(PIXELS, 1))
 
-            # Discriminator step: tell real images from translations
-            d_loss = bce(judges(torch.cat([rows, fakes.detach()])), both)
-            d_optimizer.zero_grad()
-            d_loss.backward()
-            d_optimizer.step()
+                # Discriminator step: tell real images from translations
+                d_loss = bce(judges(torch.cat([rows, fakes.detach()])), labels)
+                d_optimizer.zero_grad()
+                d_loss.backward()
+                d_optimizer.step()
 
-            # Generator step: fool the discriminators, and find the way back
-            g_loss = bce(judges(fakes), is_real)
-            there_and_back = l1_loss(translators(fakes.roll(PIXELS, 1)), rows)
-            g_optimizer.zero_grad()
-            (g_loss + CYCLE * there_and_back).backward(inputs=list(translators.parameters()))
-            g_optimizer.step()
-            common.move_towards(averaged, translators, AVERAGING)
+                # Generator step: fool the discriminators, and find the way back
+                g_loss = bce(judges(fakes), ones)
+                there_and_back = l1_loss(translators(fakes.roll(PIXELS, 1)), rows)
+                g_optimizer.zero_grad()
+                (g_loss + CYCLE * there_and_back).backward(inputs=list(translators.parameters()))
+                g_optimizer.step()
+                common.update_ema(ema_generator, translators, EMA_DECAY)
 
-        training.evaluate(averaged, shown[:512].to(device).roll(PIXELS, 1), d_loss, g_loss)
-    training.judged(averaged, shown.roll(PIXELS, 1))
+            training.evaluate(ema_generator, shown[:512].to(device).roll(PIXELS, 1), d_loss, g_loss)
+    training.finish(ema_generator, shown.roll(PIXELS, 1))
     error = l1_loss(training.generator(training.samples.roll(PIXELS, 1)), shown).item()
-    training.findings[f"there and back, pixels are {error:.3f} off"] = error <= 0.03
+    training.check(error <= 0.03, f"mean cycle error {error:.3f}")
     return training
 
 
-@common.reporting
+@common.command
 def main(argv: list[str] | None = None) -> int:
-    """The command line; gives the exit status."""
+    """Command line; returns the exit status."""
     parser = common.Parser(__file__, __doc__, train)
     images.add_options(parser)
     parser.add_argument("--translate", metavar="FILE", nargs="+", type=Path, default=[],
@@ -146,7 +144,7 @@ def main(argv: list[str] | None = None) -> int:
         source = count, random, options.dataset, options.data_dir
         rows = torch.cat(own) if own else real_samples(*source)
         way = torch.linspace(0, 1, options.interpolate or 1).unsqueeze(1)
-        with common.results(options.out) as folder:
+        with common.output_folder(options.out) as folder:
             walks: list[Tensor] = []
             for name, given in zip(names, rows.chunk(2, dim=1), strict=True):
                 translate = common.load_model(options.out / f"{name}.pt", PIXELS, PIXELS)
@@ -156,13 +154,13 @@ def main(argv: list[str] | None = None) -> int:
                 walks += [walk, translate(walk)]
             if options.interpolate:
                 rows, picture = torch.cat(walks), folder / "interpolation.png"
-                common.save_picture(picture, images.plot_strips, rows, len(way))
+                common.save_picture(picture, images.plot_interpolations, rows, len(way))
         return 0
 
     data, labels = images.load_images(options.dataset, options.data_dir)
-    with common.results(options.out) as folder, common.stop_gently():
+    with common.output_folder(options.out) as folder:
         training = train(unpaired(data), **common.training_settings(options))
-        images.judge(training, data[: len(data) // 2], labels)
+        images.check_classes(training, data[: len(data) // 2], labels)
         to_digit, to_outline = training.generator.children()
         for name, translate in zip(names, (to_outline, to_digit), strict=True):
             common.save_model(folder, name, translate, PIXELS)
@@ -172,11 +170,12 @@ def main(argv: list[str] | None = None) -> int:
         shown = [digits, to_outline(digits), to_digit(to_outline(digits)), outlines]
         shown += [outlines, to_digit(outlines), to_outline(to_digit(outlines)), digits]
         stages = 2 * ["real", "translated", "and back", "truth"]
-        rows = torch.cat(shown)
-        common.save_picture(folder / "samples.png", images.plot_rows, training, rows, 16, stages)
+        figure = images.plot_image_rows, training, torch.cat(shown), 16, stages
+        common.save_picture(folder / "samples.png", *figure)
         if options.animate:
-            common.save_picture(folder / "training.gif", images.animate_images, training.film)
-    return common.conclude(training, options)
+            film = images.animate_images, training.snapshots
+            common.save_picture(folder / "training.gif", *film)
+    return common.report(training, options)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ and no batch norm in the discriminator): better digits than digits_gan.py's, a q
 import copy
 import os
 import sys
+from contextlib import suppress
 from itertools import islice
 
 import torch
@@ -31,8 +32,8 @@ from common import Standardize, Training
 PIXELS, LATENT_DIM, WIDTH = 28 * 28, 64, 16  # channels where there are fewest
 EPOCHS, PATIENCE, BATCHES_PER_EPOCH, BATCH_SIZE = 34, 34, 240, 64
 LEARNING_RATE, BETAS = 0.002, (0.0, 0.99)  # no momentum, as what is to be learned moves
-AVERAGING = 0.002  # share of the newest weights in the averaged generator
-PENALTY, LATE = 4.0, 0.02  # on the discriminator's slope; the share of it that is left at the end
+EMA_DECAY = 0.998  # of the moving average of the weights
+PENALTY, PENALTY_DECAY = 4.0, 0.02  # weight of the penalty; its final fraction
 
 
 def real_samples(
@@ -68,32 +69,29 @@ def build_discriminator() -> nn.Module:
 
 
 @common.torch_defaults()
-@common.stop_gently()
 def train(
-    data: Tensor,
-    *,
-    seed: int = 0,
-    device: str | torch.device = "cpu",
-    progress: bool = True,
-    epochs: int = EPOCHS,
-    patience: int = PATIENCE,
-    batch_size: int | None = None,
+    data: Tensor, *, seed: int = 0, device: str | torch.device = "cpu", progress: bool = True,
+    epochs: int = EPOCHS, patience: int = PATIENCE, batch_size: int | None = None,
     lr: float = LEARNING_RATE,
-) -> Training:
+) -> Training:  # fmt: skip
     """Learn images (n, PIXELS) in 0..1; under torchrun, with a share of them for each process."""
     data = images.check_images(data)
     device = common.choose_device(device)
-    training = Training(data, seed, epochs, patience, batch_size, progress, one_unit=True)
+    training = Training(
+        data, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
+        progress=progress, one_unit=True,
+    )  # fmt: skip
     batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # to have a deviation to norm
     generator = build_generator().to(device).to(memory_format=torch.channels_last)
-    averaged = copy.deepcopy(generator).eval()
-    discriminator = nn.Sequential(Standardize(training.real, one_unit=True), build_discriminator())
+    ema_generator = copy.deepcopy(generator).eval()
+    scaled = Standardize(training.train_rows, one_unit=True)
+    discriminator = nn.Sequential(scaled, build_discriminator())
     discriminator = discriminator.to(device).to(memory_format=torch.channels_last)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     d_optimizer = Adam(discriminator.parameters(), lr, BETAS, fused=True)
-    is_real = torch.ones(batch_size, 1, device=device)
-    both = torch.cat([is_real, torch.zeros_like(is_real)])
-    latents = torch.randn(2048, LATENT_DIM, device=device)
+    ones = torch.ones(batch_size, 1, device=device)
+    labels = torch.cat([ones, torch.zeros_like(ones)])
+    fixed_noise = torch.randn(2048, LATENT_DIM, device=device)
     generate, rank, processes = generator, 0, 1
     judge: nn.Module = discriminator
     if distributed.is_initialized():  # each backward pass averages the slopes of all processes
@@ -103,77 +101,67 @@ def train(
         for part in (*generator.parameters(), *discriminator.parameters()):
             if 1 in part.shape:  # slopes may have another stride along it, and torch warns of that
                 part.register_hook(lambda slopes, like=part: torch.empty_like(like).copy_(slopes))
-    real = common.Batches(training.real[rank::processes].to(device), batch_size)
+    real = common.Batches(training.train_rows[rank::processes].to(device), batch_size)
 
-    for epoch in training:
-        for optimizer in (g_optimizer, d_optimizer):  # root rule (Malladi et al. 2022), rate alone
-            optimizer.param_groups[0]["lr"] = processes**0.5 * lr * (1 - (epoch - 1) / epochs)
-        penalty = PENALTY * LATE ** ((epoch - 1) / epochs)
-        for step, rows in enumerate(islice(real, BATCHES_PER_EPOCH // processes)):
-            fakes = generate(torch.randn(batch_size, LATENT_DIM, device=device))
+    with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
+        for epoch in training.epochs():
+            for optimizer in (g_optimizer, d_optimizer):  # sqrt rule (Malladi et al. 2022)
+                optimizer.param_groups[0]["lr"] = processes**0.5 * lr * (1 - (epoch - 1) / epochs)
+            penalty = PENALTY * PENALTY_DECAY ** ((epoch - 1) / epochs)
+            for step, rows in enumerate(islice(real, BATCHES_PER_EPOCH // processes)):
+                fakes = generate(torch.randn(batch_size, LATENT_DIM, device=device))
 
-            # Discriminator step: tell real images from generated ones
-            punished = step % 4 == 0  # lazily (StyleGAN2, Karras et al. 2020), at the same weight
-            seen = images.augment(torch.cat([rows, fakes.detach()])).requires_grad_(punished)
-            scores = judge(seen)
-            d_loss = bce(scores, both)
-            if punished:
-                d_loss = d_loss + penalty * common.gradient_penalty(scores, seen)
-            d_optimizer.zero_grad()
-            d_loss.backward()
-            d_optimizer.step()
+                # Discriminator step: tell real images from generated ones
+                apply_penalty = step % 4 == 0  # lazy, same weight (StyleGAN2, Karras et al. 2020)
+                seen = images.augment(torch.cat([rows, fakes.detach()]))
+                seen.requires_grad_(apply_penalty)
+                scores = judge(seen)
+                d_loss = bce(scores, labels)
+                if apply_penalty:
+                    d_loss = d_loss + penalty * common.gradient_penalty(scores, seen)
+                d_optimizer.zero_grad()
+                d_loss.backward()
+                d_optimizer.step()
 
-            # Generator step: fool the discriminator
-            g_loss = bce(discriminator(images.augment(fakes)), is_real)
-            g_optimizer.zero_grad()
-            g_loss.backward(inputs=list(generator.parameters()))
-            g_optimizer.step()
-            common.move_towards(averaged, generator, processes * AVERAGING)
+                # Generator step: fool the discriminator
+                g_loss = bce(discriminator(images.augment(fakes)), ones)
+                g_optimizer.zero_grad()
+                g_loss.backward(inputs=list(generator.parameters()))
+                g_optimizer.step()
+                common.update_ema(ema_generator, generator, EMA_DECAY**processes)
 
-        training.evaluate(averaged, latents, d_loss, g_loss)
-        if processes > 1:  # all end when one does
-            last = torch.tensor(epoch if common.SIGNALS else training.last, device=device)
-            distributed.all_reduce(last, distributed.ReduceOp.MIN)
-            training.last = int(last)
-    return training.judged(averaged, torch.randn(4096, LATENT_DIM))
+            training.evaluate(ema_generator, fixed_noise, d_loss, g_loss)
+            if processes > 1 and images.stop_together(training, device):
+                break
+    return training.finish(ema_generator, torch.randn(4096, LATENT_DIM))
 
 
-@common.reporting
+@common.command
 def main(argv: list[str] | None = None) -> int:
-    """The command line; gives the exit status."""
+    """Command line; returns the exit status."""
     parser = common.Parser(__file__, __doc__, train)
     images.add_options(parser)
     options = parser.parse_args(argv)
     images.join_processes(options)  # if torchrun has started them
 
     if options.generate or options.interpolate:
-        generator = common.load_model(options.out / "generator.pt", LATENT_DIM, PIXELS)
-        with common.results(options.out) as folder:
-            if options.generate:
-                blocks = common.generate(generator, LATENT_DIM, options)
-                images.save_images(folder / "generated", blocks, options.format)
-            if options.interpolate:
-                steps, random = options.interpolate, common.stream("walk", options.seed)
-                walks = [common.walk(steps, LATENT_DIM, 2, random) for _ in range(8)]
-                rows, picture = generator(torch.cat(walks)), folder / "interpolation.png"
-                common.save_picture(picture, images.plot_strips, rows, steps)
-        return 0
+        return images.use_generator(options, LATENT_DIM)
 
     settings = common.training_settings(options)
     data, labels = images.load_images(options.dataset, options.data_dir)
     if os.environ.get("RANK", "0") != "0":  # the first process saves
         train(data, **settings | {"progress": False})
         return 0
-    with common.results(options.out) as folder, common.stop_gently():
+    with common.output_folder(options.out) as folder:
         training = train(data, **settings)
-        classes = images.judge(training, data, labels)
-        common.save_model(folder, "generator", training.generator, LATENT_DIM)
-        common.save_history(folder, training)
+        classes = images.check_classes(training, data, labels)
+        common.save(folder, training, LATENT_DIM)
         figure = images.plot_images, training, data, labels, classes
         common.save_picture(folder / "samples.png", *figure)
         if options.animate:
-            common.save_picture(folder / "training.gif", images.animate_images, training.film)
-    return common.conclude(training, options)
+            film = images.animate_images, training.snapshots
+            common.save_picture(folder / "training.gif", *film)
+    return common.report(training, options)
 
 
 if __name__ == "__main__":

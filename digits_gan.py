@@ -16,6 +16,7 @@ that there are ten of them.
 
 import copy
 import sys
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -36,8 +37,8 @@ BATCHES_PER_EPOCH = 240
 BATCH_SIZE = 64
 LEARNING_RATE = 0.001
 BETAS = (0.5, 0.99)
-AVERAGING = 0.002  # share of the newest weights in the averaged generator
-SLOWING = 0.75  # share of the learning rate that is gone at the end
+EMA_DECAY = 0.998  # of the moving average of the weights
+LR_DECAY = 0.75  # share of the learning rate that is gone at the end
 
 
 def real_samples(
@@ -68,111 +69,93 @@ def build_discriminator(pixels: int = PIXELS) -> nn.Module:
 
 
 @common.torch_defaults()
-@common.stop_gently()
 def train(
-    data: Tensor,
-    *,
-    seed: int = 0,
-    device: str | torch.device = "cpu",
-    progress: bool = True,
-    epochs: int = EPOCHS,
-    patience: int = PATIENCE,
-    batch_size: int | None = None,
+    data: Tensor, *, seed: int = 0, device: str | torch.device = "cpu", progress: bool = True,
+    epochs: int = EPOCHS, patience: int = PATIENCE, batch_size: int | None = None,
     lr: float = LEARNING_RATE,
     checkpoint: Path | None = None,
     resume: bool = False,
-) -> Training:
+) -> Training:  # fmt: skip
     """Learn images (n, PIXELS) in 0..1; each epoch is saved to `checkpoint`, to `resume` from."""
     data = images.check_images(data)
     device = common.choose_device(device)
-    training = Training(data, seed, epochs, patience, batch_size, progress, one_unit=True)
+    training = Training(
+        data, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
+        progress=progress, one_unit=True,
+    )  # fmt: skip
     batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # to have a deviation to norm
-    real = common.Batches(training.real.to(device), batch_size)
+    real = common.Batches(training.train_rows.to(device), batch_size)
     generator = build_generator(data.shape[1]).to(device)
-    averaged = copy.deepcopy(generator).eval()
-    standardize = Standardize(training.real, one_unit=True)
+    ema_generator = copy.deepcopy(generator).eval()
+    standardize = Standardize(training.train_rows, one_unit=True)
     discriminator = nn.Sequential(standardize, build_discriminator(data.shape[1])).to(device)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     d_optimizer = Adam(discriminator.parameters(), lr, BETAS, fused=True)
-    is_real = torch.ones(batch_size, 1, device=device)
-    both = torch.cat([is_real, torch.zeros_like(is_real)])
-    latents = torch.randn(2048, LATENT_DIM, device=device)
-    networks = {"generator": generator, "averaged": averaged, "discriminator": discriminator}
-    optimizers = {"g_optimizer": g_optimizer, "d_optimizer": d_optimizer}
-    state = images.Checkpoint(checkpoint, training, real, **networks, **optimizers)
+    ones = torch.ones(batch_size, 1, device=device)
+    labels = torch.cat([ones, torch.zeros_like(ones)])
+    fixed_noise = torch.randn(2048, LATENT_DIM, device=device)
+    state = images.Checkpoint(
+        checkpoint, training, real, generator=generator, ema_generator=ema_generator,
+        discriminator=discriminator, g_optimizer=g_optimizer, d_optimizer=d_optimizer,
+    )  # fmt: skip
     if resume:
         state.load()
 
-    for epoch in training:
-        for optimizer in (g_optimizer, d_optimizer):
-            optimizer.param_groups[0]["lr"] = lr * (1 - SLOWING * (epoch - 1) / epochs)
-        for rows in islice(real, BATCHES_PER_EPOCH):
-            fakes = generator(torch.randn(batch_size, LATENT_DIM, device=device))
+    with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
+        for epoch in training.epochs():
+            for optimizer in (g_optimizer, d_optimizer):
+                optimizer.param_groups[0]["lr"] = lr * (1 - LR_DECAY * (epoch - 1) / epochs)
+            for rows in islice(real, BATCHES_PER_EPOCH):
+                fakes = generator(torch.randn(batch_size, LATENT_DIM, device=device))
 
-            # Discriminator step: tell real images from generated ones
-            seen = images.augment(torch.cat([rows, fakes.detach()]))
-            d_loss = bce(discriminator(seen), both)
-            d_optimizer.zero_grad()
-            d_loss.backward()
-            d_optimizer.step()
+                # Discriminator step: tell real images from generated ones
+                seen = images.augment(torch.cat([rows, fakes.detach()]))
+                d_loss = bce(discriminator(seen), labels)
+                d_optimizer.zero_grad()
+                d_loss.backward()
+                d_optimizer.step()
 
-            # Generator step: fool the discriminator
-            g_loss = bce(discriminator(images.augment(fakes)), is_real)
-            g_optimizer.zero_grad()
-            g_loss.backward(inputs=list(generator.parameters()))
-            g_optimizer.step()
-            common.move_towards(averaged, generator, AVERAGING)
+                # Generator step: fool the discriminator
+                g_loss = bce(discriminator(images.augment(fakes)), ones)
+                g_optimizer.zero_grad()
+                g_loss.backward(inputs=list(generator.parameters()))
+                g_optimizer.step()
+                common.update_ema(ema_generator, generator, EMA_DECAY)
 
-        training.evaluate(averaged, latents, d_loss, g_loss)
-        state.save()
-    return training.judged(averaged, torch.randn(4096, LATENT_DIM))
+            training.evaluate(ema_generator, fixed_noise, d_loss, g_loss)
+            state.save()
+    return training.finish(ema_generator, torch.randn(4096, LATENT_DIM))
 
 
-@common.reporting
+@common.command
 def main(argv: list[str] | None = None) -> int:
-    """The command line; gives the exit status."""
+    """Command line; returns the exit status."""
     parser = common.Parser(__file__, __doc__, train)
     images.add_options(parser)
-    again = "go on with a training that was interrupted or killed"
+    again = "continue a training that was interrupted"
     parser.add_argument("--resume", action="store_true", help=again)
     options = parser.parse_args(argv)
 
     if options.generate or options.interpolate:
-        generator = common.load_model(options.out / "generator.pt", LATENT_DIM, PIXELS)
-        with common.results(options.out) as folder:
-            if options.generate:
-                blocks = common.generate(generator, LATENT_DIM, options)
-                images.save_images(folder / "generated", blocks, options.format)
-            if options.interpolate:
-                steps, random = options.interpolate, common.stream("walk", options.seed)
-                walks = [common.walk(steps, LATENT_DIM, 2, random) for _ in range(8)]
-                rows, picture = generator(torch.cat(walks)), folder / "interpolation.png"
-                common.save_picture(picture, images.plot_strips, rows, steps)
-        return 0
+        return images.use_generator(options, LATENT_DIM)
 
     settings = common.training_settings(options)
     data, labels = images.load_images(options.dataset, options.data_dir)
     checkpoint = options.out / "checkpoint.pth"
-    with common.results(options.out) as folder, common.stop_gently():
-        try:
-            training = train(data, **settings, checkpoint=checkpoint, resume=options.resume)
-        except KeyboardInterrupt:  # a second one
-            if checkpoint.exists():
-                words = "interrupted; add --resume to go on after the last whole epoch"
-                raise KeyboardInterrupt(words) from None
-            raise
-        classes = images.judge(training, data, labels)
-        common.save_model(folder, "generator", training.generator, LATENT_DIM)
-        common.save_history(folder, training)
+    with images.resumable(checkpoint), common.output_folder(options.out) as folder:
+        training = train(data, **settings, checkpoint=checkpoint, resume=options.resume)
+        classes = images.check_classes(training, data, labels)
+        common.save(folder, training, LATENT_DIM)
         figure = images.plot_images, training, data, labels, classes
         common.save_picture(folder / "samples.png", *figure)
-        if options.animate and training.film:  # resumed at its end, it has none
-            common.save_picture(folder / "training.gif", images.animate_images, training.film)
-    if training.signal:
-        print("To go on from there, add --resume.")
+        if options.animate and training.snapshots:  # resumed at its end, it has none
+            film = images.animate_images, training.snapshots
+            common.save_picture(folder / "training.gif", *film)
+    if training.interrupted:
+        print("Add --resume to continue.")
     else:
         checkpoint.unlink(missing_ok=True)
-    return common.conclude(training, options)
+    return common.report(training, options)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
 # ///
 """A classifier of clothes: ten categories of Fashion-MNIST, images of 28 by 28 pixels.
 
-Like a GAN's discriminator it learns to judge images, but alone, and from labels that say what is
-right. So its error says when to stop, which the losses of a GAN do not.
+Like a GAN's discriminator it learns to judge images, but from labels. Its validation loss tells
+when to stop; the losses of a GAN do not.
 
     python fashion_classifier.py                       train, save in outputs/fashion_classifier
     python fashion_classifier.py --predict shoe.png    what the saved classifier predicts
@@ -13,6 +13,7 @@ right. So its error says when to stop, which the losses of a GAN do not.
 
 import math
 import sys
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -32,10 +33,10 @@ CATEGORIES = ("T-shirt/top", "trouser", "pullover", "dress", "coat",
 EPOCHS, PATIENCE = 100, 10
 BATCH_SIZE = 64
 LEARNING_RATE = 0.001
-SHIFT = 1  # pixels: each time an image is seen, it has moved a little
-SMOOTHING = 0.1  # share of each label that goes to all categories: it need not be too sure
+SHIFT = 1  # pixels, at random, of each image in each epoch
+SMOOTHING = 0.1  # label smoothing
 GOOD = 0.8  # share of images classified correctly: logistic regression, on 1,000, comes to 0.79
-VALIDATION = 1 / 6  # share of the labelled images that choose the best epoch, never learned from
+VALIDATION = 1 / 6  # share of the labelled images, to choose the epoch
 
 
 class Epoch(NamedTuple):
@@ -47,8 +48,8 @@ class Epoch(NamedTuple):
     validation_accuracy: float
 
 
-class Training(common.Epochs):
-    """A training that, when it has ended, has the best `classifier`."""
+class Training(common.Outcome):
+    """A finished training of the classifier."""
 
     history: list[Epoch]
     classifier: nn.Module  # on the CPU, in eval mode
@@ -65,7 +66,6 @@ def build_classifier() -> nn.Module:
 
 
 @common.torch_defaults(threads=1)
-@common.stop_gently()
 def train(
     data: Tensor,
     labels: Tensor,
@@ -77,19 +77,22 @@ def train(
     patience: int = PATIENCE,
     batch_size: int | None = None,
     lr: float = LEARNING_RATE,
-) -> Training:
+) -> Training:  # fmt: skip
     """Learn from images (n, 784) in 0..1 and their labels (n,) in 0..9.
 
     Raises ValueError for data of another shape, range or type, and for bad settings.
     """
-    data, labels = images.check_images(data), torch.as_tensor(labels).detach().cpu()
-    if len(common.one_hot_encode(labels, len(CATEGORIES))) != len(data):
+    data, labels = images.check_images(data), images.check_labels(labels, len(CATEGORIES))
+    if len(labels) != len(data):
         raise common.InputError(f"{len(data)} images need as many labels, not {len(labels)}")
     if len(data) < 2:
-        raise common.InputError("one image is too few: one to learn from, one to validate on")
-    training = Training(len(data), seed, epochs, patience, batch_size, progress)
+        raise common.InputError("at least two images are needed")
+    training = Training(
+        len(data), seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
+        progress=progress,
+    )  # fmt: skip
     device = common.choose_device(device)
-    data, labels = data.to(device), labels.long().to(device)
+    data, labels = data.to(device), labels.to(device)
     count = math.ceil(VALIDATION * len(data))
     validation, learned = torch.randperm(len(data)).tensor_split([count])
     batch_size = batch_size or min(BATCH_SIZE, len(learned))
@@ -98,33 +101,34 @@ def train(
     classifier = build_classifier().to(device)
     optimizer = Adam(classifier.parameters(), lr, fused=True)
 
-    for epoch in training:
-        classifier.train()
-        total = torch.zeros((), device=device)
-        for chosen in islice(batches, steps):
-            logits = classifier(images.shifted(data[chosen], SHIFT))
-            loss = cross_entropy(logits, labels[chosen], label_smoothing=SMOOTHING)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            total += loss.detach()
+    with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best classifier so far
+        for epoch in training.epochs():
+            classifier.train()
+            total = torch.zeros((), device=device)
+            for chosen in islice(batches, steps):
+                logits = classifier(images.random_shift(data[chosen], SHIFT))
+                loss = cross_entropy(logits, labels[chosen], label_smoothing=SMOOTHING)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                total += loss.detach()
 
-        classifier.eval()
-        with torch.no_grad():
-            logits = classifier(data[validation])
-        error = cross_entropy(logits, labels[validation]).item()
-        accuracy = (logits.argmax(dim=1) == labels[validation]).float().mean().item()
-        training.note(Epoch(epoch, total.item() / steps, error, accuracy), error, classifier)
-    training.classifier = training.finish(classifier)
-    accuracy = training.history[training.best_epoch - 1].validation_accuracy
+            classifier.eval()
+            with torch.no_grad():
+                logits = classifier(data[validation])
+            error = cross_entropy(logits, labels[validation]).item()
+            accuracy = (logits.argmax(dim=1) == labels[validation]).float().mean().item()
+            training.note(Epoch(epoch, total.item() / steps, error, accuracy), error, classifier)
+    training.classifier = training.load_best(classifier)
+    accuracy = training.history[training.kept_epoch - 1].validation_accuracy
     words = f"{accuracy:.1%} of {count:,} validation images are classified correctly"
-    training.findings[words] = accuracy >= GOOD
+    training.check(accuracy >= GOOD, words)
     return training
 
 
-@common.reporting
+@common.command
 def main(argv: list[str] | None = None) -> int:
-    """The command line; gives the exit status."""
+    """Command line; returns the exit status."""
     parser = common.Parser(__file__, __doc__, train, gan=False)
     images.add_options(parser, gan=False)
     parser.add_argument("--predict", metavar="FILE", nargs="+", type=Path,
@@ -142,7 +146,7 @@ def main(argv: list[str] | None = None) -> int:
     settings = common.training_settings(options)
     data = images.load_images("fashion", options.data_dir)
     test, labels = images.load_images("fashion", options.data_dir, train=False)
-    with common.results(options.out) as folder, common.stop_gently():
+    with common.output_folder(options.out) as folder:
         training = train(*data, **settings)
         predicted = training.classifier(test).argmax(dim=1)
         accuracy = (predicted == labels).float().mean().item()
@@ -153,13 +157,13 @@ def main(argv: list[str] | None = None) -> int:
         of_each = dict(zip(CATEGORIES, shares.diag().tolist(), strict=True))
         each = ", ".join(f"{name} {share:.0%}" for name, share in of_each.items())
         words = f"{accuracy:.1%} of {len(labels):,} test images are classified correctly: {each}"
-        training.findings[words] = accuracy >= GOOD
-        training.figures |= {"test_accuracy": accuracy, "test_accuracy_by_category": of_each}
+        training.check(accuracy >= GOOD, words)
+        training.metrics |= {"test_accuracy": accuracy, "test_accuracy_by_category": of_each}
         common.save_model(folder, "classifier", training.classifier, PIXELS)
         common.save_history(folder, training)
         shown = training, *found, CATEGORIES
         common.save_picture(folder / "samples.png", images.plot_predictions, *shown)
-    return common.conclude(training, options)
+    return common.report(training, options)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What the image scripts share, besides `common.py`: copy both along with the script.
 
-In order: reading, augmenting, recognising, pictures, writing, resuming, processes. Images are rows
-(n, 784) of 28 by 28 pixels, 0 black to 1 white.
+Sections: loading, augmentation, class checks, plots, saving, checkpoints, processes. Images are
+rows (n, 784) of 28 by 28 pixels, from 0, black, to 1, white.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import io
 import itertools
 import math
 import os
+import signal
 import sys
 import warnings
 import zlib
@@ -26,12 +27,12 @@ from torch import Tensor, distributed, nn
 import common
 from common import Batches, Evaluation, Failure, Figure, InputError, Training
 
-# --- Reading -----------------------------------------------------------------------------------
+# --- Loading -----------------------------------------------------------------------------------
 
 
 def add_options(parser: argparse.ArgumentParser, gan: bool = True) -> None:
-    """The options of where images lie and, of a GAN, of which images, and in what form."""
-    add, where = parser.add_argument, "where the images lie, or are downloaded to (%(default)s)"
+    """Adds --data-dir and, for GANs, --dataset and --format."""
+    add, where = parser.add_argument, "folder of the data sets, downloaded if missing (%(default)s)"
     add("--data-dir", metavar="DIR", type=Path, default=Path("data"), help=where)
     if gan:
         form = "of generated images: a folder, or one array (%(default)s)"
@@ -53,11 +54,13 @@ def load_images(dataset: str, folder: Path | str, train: bool = True) -> tuple[T
         if found.data.shape[1:] != (28, 28) or len(found.data) != len(found.targets):
             raise ValueError
     except (AssertionError, ValueError):
-        raise Failure(f"the images in {raw} are damaged; delete them, to get them anew") from None
+        raise Failure(
+            f"the images in {raw} are damaged; delete them to download them again"
+        ) from None
     except (RuntimeError, OSError):
         files = ", ".join(name for name, _ in kind.resources)
-        tried = f"no images in {raw}, and no download from {' or '.join(kind.mirrors)}"
-        remedy = f"connect, choose another --data-dir, or put these there, unpacked: {files}"
+        tried = f"no images in {raw}, and downloading from {' or '.join(kind.mirrors)} failed"
+        remedy = f"check the connection, choose another --data-dir, or put these there: {files}"
         raise Failure(f"{tried}; {remedy}") from None
     return found.data.flatten(1).float() / 255, found.targets.long()
 
@@ -96,11 +99,25 @@ def check_images(data: object, more: int = 0) -> Tensor:
     return rows
 
 
-# --- Augmenting --------------------------------------------------------------------------------
+def check_labels(labels: object, classes: int) -> Tensor:
+    """Labels (n,) of any integer type, on the CPU; ValueError if they are others."""
+    try:
+        integers = torch.as_tensor(labels).detach().cpu()
+        if integers.is_floating_point() or integers.ndim != 1:
+            raise TypeError
+        integers = integers.long()
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError("labels must be integers of shape (n,)") from None
+    if integers.numel() and not 0 <= integers.min() <= integers.max() < classes:
+        raise InputError(f"labels must be from 0 to {classes - 1}")
+    return integers
 
 
-def shifted(images: Tensor, most: int) -> Tensor:
-    """Square images (n, pixels), each moved at random by at most so many pixels along each axis."""
+# --- Augmentation ------------------------------------------------------------------------------
+
+
+def random_shift(images: Tensor, most: int) -> Tensor:
+    """Square images (n, pixels), each randomly shifted by up to `most` pixels along each axis."""
     n, side = len(images), math.isqrt(images.shape[1])
     padded = nn.functional.pad(images.view(n, side, side), (most,) * 4)
     starts = torch.randint(2 * most + 1, (2, n, 1), device=images.device)
@@ -109,10 +126,10 @@ def shifted(images: Tensor, most: int) -> Tensor:
     return padded[image[:, None, None], rows[:, :, None], columns[:, None, :]].flatten(1)
 
 
-def cut_out(images: Tensor, size: int) -> Tensor:
-    """Square images (n, pixels), each with a random square, `size` pixels a side, odd, made black.
+def cutout(images: Tensor, size: int) -> Tensor:
+    """Square images (n, pixels), each with a random black square of an odd `size`: cutout.
 
-    At the edges, less of it lies in the image (DeVries and Taylor 2017).
+    At the edges, part of it lies outside (DeVries and Taylor 2017).
     """
     n, side = len(images), math.isqrt(images.shape[1])
     middle = torch.randint(side, (2, n, 1), device=images.device)
@@ -122,26 +139,25 @@ def cut_out(images: Tensor, size: int) -> Tensor:
 
 
 def augment(images: Tensor) -> Tensor:
-    """Images (n, pixels) as a discriminator sees them: moved a little, a square made black.
+    """Differentiable augmentation of real and generated images (n, pixels) (Zhao et al. 2020).
 
-    So it never sees the same image twice, and cannot memorise them. The generator's images pass
-    here too, so they need not look like that themselves (Zhao et al. 2020).
+    It limits overfitting, and does not leak into the samples.
     """
-    return cut_out(shifted(images, 2), 7)
+    return cutout(random_shift(images, 2), 7)
 
 
-# --- Recognising -------------------------------------------------------------------------------
+# --- Class checks ------------------------------------------------------------------------------
 
-PLAIN = 0.9  # share, in units of that of real images, of the plain ones among good generated ones
+MIN_CONFIDENT = 0.9  # smallest good share of confident images, relative to real ones
 
 
-def recognise(
+def nearest_class(
     images: Tensor, real: Tensor, labels: Tensor, among_real: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """The class (n,) of each image (n, pixels), and whether it is plainly of that class (n,).
+    """The class (n,) of the nearest real image, and whether it is clear (n,).
 
-    The class is that of the nearest real image (m, pixels), with its label (m,); plainly, if four
-    of the five nearest are of it. `among_real`: the images are themselves among the real ones.
+    Images have shape (n, pixels), real ones (m, pixels) with labels (m,). It is clear if at least
+    four of the five nearest agree. `among_real`: the images are themselves among the real ones.
     """
     first = 1 if among_real else 0  # past itself
     count = min(5 + first, len(real))
@@ -150,24 +166,24 @@ def recognise(
     return classes[:, 0], (classes == classes[:, :1]).sum(dim=1) >= 4
 
 
-def judge(training: Training, data: Tensor, labels: Tensor) -> Tensor:
-    """Add to the verdict what is recognised in 2,048 samples; gives the class (2048,) of each."""
+def check_classes(training: Training, data: Tensor, labels: Tensor) -> Tensor:
+    """Add class checks of 2,048 samples to the verdict; returns the class (2048,) of each."""
     some = torch.randperm(len(data), generator=common.stream("images compared"))[:2048]
-    _, plain_of_real = recognise(data[some], data, labels, among_real=True)
-    classes, plain = recognise(training.samples[:2048, : data.shape[1]], data, labels)
-    share, real_share = plain.float().mean().item(), plain_of_real.float().mean().item()
-    words = f"{share:.0%} of generated images are plainly of one class, {real_share:.0%} of real"
-    training.findings[words] = share >= PLAIN * real_share
-    training.figures |= {"plain": share, "plain_of_real": real_share}
-    training.find_missing(labels, classes[plain])
+    _, real_confident = nearest_class(data[some], data, labels, among_real=True)
+    classes, confident = nearest_class(training.samples[:2048, : data.shape[1]], data, labels)
+    share, real_share = confident.float().mean().item(), real_confident.float().mean().item()
+    words = f"{share:.0%} of generated images are clearly of one class, {real_share:.0%} of real"
+    training.check(share >= MIN_CONFIDENT * real_share, words)
+    training.metrics |= {"plain": share, "plain_of_real": real_share}
+    training.check_missing(labels, classes[confident])
     return classes
 
 
-# --- Pictures ----------------------------------------------------------------------------------
+# --- Plots --------------------------------------------------------------------------------------
 
 
 def image_grid(images: Tensor, columns: int) -> np.ndarray:
-    """Square images (n, pixels), row by row, as one with so many columns."""
+    """Square images (n, pixels) as one grid with so many columns."""
     side = math.isqrt(images.shape[1])
     missing = torch.zeros(-len(images) % columns, images.shape[1])
     tiles = torch.cat([images, missing]).view(-1, columns, side, side)
@@ -175,31 +191,33 @@ def image_grid(images: Tensor, columns: int) -> np.ndarray:
 
 
 def plot_images(training: Training, real: Tensor, labels: Tensor, classes: Tensor) -> Figure:
-    """64 real and generated images, how often each class comes among all, and the history.
+    """Plots 64 real and generated images, class frequencies, and the history.
 
-    The real ones (n, 784) have labels (n,), the generated ones were recognised as classes (m,).
+    Real images (n, 784) have labels (n,); generated ones are of `classes` (m,).
     """
     top = [["real", "generated", "classes"]]
-    figure, axes = common.plot_history(training.history, top, training.best_epoch)
+    figure, axes = common.plot_history(training.history, top, training.kept_epoch)
     for name, images in (("real", real), ("generated", training.samples)):
         axes[name].imshow(image_grid(images[:64], 8), cmap="gray", vmin=0, vmax=1)
         axes[name].set_title(name)
         axes[name].set_axis_off()
-    common.plot_shares(axes["classes"], labels, classes)
+    common.plot_frequencies(axes["classes"], labels, classes)
     axes["classes"].set(xlabel="class", xticks=range(int(labels.max()) + 1))
     return figure
 
 
-def plot_rows(training: Training, images: Tensor, columns: int, names: Sequence[str]) -> Figure:
-    """Images (n, pixels), so many in a row, each row with its name, and the history."""
-    figure, axes = common.plot_history(training.history, [["images"] * 3], training.best_epoch)
+def plot_image_rows(
+    training: Training, images: Tensor, columns: int, names: Sequence[str]
+) -> Figure:
+    """Plots images (n, pixels), `columns` in a row, each row with its name, and the history."""
+    figure, axes = common.plot_history(training.history, [["images"] * 3], training.kept_epoch)
     axes["images"].imshow(image_grid(images, columns), cmap="gray", vmin=0, vmax=1)
     axes["images"].set(xticks=[], yticks=range(14, 28 * len(names), 28), yticklabels=names)
     return figure
 
 
-def plot_strips(images: Tensor, steps: int) -> Figure:
-    """Walks from image to image, a row each; images (walks * steps, pixels)."""
+def plot_interpolations(images: Tensor, steps: int) -> Figure:
+    """Plots interpolations, one per row; images (rows * steps, pixels)."""
     figure = Figure(figsize=(0.6 * steps, 0.6 * len(images) / steps), dpi=120)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(image_grid(images, steps), cmap="gray", vmin=0, vmax=1)
@@ -207,22 +225,26 @@ def plot_strips(images: Tensor, steps: int) -> Figure:
     return figure
 
 
-def animate_images(film: common.Film) -> bytes:
-    """A GIF of images (n, pixels) generated from always the same noise."""
+def animate_images(snapshots: common.Snapshots) -> bytes:
+    """A GIF of images (n, pixels) generated from fixed noise."""
     figure = Figure(figsize=(4, 4.2), layout="constrained")
     axes = figure.subplots()
     axes.set_axis_off()
-    grid = axes.imshow(np.zeros((224, 224)), cmap="gray", vmin=0, vmax=1)
-    return common.animate(figure, film, lambda rows: grid.set_data(image_grid(rows[:64, :784], 8)))
+    tiles = axes.imshow(np.zeros((224, 224)), cmap="gray", vmin=0, vmax=1)
+
+    def show(rows: Tensor) -> None:
+        tiles.set_data(image_grid(rows[:64, :784], 8))
+
+    return common.animate(figure, snapshots, show)
 
 
 def plot_predictions(
-    training: common.Epochs, images: Tensor, labels: Tensor, predicted: Tensor, shares: Tensor,
+    training: common.Outcome, images: Tensor, labels: Tensor, predicted: Tensor, shares: Tensor,
     names: Sequence[str],
 ) -> Figure:  # fmt: skip
-    """The first 25 images (n, 784) with what was predicted, the history, and the confusions.
+    """Plots 25 images (n, 784) with their predictions, the history, and the confusion matrix.
 
-    These are shares (classes, classes) of each class, a row, that are predicted to be each.
+    `shares` (classes, classes) is the row-normalised confusion matrix.
     """
     tiles = [[str(5 * row + column) for column in range(5)] for row in range(5)]
     figure = Figure(figsize=(10, 7), dpi=120, layout="constrained")
@@ -252,13 +274,13 @@ def plot_predictions(
     return figure
 
 
-# --- Writing -----------------------------------------------------------------------------------
+# --- Saving ------------------------------------------------------------------------------------
 
 
 def save_images(
     folder: Path, blocks: Iterator[Tensor], kind: str, named: Sequence[Path] = ()
 ) -> None:
-    """Write blocks of images (n, 784) as PNG files, numbered or `named` like others, or an .npz."""
+    """Saves blocks of images (n, 784) as PNG files, numbered or `named` like others, or an .npz."""
     pixels = ((255 * rows).round().byte().view(-1, 28, 28).numpy() for rows in blocks)
     if kind == "npz":
         file = io.BytesIO()
@@ -276,25 +298,56 @@ def save_images(
         common.write_file(folder / f"{stem}.png", file.getvalue())
 
 
-# --- Resuming ----------------------------------------------------------------------------------
+def use_generator(options: argparse.Namespace, latent_dim: int) -> int:
+    """Serves --generate and --interpolate of images; returns the exit status."""
+    generator = common.load_model(options.out / "generator.pt", latent_dim, 784)
+    with common.output_folder(options.out) as folder:
+        if options.generate:
+            blocks = common.generate(generator, latent_dim, options)
+            save_images(folder / "generated", blocks, options.format)
+        if options.interpolate:
+            steps, random = options.interpolate, common.stream("walk", options.seed)
+            walks = [common.interpolate(steps, latent_dim, 2, random) for _ in range(8)]
+            rows, picture = generator(torch.cat(walks)), folder / "interpolation.png"
+            common.save_picture(picture, plot_interpolations, rows, steps)
+    return 0
+
+
+# --- Checkpoints -------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def resumable(checkpoint: Path) -> Iterator[None]:
+    """If the training is interrupted twice, say that its checkpoint is there."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if checkpoint.exists():
+            words = "interrupted; add --resume to continue after the last complete epoch"
+            raise KeyboardInterrupt(words) from None
+        raise
 
 
 class Checkpoint:
-    """Where a training stands, in a file; `parts` are all of it that have a state_dict."""
+    """Saves and restores a training; `parts` are all of it that have a state_dict."""
 
-    STATE = "best", "best_epoch", "lowest", "progressed", "reached", "last"
+    STOPPING = (
+        "epoch", "last_epoch", "kept_epoch", "lowest", "weights", "diverged",
+        "progress_epoch", "progress_error",
+    )  # fmt: skip
 
     def __init__(self, path: Path | None, training: Training, rows: Batches, **parts: Any) -> None:
         self.path, self.training, self.rows, self.parts = path, training, rows, parts
         rates = [part.defaults["lr"] for part in parts.values() if hasattr(part, "defaults")]
-        self.same = {"epochs": training.epochs, "batch size": rows.size, "lr": rates}
-        self.same["data or seed"] = zlib.crc32(training.real.numpy().tobytes())
+        self.same = {"epochs": training.stopping.last_epoch, "batch size": rows.size, "lr": rates}
+        self.same["data or seed"] = zlib.crc32(training.train_rows.numpy().tobytes())
 
     def save(self) -> None:
-        """Write the file, whole; without a path, nothing."""
-        if self.path is None or self.training.diverged:
+        """Write the file, as a whole; without a path, nothing."""
+        if self.path is None or self.training.stopping.diverged:
             return
-        state = {name: getattr(self.training, name) for name in self.STATE} | self.same
+        state = {name: getattr(self.training.stopping, name) for name in self.STOPPING}
+        state |= self.same | {"stopped": self.training.stopped}
         state["history"] = [tuple(row) for row in self.training.history]
         state["parts"] = {name: part.state_dict() for name, part in self.parts.items()}
         state["random"] = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
@@ -304,24 +357,25 @@ class Checkpoint:
         partial.replace(self.path)
 
     def load(self) -> None:
-        """Go on from the file; Failure if that cannot be done, ValueError if it is of another."""
+        """Restore it; Failure if it is unreadable, ValueError if it is of another training."""
         if self.path is None or not self.path.exists():
-            raise Failure(f"no training to go on with, as there is no {self.path}; omit --resume")
+            raise Failure(f"nothing to resume: {self.path} does not exist; omit --resume")
         try:
             with warnings.catch_warnings(action="ignore"):  # that the file is not torch's own
                 state = torch.load(self.path, map_location="cpu", weights_only=True)
             other = [name for name in self.same if state[name] != self.same[name]]
             for name, part in self.parts.items():
                 part.load_state_dict(state["parts"][name])
-            vars(self.training).update({name: state[name] for name in self.STATE})
+            vars(self.training.stopping).update({name: state[name] for name in self.STOPPING})
             self.training.history = [Evaluation(*row) for row in state["history"]]
+            self.training.stopped = state["stopped"]
             self.rows.shuffled = state["shuffled"].to(self.rows.rows.device)
             torch.set_rng_state(state["random"][0])
             torch.cuda.set_rng_state_all(state["random"][1:])
-        except Exception:  # torch raises errors of many kinds over a file that it cannot read
-            raise Failure(f"{self.path} is damaged, or of another kind; omit --resume") from None
+        except Exception:  # torch raises many kinds of errors for files that it cannot read
+            raise Failure(f"{self.path} is damaged, or not a checkpoint; omit --resume") from None
         if other:
-            raise InputError(f"{self.path} is of a training with another {', '.join(other)}")
+            raise InputError(f"{self.path} belongs to a training with another {', '.join(other)}")
 
 
 # --- Processes ---------------------------------------------------------------------------------
@@ -344,3 +398,16 @@ def join_processes(options: argparse.Namespace) -> None:
         options.device = f"cuda:{gpu}"
     distributed.init_process_group(backend)
     atexit.register(distributed.destroy_process_group)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a process that leaves would block the others
+        signal.signal(number, lambda *_: SIGNALS.append(1))
+
+
+SIGNALS: list[int] = []  # received under torchrun
+
+
+def stop_together(training: Training, device: torch.device) -> bool:
+    """Whether a process has been interrupted; sets `stopped` if one of the trainings has."""
+    flags = torch.tensor([float(training.stopped), float(bool(SIGNALS))], device=device)
+    distributed.all_reduce(flags, distributed.ReduceOp.MAX)
+    training.stopped = bool(flags[0])
+    return bool(flags[1])

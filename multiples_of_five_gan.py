@@ -2,10 +2,10 @@
 # requires-python = ">=3.11"
 # dependencies = ["torch>=2.7", "numpy", "matplotlib>=3.8", "tqdm"]
 # ///
-"""A GAN that learns which integers are allowed: those in 0..99 that five divides, one-hot encoded.
+"""A GAN that learns integers from 0 to 99 divisible by five, one-hot encoded.
 
-The generator turns normal noise (100 numbers) into a one-hot row, whose place of the 1 is the
-integer. It is never told what the integers have in common, nor how many there are.
+The generator maps 100 normal random numbers to a one-hot row: the index of the 1 is the integer. It
+is never told what the integers have in common, nor how many there are.
 
     python multiples_of_five_gan.py                     train, save in outputs/multiples_of_five
     python multiples_of_five_gan.py --generate 1000     integers of the saved generator, as CSV
@@ -13,6 +13,7 @@ integer. It is never told what the integers have in common, nor how many there a
 
 import copy
 import sys
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -28,10 +29,10 @@ from common import Figure, Training
 DEPTH, STEP = 100, 5
 
 LATENT_DIM = DEPTH
-EPOCHS, PATIENCE, COOLING = 60, 3, 20  # the last in which the learning rate falls
+EPOCHS, PATIENCE, COOLDOWN = 60, 3, 20  # the learning rate decays over the last
 BATCHES_PER_EPOCH, BATCH_SIZE = 40, 512
 LEARNING_RATE = 0.04
-AVERAGING = 0.005  # share of the newest weights in the averaged generator
+EMA_DECAY = 0.995  # of the moving average of the weights
 PENALTY = 0.003
 
 
@@ -42,16 +43,16 @@ def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
 
 
 class Generator(nn.Module):
-    """One linear layer; its largest output is the integer. (n, depth) noise to (n, depth) one-hot.
+    """One linear layer: noise (n, depth) to one-hot rows (n, depth), 1 at the largest output.
 
-    The largest has no slope to learn from, so while training the softmax's stand in for it: the
-    straight-through estimator (Bengio et al. 2013). The discriminator sees integers, no blends.
+    argmax has no gradient. In training the softmax's is used (straight-through estimator, Bengio et
+    al. 2013), so that the discriminator sees one-hot rows.
     """
 
     def __init__(self, depth: int) -> None:
         super().__init__()
         self.linear = nn.Linear(depth, depth)
-        nn.init.eye_(self.linear.weight)  # to begin with, every integer is equally likely
+        nn.init.eye_(self.linear.weight)  # at first, all integers are equally likely
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, noise: Tensor) -> Tensor:
@@ -71,83 +72,80 @@ def build_discriminator(depth: int = DEPTH) -> nn.Linear:
 
 
 @common.torch_defaults(threads=1)
-@common.stop_gently()
 def train(
-    data: Tensor,
-    *,
-    seed: int = 0,
-    device: str | torch.device = "cpu",
-    progress: bool = True,
-    epochs: int = EPOCHS,
-    patience: int = PATIENCE,
-    batch_size: int | None = None,
+    data: Tensor, *, seed: int = 0, device: str | torch.device = "cpu", progress: bool = True,
+    epochs: int = EPOCHS, patience: int = PATIENCE, batch_size: int | None = None,
     lr: float = LEARNING_RATE,
-) -> Training:
+) -> Training:  # fmt: skip
     """Learn to generate integers like those of `data`, one-hot rows (n, depth); or ValueError."""
     device = common.choose_device(device)
     if LATENT_DIM != DEPTH:
         raise common.InputError(f"LATENT_DIM must be {DEPTH}, a number of noise for each integer")
-    training = Training(data, seed, epochs, patience, batch_size, progress, COOLING)
+    training = Training(
+        data, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
+        progress=progress, cooldown=COOLDOWN,
+    )  # fmt: skip
     integers, depth = training.data.argmax(dim=1), training.data.shape[1]
     if not torch.equal(training.data, one_hot(integers, depth).to(training.data)):
         raise common.InputError("data must be one-hot rows: a single 1 in each, zeros elsewhere")
     batch_size = batch_size or min(BATCH_SIZE, len(integers))
-    real = common.Batches(training.real.to(device), batch_size)
+    real = common.Batches(training.train_rows.to(device), batch_size)
     generator = build_generator(depth).to(device)
-    averaged = copy.deepcopy(generator).eval()
+    ema_generator = copy.deepcopy(generator).eval()
     discriminator = build_discriminator(depth).to(device)
     g_optimizer = Adam(generator.parameters(), lr, betas=(0.5, 0.99), fused=True)
     d_optimizer = Adam(discriminator.parameters(), lr, betas=(0.5, 0.99), fused=True)
-    is_real = torch.ones(batch_size, 1, device=device)
-    both = torch.cat([is_real, torch.zeros_like(is_real)])
-    latents = torch.randn(2048, depth, device=device)
+    ones = torch.ones(batch_size, 1, device=device)
+    labels = torch.cat([ones, torch.zeros_like(ones)])
+    fixed_noise = torch.randn(2048, depth, device=device)
 
-    for _ in training:
-        for optimizer in (g_optimizer, d_optimizer):
-            optimizer.param_groups[0]["lr"] = lr * training.pace
-        for rows in islice(real, BATCHES_PER_EPOCH):
-            fakes = generator(torch.randn(batch_size, depth, device=device))
+    with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
+        for _ in training.epochs():
+            for optimizer in (g_optimizer, d_optimizer):
+                optimizer.param_groups[0]["lr"] = lr * training.stopping.lr_factor
+            for rows in islice(real, BATCHES_PER_EPOCH):
+                fakes = generator(torch.randn(batch_size, depth, device=device))
 
-            # Discriminator step: tell real rows from generated ones
-            scores = discriminator(torch.cat([rows, fakes.detach()]))
-            slope = discriminator.weight.square().sum()  # of a linear layer: the same everywhere
-            d_loss = bce(scores, both) + PENALTY * slope
-            d_optimizer.zero_grad()
-            d_loss.backward()
-            d_optimizer.step()
+                # Discriminator step: tell real rows from generated ones
+                scores = discriminator(torch.cat([rows, fakes.detach()]))
+                slope = discriminator.weight.square().sum()  # the gradient of a linear layer
+                d_loss = bce(scores, labels) + PENALTY * slope
+                d_optimizer.zero_grad()
+                d_loss.backward()
+                d_optimizer.step()
 
-            # Generator step: fool the discriminator
-            g_loss = bce(discriminator(fakes), is_real)
-            g_optimizer.zero_grad()
-            g_loss.backward(inputs=list(generator.parameters()))
-            g_optimizer.step()
-            common.move_towards(averaged, generator, AVERAGING)
+                # Generator step: fool the discriminator
+                g_loss = bce(discriminator(fakes), ones)
+                g_optimizer.zero_grad()
+                g_loss.backward(inputs=list(generator.parameters()))
+                g_optimizer.step()
+                common.update_ema(ema_generator, generator, EMA_DECAY)
 
-        training.evaluate(averaged, latents, d_loss, g_loss)
-    training.judged(averaged, torch.randn(16384, depth))
-    training.find_missing(integers, common.one_hot_decode(training.samples))
+            training.evaluate(ema_generator, fixed_noise, d_loss, g_loss)
+    training.finish(ema_generator, torch.randn(16384, depth))
+    training.check_missing(integers, common.one_hot_decode(training.samples))
     return training
 
 
 def shares(rows: Tensor) -> Tensor:
-    """How often each integer comes, in %, in one-hot rows (n, depth), as points (depth, 2)."""
+    """Frequencies in % of the integers in one-hot rows (n, depth), as points (depth, 2)."""
     return torch.stack([torch.arange(rows.shape[1]), 100 * rows.mean(dim=0)], dim=1)
 
 
 def plot_integers(data: Tensor, training: Training) -> Figure:
-    """How often each integer comes in real (n, depth) and generated rows, and the history."""
+    """Plots the frequencies of real (n, depth) and generated integers, and the history."""
     top = [["integer"] * 3]
-    figure, axes = common.plot_history(training.history, top, training.best_epoch)
-    common.plot_shares(axes["integer"], *map(common.one_hot_decode, (data, training.samples)))
+    figure, axes = common.plot_history(training.history, top, training.kept_epoch)
+    common.plot_frequencies(axes["integer"], *map(common.one_hot_decode, (data, training.samples)))
     axes["integer"].set(xlabel="integer")
     return figure
 
 
-@common.reporting
+@common.command
 def main(argv: list[str] | None = None) -> int:
-    """The command line; gives the exit status."""
+    """Command line; returns the exit status."""
     parser = common.Parser(__file__, __doc__, train)
-    parser.add_argument("--data", metavar="FILE", type=Path, help="learn integers from a CSV file")
+    parser.add_argument("--data", metavar="FILE", type=Path, help="train on integers of a CSV file")
     options = parser.parse_args(argv)
 
     if options.generate or options.interpolate:
@@ -155,33 +153,35 @@ def main(argv: list[str] | None = None) -> int:
         if options.generate:
             blocks = common.generate(generator, LATENT_DIM, options)
             columns = (rows.argmax(dim=1, keepdim=True) for rows in blocks)
-            common.write_csv(columns, "integer", "%d")
+            common.print_rows(columns, "integer", "%d")
         if options.interpolate:
             random = common.stream("walk", options.seed)
-            latents = common.walk(options.interpolate, LATENT_DIM, generator=random)
-            near = 0.95 * latents + 0.3 * torch.randn(20, *latents.shape, generator=random)
-            steps = torch.arange(20 * len(latents)) % len(latents) + 1
+            walk = common.interpolate(options.interpolate, LATENT_DIM, generator=random)
+            near = 0.95 * walk + 0.3 * torch.randn(20, *walk.shape, generator=random)
+            steps = torch.arange(20 * len(walk)) % len(walk) + 1
             points = torch.stack([steps, generator(near.flatten(0, 1)).argmax(dim=1)], dim=1)
-            path = torch.stack([steps[: len(latents)], generator(latents).argmax(dim=1)], dim=1)
+            integers = generator(walk).argmax(dim=1)
+            path = torch.stack([steps[: len(walk)], integers], dim=1)
             shown = points, path, "step of the walk", "integer"
-            with common.results(options.out, sys.stderr if options.generate else None) as folder:
-                common.save_picture(folder / "interpolation.png", common.plot_path, *shown)
+            messages = sys.stderr if options.generate else None
+            with common.output_folder(options.out, messages) as folder:
+                figure = common.plot_interpolation, *shown
+                common.save_picture(folder / "interpolation.png", *figure)
         return 0
 
     data = real_samples(2048, common.stream("data", options.seed))
     if options.data:
         integers = common.read_numbers(options.data, 1, DEPTH).flatten().long()
         data = common.one_hot_encode(integers, DEPTH)
-    with common.results(options.out) as folder, common.stop_gently():
+    with common.output_folder(options.out) as folder:
         training = train(data, **common.training_settings(options))
-        common.save_model(folder, "generator", training.generator, LATENT_DIM)
-        common.save_history(folder, training)
+        common.save(folder, training, LATENT_DIM)
         common.save_picture(folder / "samples.png", plot_integers, data, training)
         if options.animate:
-            film = {i: (row, shares(rows)) for i, (row, rows) in training.film.items()}
+            film = {i: (row, shares(rows)) for i, (row, rows) in training.snapshots.items()}
             frames = common.animate_points, shares(data), film, "integer", "share in %"
             common.save_picture(folder / "training.gif", *frames)
-    return common.conclude(training, options)
+    return common.report(training, options)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 # ///
 """A GAN that learns a sine: points on y = sin(x), x from -5 to 5.
 
-The generator turns normal noise (2 numbers) into a point (x, y). It never sees the curve: it learns
+The generator maps two normal random numbers to a point (x, y). It never sees the curve: it learns
 only from how well its points fool the discriminator, which tries to tell them from real ones.
 
     python sine_gan.py                     train, and save in outputs/sine
@@ -13,6 +13,7 @@ only from how well its points fool the discriminator, which tries to tell them f
 
 import copy
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -26,14 +27,14 @@ from common import FourierFeatures, Training
 X_MIN, X_MAX = -5.0, 5.0
 
 LATENT_DIM = 2
-EPOCHS, PATIENCE, COOLING = 60, 3, 20  # the last in which the learning rate falls
+EPOCHS, PATIENCE, COOLDOWN = 60, 3, 20  # the learning rate decays over the last
 BATCHES_PER_EPOCH, BATCH_SIZE = 45, 256
-LEARNING_RATE = 0.004  # the generator's; the discriminator, which must keep up, has more
-BETAS = (0.0, 0.95)  # no momentum: the two would swing around each other
-AVERAGING = 0.01  # share of the newest weights in the averaged generator
-PENALTY = 0.3  # on the discriminator's slope: more blurs clusters, less distorts their shares
-NOISE = 0.5  # deviations, on the discriminator's points at first (Sonderby et al. 2016)
-REACH = 3**0.5  # deviations: as far as the generator goes at first, and all but rare points
+LEARNING_RATE = 0.004  # of the generator; the discriminator's is 1.5 times as high, to keep up
+BETAS = (0.0, 0.95)  # beta1 = 0: with momentum the two networks oscillate
+EMA_DECAY = 0.99  # of the moving average of the weights
+PENALTY = 0.3  # weight of the gradient penalty: higher blurs clusters, lower distorts their shares
+INSTANCE_NOISE = 0.5  # initial standard deviation (Sonderby et al. 2016)
+MAX_STD = 3**0.5  # range of the uniform noise, in standard deviations; data are scaled to fit
 
 
 def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -53,20 +54,20 @@ def layers(inputs: int, width: int, outputs: int, activation: nn.Module) -> nn.S
 class Generator(nn.Module):
     """Standard normal noise (n, LATENT_DIM) to standardised points (n, features).
 
-    The noise is made uniform: its rare values, hardly trained, would become stray points. At first
-    it passes almost unchanged, spread as widely as the data, so that all of them are within reach.
+    Uniform noise has no rarely trained tails, which would become stray points. A skip connection
+    makes the initial output as wide as the data.
     """
 
     def __init__(self, features: int = 2) -> None:
         super().__init__()
         hidden = layers(7 * LATENT_DIM, 128, features, nn.ReLU())
         self.layers = nn.Sequential(FourierFeatures(), hidden)
-        self.passing = nn.Linear(LATENT_DIM, features, bias=False)
-        nn.init.eye_(self.passing.weight)
+        self.skip = nn.Linear(LATENT_DIM, features, bias=False)
+        nn.init.eye_(self.skip.weight)
 
     def forward(self, noise: Tensor) -> Tensor:
-        uniform = REACH * torch.erf(noise / 2**0.5)  # of mean 0 and deviation 1
-        return self.passing(uniform) + self.layers(uniform)
+        uniform = MAX_STD * torch.erf(noise / 2**0.5)  # of mean 0 and deviation 1
+        return self.skip(uniform) + self.layers(uniform)
 
 
 def build_generator(features: int = 2) -> nn.Module:
@@ -76,100 +77,89 @@ def build_generator(features: int = 2) -> nn.Module:
 
 def build_discriminator(features: int = 2) -> nn.Module:
     """Standardised points (n, features) to logits (n, 1), above zero for "real"."""
-    leaky = nn.LeakyReLU(0.1)  # or units may die while there is nothing to tell apart
+    leaky = nn.LeakyReLU(0.1)  # ReLU units could die while the points are alike
     return nn.Sequential(FourierFeatures(), layers(7 * features, 64, 1, leaky))
 
 
 @common.torch_defaults(threads=1)
-@common.stop_gently()
 def train(
-    data: Tensor,
-    *,
-    seed: int = 0,
-    device: str | torch.device = "cpu",
-    progress: bool = True,
-    epochs: int = EPOCHS,
-    patience: int = PATIENCE,
-    batch_size: int | None = None,
+    data: Tensor, *, seed: int = 0, device: str | torch.device = "cpu", progress: bool = True,
+    epochs: int = EPOCHS, patience: int = PATIENCE, batch_size: int | None = None,
     lr: float = LEARNING_RATE,
-) -> Training:
+) -> Training:  # fmt: skip
     """Learn to generate rows like those of `data` (n, features); ValueError if that cannot be."""
     device = common.choose_device(device)
-    training = Training(data, seed, epochs, patience, batch_size, progress, COOLING, within=REACH)
+    training = Training(
+        data, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
+        progress=progress, cooldown=COOLDOWN, max_std=MAX_STD,
+    )  # fmt: skip
     batch_size = batch_size or min(BATCH_SIZE, len(data))
-    batches = common.Batches(training.real.to(device), batch_size)
-    noises = common.even_noise(batch_size, LATENT_DIM, device)
-    generator = build_generator(training.real.shape[1]).to(device)
-    averaged = copy.deepcopy(generator)
-    discriminator = build_discriminator(training.real.shape[1]).to(device)
+    batches = common.Batches(training.train_rows.to(device), batch_size)
+    noise_batches = common.sobol_noise(batch_size, LATENT_DIM, device)
+    generator = build_generator(training.train_rows.shape[1]).to(device)
+    ema_generator = copy.deepcopy(generator)
+    discriminator = build_discriminator(training.train_rows.shape[1]).to(device)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     d_optimizer = Adam(discriminator.parameters(), lr, BETAS, fused=True)
-    is_real = torch.ones(batch_size, 1, device=device)
-    both = torch.cat([is_real, torch.zeros_like(is_real)])
-    latents = torch.randn(1024, LATENT_DIM, device=device)
+    ones = torch.ones(batch_size, 1, device=device)
+    labels = torch.cat([ones, torch.zeros_like(ones)])
+    fixed_noise = torch.randn(1024, LATENT_DIM, device=device)
 
-    for epoch in training:
-        rate = lr * training.pace
-        g_optimizer.param_groups[0]["lr"], d_optimizer.param_groups[0]["lr"] = rate, 1.5 * rate
-        blur = NOISE * max(0, 1 - (epoch - 1) / 4)  # in which no cluster is out of reach
-        for step, points, noise in zip(range(BATCHES_PER_EPOCH), batches, noises, strict=False):
-            fakes = generator(noise)
+    with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
+        for epoch in training.epochs():
+            rate = lr * training.stopping.lr_factor
+            g_optimizer.param_groups[0]["lr"], d_optimizer.param_groups[0]["lr"] = rate, 1.5 * rate
+            noise_std = INSTANCE_NOISE * max(0, 1 - (epoch - 1) / 4)  # far clusters are reachable
+            steps = zip(range(BATCHES_PER_EPOCH), batches, noise_batches, strict=False)
+            for step, points, noise in steps:
+                fakes = generator(noise)
 
-            # Discriminator step: tell real points from generated ones
-            punished = step % 4 == 0  # lazily (StyleGAN2, Karras et al. 2020), at the same weight
-            rows = torch.cat([points, fakes.detach()])
-            rows = (rows + blur * torch.randn_like(rows)).requires_grad_(punished)
-            scores = discriminator(rows)
-            d_loss = bce(scores, both)
-            if punished:
-                d_loss = d_loss + PENALTY * common.gradient_penalty(scores, rows)
-            d_optimizer.zero_grad()
-            d_loss.backward()
-            d_optimizer.step()
+                # Discriminator step: tell real points from generated ones
+                apply_penalty = step % 4 == 0  # lazy, same weight (StyleGAN2, Karras et al. 2020)
+                rows = torch.cat([points, fakes.detach()])
+                rows = (rows + noise_std * torch.randn_like(rows)).requires_grad_(apply_penalty)
+                scores = discriminator(rows)
+                d_loss = bce(scores, labels)
+                if apply_penalty:
+                    d_loss = d_loss + PENALTY * common.gradient_penalty(scores, rows)
+                d_optimizer.zero_grad()
+                d_loss.backward()
+                d_optimizer.step()
 
-            # Generator step: fool the discriminator
-            g_loss = bce(discriminator(fakes + blur * torch.randn_like(fakes)), is_real)
-            g_optimizer.zero_grad()
-            g_loss.backward(inputs=list(generator.parameters()))
-            g_optimizer.step()
-            common.move_towards(averaged, generator, AVERAGING)
+                # Generator step: fool the discriminator
+                g_loss = bce(discriminator(fakes + noise_std * torch.randn_like(fakes)), ones)
+                g_optimizer.zero_grad()
+                g_loss.backward(inputs=list(generator.parameters()))
+                g_optimizer.step()
+                common.update_ema(ema_generator, generator, EMA_DECAY)
 
-        training.evaluate(averaged, latents, d_loss, g_loss, discriminator)
-    return training.judged(averaged, torch.randn(16384, LATENT_DIM))
+            training.evaluate(ema_generator, fixed_noise, d_loss, g_loss, discriminator)
+    return training.finish(ema_generator, torch.randn(16384, LATENT_DIM))
 
 
-@common.reporting
+@common.command
 def main(argv: list[str] | None = None) -> int:
-    """The command line; gives the exit status."""
+    """Command line; returns the exit status."""
     parser = common.Parser(__file__, __doc__, train)
-    parser.add_argument("--data", metavar="FILE", type=Path, help="learn points from a CSV file")
+    parser.add_argument("--data", metavar="FILE", type=Path, help="train on points of a CSV file")
     options = parser.parse_args(argv)
     columns = real_samples(1).shape[1]
 
     if options.generate or options.interpolate:
-        generator = common.load_model(options.out / "generator.pt", LATENT_DIM, columns)
-        if options.generate:
-            names = ["x", "y"] if columns == 2 else [f"x{i + 1}" for i in range(columns)]
-            common.write_csv(common.generate(generator, LATENT_DIM, options), ",".join(names))
-        if options.interpolate:
-            random = common.stream("walk", options.seed)
-            points = generator(torch.randn(2048, LATENT_DIM, generator=random))
-            path = generator(common.walk(options.interpolate, LATENT_DIM, generator=random))
-            with common.results(options.out, sys.stderr if options.generate else None) as folder:
-                common.save_picture(folder / "interpolation.png", common.plot_path, points, path)
-        return 0
+        return common.use_generator(options, LATENT_DIM, columns)
 
-    own = real_samples(2048, common.stream("data", options.seed))
-    data = common.read_numbers(options.data, columns) if options.data else own
-    with common.results(options.out) as folder, common.stop_gently():
+    data = real_samples(2048, common.stream("data", options.seed))
+    if options.data:
+        data = common.read_numbers(options.data, columns)
+    with common.output_folder(options.out) as folder:
         training = train(data, **common.training_settings(options))
-        common.save_model(folder, "generator", training.generator, LATENT_DIM)
-        common.save_history(folder, training)
-        shown = training.samples[:2048], training.history, training.best_epoch
+        common.save(folder, training, LATENT_DIM)
+        shown = training.samples[:2048], training.history, training.kept_epoch
         common.save_picture(folder / "samples.png", common.plot_points, data, *shown)
         if options.animate:
-            common.save_picture(folder / "training.gif", common.animate_points, data, training.film)
-    return common.conclude(training, options)
+            film = common.animate_points, data, training.snapshots
+            common.save_picture(folder / "training.gif", *film)
+    return common.report(training, options)
 
 
 if __name__ == "__main__":

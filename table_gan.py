@@ -2,11 +2,11 @@
 # requires-python = ">=3.11"
 # dependencies = ["torch>=2.7", "numpy", "matplotlib>=3.8", "tqdm", "scikit-learn"]
 # ///
-"""A GAN that learns a table: any CSV file with a header, of numbers and of categories.
+"""A GAN that learns a table: any CSV file with a header, with numeric and categorical columns.
 
-What it learns is how the columns hang together: each number is replaced by the normal score of its
-rank in its column, each category by a code (one-hot, if few), and put back at the end. The saved
-generator gives a category's place in a list; its buffer `columns` holds names and lists, as JSON.
+Numbers are replaced by normal scores and categories by codes, so that the GAN learns only the
+dependence between columns. The saved generator returns numbers and category indices; its buffer
+`columns` holds names and categories as JSON.
 
     python table_gan.py                         learn measures of penguins, save in outputs/table
     python table_gan.py --data table.csv        learn a table of your own
@@ -16,6 +16,7 @@ generator gives a category's place in a list; its buffer `columns` holds names a
 import copy
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -35,10 +36,10 @@ MEANS = torch.tensor([[38.8, 190.0, 3.7], [48.8, 195.8, 3.73], [47.5, 217.2, 5.0
 DEVIATIONS = torch.tensor([[2.7, 6.5, 0.46], [3.3, 7.1, 0.38], [3.1, 6.5, 0.5]])
 
 LATENT_DIM, BATCHES_PER_EPOCH, BATCH_SIZE = 32, 45, 256
-EPOCHS, PATIENCE, COOLING = 60, 3, 20  # the last in which the learning rate falls
-LEARNING_RATE = 0.002  # the generator's; the discriminator, which must keep up, has more
-BETAS = (0.0, 0.95)  # no momentum: the two would swing around each other
-AVERAGING = 0.01  # share of the newest weights in the averaged generator
+EPOCHS, PATIENCE, COOLDOWN = 60, 3, 20  # the learning rate decays over the last
+LEARNING_RATE = 0.002  # of the generator; the discriminator's is 1.5 times as high, to keep up
+BETAS = (0.0, 0.95)  # beta1 = 0: with momentum the two networks oscillate
+EMA_DECAY = 0.99  # of the moving average of the weights
 PENALTY = 0.3  # on the discriminator's slope
 
 
@@ -65,18 +66,18 @@ def layers(inputs: int, width: int, outputs: int, activation: nn.Module) -> nn.S
 class Generator(nn.Module):
     """Standard normal noise (n, LATENT_DIM) to encoded rows (n, width).
 
-    At first the noise passes almost unchanged: each number is as it should be, on its own.
+    A skip connection makes the initial distribution of each number right.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.inputs = min(LATENT_DIM, width)
         self.layers = layers(self.inputs, 128, width, nn.ReLU())
-        self.passing = nn.Linear(LATENT_DIM, width, bias=False)
-        nn.init.eye_(self.passing.weight)
+        self.skip = nn.Linear(LATENT_DIM, width, bias=False)
+        nn.init.eye_(self.skip.weight)
 
     def forward(self, noise: Tensor) -> Tensor:
-        return self.passing(noise) + self.layers(noise[:, : self.inputs])
+        return self.skip(noise) + self.layers(noise[:, : self.inputs])
 
 
 def build_generator(width: int = 6) -> nn.Module:
@@ -90,11 +91,8 @@ def build_discriminator(width: int = 6) -> nn.Module:
 
 
 @common.torch_defaults(threads=1)
-@common.stop_gently()
 def train(
-    data: Tensor,
-    *,
-    columns: Sequence[Column] | None = None,
+    data: Tensor, *, columns: Sequence[Column] | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
     progress: bool = True,
@@ -102,7 +100,7 @@ def train(
     patience: int = PATIENCE,
     batch_size: int | None = None,
     lr: float = LEARNING_RATE,
-) -> Training:
+) -> Training:  # fmt: skip
     """Learn to generate rows like those of `data` (n, columns); ValueError if that cannot be.
 
     Columns are of numbers, unless `columns` says that they hold places in a list of categories.
@@ -111,59 +109,62 @@ def train(
     cells, columns = tables.check(data, columns)
     rows = tables.encode(cells, columns)
     training = Training(
-        rows, seed, epochs, patience, batch_size, progress, COOLING,
-        is_held_out=tables.hold_out(len(rows), seed),
+        rows, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
+        progress=progress, cooldown=COOLDOWN, is_held_out=tables.hold_out(len(rows), seed),
         max_off_data=0.2, max_missed=0.05,  # neighbours are far apart in many dimensions
+        min_rows=200,  # a forest sees nothing among the few rows held out of smaller tables
     )  # fmt: skip
     batch_size, width = batch_size or BATCH_SIZE, rows.shape[1]
-    batches = tables.NeighbourhoodBatches(training.real.to(device), batch_size, columns)
-    noises = common.even_noise(batch_size, LATENT_DIM, device)
+    batches = tables.NeighbourhoodBatches(training.train_rows.to(device), batch_size, columns)
+    noise_batches = common.sobol_noise(batch_size, LATENT_DIM, device)
     generator = build_generator(width).to(device)
-    averaged = copy.deepcopy(generator)
-    learned = nn.Sequential(averaged, tables.SnapCategories(columns))
+    ema_generator = copy.deepcopy(generator)
+    learned = nn.Sequential(ema_generator, tables.SnapCategories(columns))
     discriminator = build_discriminator(width).to(device)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     d_optimizer = Adam(discriminator.parameters(), lr, BETAS, fused=True)
-    is_real = torch.ones(batch_size, 1, device=device)
-    both = torch.cat([is_real, torch.zeros_like(is_real)])
-    latents = torch.randn(2048, LATENT_DIM, device=device)
+    ones = torch.ones(batch_size, 1, device=device)
+    labels = torch.cat([ones, torch.zeros_like(ones)])
+    fixed_noise = torch.randn(2048, LATENT_DIM, device=device)
 
-    for _ in training:
-        rate = lr * training.pace
-        g_optimizer.param_groups[0]["lr"], d_optimizer.param_groups[0]["lr"] = rate, 1.5 * rate
-        for step, rows, noise in zip(range(BATCHES_PER_EPOCH), batches, noises, strict=False):
-            fakes = generator(noise)
+    with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
+        for _ in training.epochs():
+            rate = lr * training.stopping.lr_factor
+            g_optimizer.param_groups[0]["lr"], d_optimizer.param_groups[0]["lr"] = rate, 1.5 * rate
+            steps = zip(range(BATCHES_PER_EPOCH), batches, noise_batches, strict=False)
+            for step, rows, noise in steps:
+                fakes = generator(noise)
 
-            # Discriminator step: tell real rows from generated ones
-            punished = step % 4 == 0  # lazily (StyleGAN2, Karras et al. 2020), at the same weight
-            seen = torch.cat([rows, fakes.detach()]).requires_grad_(punished)
-            scores = discriminator(seen)
-            d_loss = bce(scores, both)
-            if punished:
-                d_loss = d_loss + PENALTY * common.gradient_penalty(scores, seen)
-            d_optimizer.zero_grad()
-            d_loss.backward()
-            d_optimizer.step()
+                # Discriminator step: tell real rows from generated ones
+                apply_penalty = step % 4 == 0  # lazy, same weight (StyleGAN2, Karras et al. 2020)
+                seen = torch.cat([rows, fakes.detach()]).requires_grad_(apply_penalty)
+                scores = discriminator(seen)
+                d_loss = bce(scores, labels)
+                if apply_penalty:
+                    d_loss = d_loss + PENALTY * common.gradient_penalty(scores, seen)
+                d_optimizer.zero_grad()
+                d_loss.backward()
+                d_optimizer.step()
 
-            # Generator step: fool the discriminator
-            g_loss = bce(discriminator(fakes), is_real)
-            g_optimizer.zero_grad()
-            g_loss.backward(inputs=list(generator.parameters()))
-            g_optimizer.step()
-            common.move_towards(averaged, generator, AVERAGING)
+                # Generator step: fool the discriminator
+                g_loss = bce(discriminator(fakes), ones)
+                g_optimizer.zero_grad()
+                g_loss.backward(inputs=list(generator.parameters()))
+                g_optimizer.step()
+                common.update_ema(ema_generator, generator, EMA_DECAY)
 
-        training.evaluate(learned, latents, d_loss, g_loss)
-    training.judged(learned, torch.randn(16384, LATENT_DIM))
+            training.evaluate(learned, fixed_noise, d_loss, g_loss)
+    training.finish(learned, torch.randn(16384, LATENT_DIM))
     return tables.judge(training, cells, columns)
 
 
-@common.reporting
+@common.command
 def main(argv: list[str] | None = None) -> int:
-    """The command line; gives the exit status."""
+    """Command line; returns the exit status."""
     parser = common.Parser(__file__, __doc__, train)
-    about = "learn a CSV file with a header; of text, or of up to 10 values, are categories"
+    about = "train on a CSV file with a header; text, or up to 10 numbers, are categories"
     parser.add_argument("--data", metavar="FILE", type=Path, help=about)
-    about = "columns of numbers that are categories, in place of those of few values"
+    about = "numeric columns to treat as categories, instead of those with few numbers"
     parser.add_argument("--categories", metavar="NAME,...", type=lambda x: x.split(","), help=about)
     options = parser.parse_args(argv)
 
@@ -175,24 +176,25 @@ def main(argv: list[str] | None = None) -> int:
         if options.interpolate:
             random = common.stream("walk", options.seed)
             rows = generator(torch.randn(2048, LATENT_DIM, generator=random))
-            path = generator(common.walk(options.interpolate, LATENT_DIM, generator=random))
+            path = generator(common.interpolate(options.interpolate, LATENT_DIM, generator=random))
             shown = rows, path, *[each.name for each in columns[:2]]
-            with common.results(options.out, sys.stderr if options.generate else None) as folder:
-                common.save_picture(folder / "interpolation.png", common.plot_path, *shown)
+            messages = sys.stderr if options.generate else None
+            with common.output_folder(options.out, messages) as folder:
+                walk = common.plot_interpolation, *shown
+                common.save_picture(folder / "interpolation.png", *walk)
         return 0
 
     own = real_samples(500, common.stream("data", options.seed)), COLUMNS
     data, columns = tables.read_table(options.data, options.categories) if options.data else own
-    with common.results(options.out) as folder, common.stop_gently():
+    with common.output_folder(options.out) as folder:
         training = train(data, columns=columns, **common.training_settings(options))
-        common.save_model(folder, "generator", training.generator, LATENT_DIM)
-        common.save_history(folder, training)
+        common.save(folder, training, LATENT_DIM)
         figure = tables.plot_table, data, columns, training
         common.save_picture(folder / "samples.png", *figure)
         if options.animate:
-            film = data, training.film, *[each.name for each in columns[:2]]
+            film = data, training.snapshots, *[each.name for each in columns[:2]]
             common.save_picture(folder / "training.gif", common.animate_points, *film)
-    return common.conclude(training, options)
+    return common.report(training, options)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ numbers as they are, categories as indices into the list of their column.
 
 import csv
 import functools
-import importlib.util
 import io
 import json
 import sys
@@ -55,8 +54,10 @@ def category_codes(count: int) -> Tensor:
 
 def check(data: object, columns: Sequence[Column] | None) -> tuple[Tensor, Sequence[Column]]:
     """The table (n, columns) and its columns, numeric if not given; ValueError if they differ."""
-    if importlib.util.find_spec("sklearn") is None:
-        raise Failure("tables need scikit-learn; pip install scikit-learn")
+    try:
+        import sklearn.ensemble  # noqa: F401 - for `judge`, after a training that would be lost
+    except ImportError:
+        raise Failure("tables need scikit-learn; pip install scikit-learn") from None
     cells = common.as_rows(data)
     columns = columns or [Column(f"x{i + 1}") for i in range(cells.shape[1])]
     if len(columns) != cells.shape[1]:
@@ -234,21 +235,22 @@ def judge(training: Training, cells: Tensor, columns: Sequence[Column]) -> Train
         counts = torch.tensor([len(column.categories) for column in columns])
         starts = (counts.cumsum(0) - counts)[counts > 0]
         both = (rows[:, counts > 0].long() + starts for rows in (cells, training.samples))
-        training.find_missing(*(indices.flatten() for indices in both), names=names)
-    train, held_out = cells[training.is_real], cells[training.is_held_out]
+        training.check_missing(*(indices.flatten() for indices in both), names=names)
+    train, held_out = cells[training.is_train], cells[training.is_held_out]
     scaled = map(common.Standardize(cells), (train, held_out, training.samples))
     share = share_closer_than_holdout(*scaled)
     words = f"{share:.0%} are closer to a training row than the median held-out row (50% is right)"
-    training.findings[words] = share <= MAX_CLOSER
+    training.check(share <= MAX_CLOSER, words)
     auc = two_sample_auc(held_out, training.samples)
     if auc is not None:
         words = f"a forest separates them from held-out rows with AUC {auc:.2f} (0.5: it cannot)"
-        training.findings[words] = auc <= MAX_AUC
-    training.figures |= {"copied": share, "auc": auc}
+        training.check(auc <= MAX_AUC, words)
+    training.metrics |= {"copied": share, "auc": auc}
     about = json.dumps([each._asdict() for each in decoder.columns]).encode()
     training.generator = nn.Sequential(training.generator, decoder).eval()
     training.generator.register_buffer("columns", torch.tensor(list(about), dtype=torch.uint8))
-    training.film = {key: (row, decoder(rows)) for key, (row, rows) in training.film.items()}
+    snapshots = training.snapshots.items()
+    training.snapshots = {key: (row, decoder(rows)) for key, (row, rows) in snapshots}
     return training
 
 
@@ -265,7 +267,7 @@ def plot_table(cells: Tensor, columns: Sequence[Column], training: Training) -> 
     panels = [str(i) for i in range(len(columns))] + ["."] * (-len(columns) % across)
     top = [panels[i : i + across] for i in range(0, len(panels), across)]
     halves = ["real"] * (across // 2) + ["generated"] * (across // 2)
-    history = training.history, [*top, halves], training.best_epoch
+    history = training.history, [*top, halves], training.kept_epoch
     figure, axes = common.plot_history(*history)
     figure.set_figheight(5.5 + 1.5 * len(top))
     styles = {"real": (cells, REAL, "bar"), "generated": (training.samples, GENERATED, "step")}

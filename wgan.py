@@ -2,7 +2,7 @@
 # requires-python = ">=3.11"
 # dependencies = ["torch>=2.7", "numpy", "matplotlib>=3.8", "tqdm"]
 # ///
-"""A Wasserstein GAN that learns a ring of eight clusters, and whose loss says how far it is.
+"""A Wasserstein GAN that learns a ring of eight clusters; its loss estimates the distance to them.
 
 A critic takes the discriminator's place. Its score may rise by about 1 for a unit of distance, so
 that the gap between the scores of real and generated points estimates how far apart they are
@@ -15,6 +15,7 @@ that the gap between the scores of real and generated points estimates how far a
 import copy
 import math
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -27,11 +28,11 @@ from common import Evaluation, Figure, FourierFeatures, Training
 CLUSTERS, RADIUS, DEVIATION = 8, 2.0, 0.05
 
 LATENT_DIM = 2
-EPOCHS, PATIENCE, COOLING = 60, 3, 20  # the last in which the learning rate falls
+EPOCHS, PATIENCE, COOLDOWN = 60, 3, 20  # the learning rate decays over the last
 BATCHES_PER_EPOCH, BATCH_SIZE = 40, 256
 CRITIC_STEPS = 2  # for each of the generator, so that the estimate keeps up
-LEARNING_RATE, BETAS = 0.005, (0.0, 0.95)  # no momentum: the two would swing around each other
-AVERAGING = 0.02  # share of the newest weights in the averaged generator
+LEARNING_RATE, BETAS = 0.005, (0.0, 0.95)  # beta1 = 0: with momentum the two networks oscillate
+EMA_DECAY = 0.98  # of the moving average of the weights
 PENALTY = 0.2  # on slopes of the critic other than 1
 
 
@@ -76,59 +77,55 @@ def slope_penalty(critic: nn.Module, points: Tensor, fakes: Tensor) -> Tensor:
 
 
 @common.torch_defaults(threads=1)
-@common.stop_gently()
 def train(
-    data: Tensor,
-    *,
-    seed: int = 0,
-    device: str | torch.device = "cpu",
-    progress: bool = True,
-    epochs: int = EPOCHS,
-    patience: int = PATIENCE,
-    batch_size: int | None = None,
+    data: Tensor, *, seed: int = 0, device: str | torch.device = "cpu", progress: bool = True,
+    epochs: int = EPOCHS, patience: int = PATIENCE, batch_size: int | None = None,
     lr: float = LEARNING_RATE,
-) -> Training:
+) -> Training:  # fmt: skip
     """Learn to generate rows like those of `data` (n, features); ValueError if that cannot be."""
     device = common.choose_device(device)
     training = Training(
-        data, seed, epochs, patience, batch_size, progress, COOLING, within=math.inf
-    )
-    batch_size, features = batch_size or min(BATCH_SIZE, len(data)), training.real.shape[1]
-    real = training.real.to(device)
+        data, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
+        progress=progress, cooldown=COOLDOWN, max_std=math.inf,
+    )  # fmt: skip
+    batch_size, features = batch_size or min(BATCH_SIZE, len(data)), training.train_rows.shape[1]
+    real = training.train_rows.to(device)
     batches = common.Batches(real, batch_size)
-    noises = common.even_noise(batch_size, LATENT_DIM, device)
+    noise_batches = common.sobol_noise(batch_size, LATENT_DIM, device)
     generator = build_generator(features).to(device)
-    averaged = copy.deepcopy(generator)
+    ema_generator = copy.deepcopy(generator)
     critic = build_discriminator(features).to(device)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     c_optimizer = Adam(critic.parameters(), lr, BETAS, fused=True)
-    latents = torch.randn(1024, LATENT_DIM, device=device)
+    fixed_noise = torch.randn(1024, LATENT_DIM, device=device)
 
-    for _ in training:
-        for optimizer in (g_optimizer, c_optimizer):
-            optimizer.param_groups[0]["lr"] = lr * training.pace
-        for _ in range(BATCHES_PER_EPOCH):
-            # Critic steps: score real points higher than generated ones
-            for step, points, noise in zip(range(CRITIC_STEPS), batches, noises, strict=False):
-                fakes = generator(noise).detach()
-                c_loss = critic(fakes).mean() - critic(points).mean()
-                if step == 0:
-                    c_loss = c_loss + PENALTY * slope_penalty(critic, points, fakes)
-                c_optimizer.zero_grad()
-                c_loss.backward()
-                c_optimizer.step()
+    with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
+        for _ in training.epochs():
+            for optimizer in (g_optimizer, c_optimizer):
+                optimizer.param_groups[0]["lr"] = lr * training.stopping.lr_factor
+            for _ in range(BATCHES_PER_EPOCH):
+                # Critic steps: score real points higher than generated ones
+                steps = zip(range(CRITIC_STEPS), batches, noise_batches, strict=False)
+                for step, points, noise in steps:
+                    fakes = generator(noise).detach()
+                    c_loss = critic(fakes).mean() - critic(points).mean()
+                    if step == 0:
+                        c_loss = c_loss + PENALTY * slope_penalty(critic, points, fakes)
+                    c_optimizer.zero_grad()
+                    c_loss.backward()
+                    c_optimizer.step()
 
-            # Generator step: score higher
-            g_loss = -critic(generator(next(noises))).mean()
-            g_optimizer.zero_grad()
-            g_loss.backward(inputs=list(generator.parameters()))
-            g_optimizer.step()
-            common.move_towards(averaged, generator, AVERAGING)
+                # Generator step: score higher
+                g_loss = -critic(generator(next(noise_batches))).mean()
+                g_optimizer.zero_grad()
+                g_loss.backward(inputs=list(generator.parameters()))
+                g_optimizer.step()
+                common.update_ema(ema_generator, generator, EMA_DECAY)
 
-        with torch.no_grad():  # estimate for the averaged generator; the critic knew the raw one
-            c_loss = critic(averaged(latents)).mean() - critic(real).mean()
-        training.evaluate(averaged, latents, c_loss, g_loss)
-    return training.judged(averaged, torch.randn(16384, LATENT_DIM))
+            with torch.no_grad():  # of the averaged generator; the critic knew the raw one
+                c_loss = critic(ema_generator(fixed_noise)).mean() - critic(real).mean()
+            training.evaluate(ema_generator, fixed_noise, c_loss, g_loss)
+    return training.finish(ema_generator, torch.randn(16384, LATENT_DIM))
 
 
 def plot_estimate(history: list[Evaluation]) -> Figure:
@@ -142,37 +139,29 @@ def plot_estimate(history: list[Evaluation]) -> Figure:
     return figure
 
 
-@common.reporting
+@common.command
 def main(argv: list[str] | None = None) -> int:
-    """The command line; gives the exit status."""
+    """Command line; returns the exit status."""
     parser = common.Parser(__file__, __doc__, train)
-    parser.add_argument("--data", metavar="FILE", type=Path, help="learn points from a CSV file")
+    parser.add_argument("--data", metavar="FILE", type=Path, help="train on points of a CSV file")
     options = parser.parse_args(argv)
 
     if options.generate or options.interpolate:
-        generator = common.load_model(options.out / "generator.pt", LATENT_DIM, 2)
-        if options.generate:
-            common.write_csv(common.generate(generator, LATENT_DIM, options), "x,y")
-        if options.interpolate:
-            random = common.stream("walk", options.seed)
-            points = generator(torch.randn(2048, LATENT_DIM, generator=random))
-            path = generator(common.walk(options.interpolate, LATENT_DIM, generator=random))
-            with common.results(options.out, sys.stderr if options.generate else None) as folder:
-                common.save_picture(folder / "interpolation.png", common.plot_path, points, path)
-        return 0
+        return common.use_generator(options, LATENT_DIM, 2)
 
-    own = real_samples(2048, common.stream("data", options.seed))
-    data = common.read_numbers(options.data, 2) if options.data else own
-    with common.results(options.out) as folder, common.stop_gently():
+    data = real_samples(2048, common.stream("data", options.seed))
+    if options.data:
+        data = common.read_numbers(options.data, 2)
+    with common.output_folder(options.out) as folder:
         training = train(data, **common.training_settings(options))
-        common.save_model(folder, "generator", training.generator, LATENT_DIM)
-        common.save_history(folder, training)
-        shown = training.samples[:2048], training.history, training.best_epoch
+        common.save(folder, training, LATENT_DIM)
+        shown = training.samples[:2048], training.history, training.kept_epoch
         common.save_picture(folder / "samples.png", common.plot_points, data, *shown)
         common.save_picture(folder / "estimate.png", plot_estimate, training.history)
         if options.animate:
-            common.save_picture(folder / "training.gif", common.animate_points, data, training.film)
-    return common.conclude(training, options)
+            film = common.animate_points, data, training.snapshots
+            common.save_picture(folder / "training.gif", *film)
+    return common.report(training, options)
 
 
 if __name__ == "__main__":

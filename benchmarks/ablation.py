@@ -27,39 +27,39 @@ Changes = list[tuple[str, str]]  # text of the script, and what stands there wit
 POINTS_WITHOUT: dict[str, Changes] = {
     "nothing taken out": [],
     "standardised data": [
-        (", within=REACH", ""),
+        (", max_std=MAX_STD", ""),
     ],
-    "far points within reach": [("within=REACH", "within=float('inf')")],
+    "far points within reach": [("max_std=MAX_STD", "max_std=float('inf')")],
     "batches with each row as often as any other": [
         ("common.Batches(", "by_lot("),
         ("@common.torch_defaults(", BY_LOT + "@common.torch_defaults("),
     ],
     "even noise": [
         (
-            "common.even_noise(batch_size, LATENT_DIM, device)",
+            "common.sobol_noise(batch_size, LATENT_DIM, device)",
             "iter(lambda: torch.randn(batch_size, LATENT_DIM), None)",
         )
     ],
-    "noise made uniform": [("REACH * torch.erf(noise / 2**0.5)", "noise")],
+    "noise made uniform": [("MAX_STD * torch.erf(noise / 2**0.5)", "noise")],
     "a start as wide as the data": [("nn.init.eye_(", "nn.init.zeros_(")],
     "waves in the generator": [("FourierFeatures(), hidden", "FourierFeatures([0, 0, 0]), hidden")],
     "waves in the discriminator": [
         ("FourierFeatures(), layers(7 * f", "FourierFeatures([0, 0, 0]), layers(7 * f")
     ],
-    "noise on the discriminator's points": [("NOISE = 0.5", "NOISE = 0.0")],
+    "noise on the discriminator's points": [("INSTANCE_NOISE = 0.5", "INSTANCE_NOISE = 0.0")],
     "a leaky discriminator": [("nn.LeakyReLU(0.1)", "nn.ReLU()")],
-    "gradient penalty": [("punished = step % 4 == 0", "punished = False")],
+    "gradient penalty": [("apply_penalty = step % 4 == 0", "apply_penalty = False")],
     "no momentum (0.9 as usual)": [("BETAS = (0.0, ", "BETAS = (0.9, ")],
-    "rates that fall": [("lr * training.pace", "lr")],
-    "averaged weights": [("AVERAGING = 0.01", "AVERAGING = 1.0")],
+    "rates that fall": [("lr * training.stopping.lr_factor", "lr")],
+    "averaged weights": [("EMA_DECAY = 0.99", "EMA_DECAY = 0.0")],
 }
 INTEGERS_WITHOUT: dict[str, Changes] = {
     "nothing taken out": [],
     "straight-through one-hot (softmax alone)": [("row + share - share.detach()", "share")],
     "a start with every integer": [("nn.init.eye_(", "nn.init.normal_(")],
     "penalty": [(" + PENALTY * slope", "")],
-    "rates that fall": [("lr * training.pace", "lr")],
-    "averaged weights": [("AVERAGING = 0.005", "AVERAGING = 1.0")],
+    "rates that fall": [("lr * training.stopping.lr_factor", "lr")],
+    "averaged weights": [("EMA_DECAY = 0.995", "EMA_DECAY = 0.0")],
 }
 
 

@@ -11,12 +11,12 @@ from measure import RESULTS
 import common
 
 # Text of the script, and what stands there instead
-NO_PENALTY = ("punished = step % 4 == 0", "punished = False")
+NO_PENALTY = ("apply_penalty = step % 4 == 0", "apply_penalty = False")
 NARROW_START = ("nn.init.eye_(", "nn.init.zeros_(")
-NO_AVERAGING = ("AVERAGING = 0.01", "AVERAGING = 1.0")
+NO_AVERAGING = ("EMA_DECAY = 0.99", "EMA_DECAY = 0.0")
 SATURATING = (
-    "randn_like(fakes)), is_real)",
-    "randn_like(fakes)), 1 - is_real).neg()",
+    "randn_like(fakes)), ones)",
+    "randn_like(fakes)), 1 - ones).neg()",
 )
 COARSE_EYES = ("FourierFeatures(), layers(7 * f", "FourierFeatures([0, 0, 0]), layers(7 * f")
 MOMENTUM = ("BETAS = (0.0, ", "BETAS = (0.9, ")

@@ -124,7 +124,7 @@ class Bench:
         features, logits = self.judge(self.generated)
         seen = logits.argmax(dim=1)
         share = seen.bincount(minlength=CLASSES) / GENERATED
-        _, plain = shared.recognise(self.generated[:2048], *self.digits)
+        _, plain = shared.nearest_class(self.generated[:2048], *self.digits)
         as_asked = (seen == wanted).double().view(-1, CLASSES).mean(dim=0)
         return {
             "rarest class": share.min().item(),

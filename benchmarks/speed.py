@@ -173,7 +173,7 @@ def noting_moments() -> Iterator[Moments]:
         nonlocal aside
         evaluate(training, generator, *rest)
         now = time.perf_counter()
-        whole = nn.Sequential(generator, training.restore or nn.Identity())
+        whole = nn.Sequential(generator, training.unstandardize or nn.Identity())
         moments.append((now - start - aside, copy.deepcopy(whole)))
         aside += time.perf_counter() - now
 
@@ -331,8 +331,8 @@ def save_picture(path: Path, courses: dict) -> None:
 def draw_film(script: types.ModuleType, data: Tensor, training: common.Training) -> bytes:
     """The GIF of a training, as `--animate` draws it."""
     if script is not multiples_of_five_gan:
-        return common.animate_points(data, training.film)
-    film = {i: (row, script.shares(rows)) for i, (row, rows) in training.film.items()}
+        return common.animate_points(data, training.snapshots)
+    film = {i: (row, script.shares(rows)) for i, (row, rows) in training.snapshots.items()}
     return common.animate_points(script.shares(data), film)
 
 

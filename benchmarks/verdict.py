@@ -105,10 +105,12 @@ Limits = tuple[float, list[float]]  # of the distance, and the distances that fr
 
 def train(data: Tensor, generate: Callable[[int], Tensor], seed: int) -> common.Training:
     """A training that ends with a generator of known quality."""
-    training = common.Training(data, seed, 1, 1, None, False)
+    training = common.Training(
+        data, seed=seed, epochs=1, patience=1, batch_size=None, progress=False
+    )
     model = Known(generate)
     training.evaluate(model, torch.randn(1024, 2), torch.tensor(0.5), torch.tensor(0.5))
-    return training.judged(model, torch.randn(16384, 2))
+    return training.finish(model, torch.randn(16384, 2))
 
 
 def judge(job: tuple[str, int, int, int, bool]) -> tuple[Found, Limits]:

@@ -33,19 +33,31 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def new_training(data: object, epochs: int = 1, **more: Any) -> common.Training:
+    """A training that no script has begun."""
+    settings: dict[str, Any] = {"seed": 0, "epochs": epochs, "patience": epochs}
+    return common.Training(data, batch_size=None, progress=False, **settings | more)
+
+
+def new_outcome(rows: int = 10, **more: Any) -> common.Outcome:
+    """A training of something else than a GAN."""
+    settings: dict[str, Any] = {"seed": 0, "epochs": 1, "patience": 1, "batch_size": None}
+    return common.Outcome(rows, progress=False, **settings | more)
+
+
 def capped(monkeypatch: pytest.MonkeyPatch, script: types.ModuleType, batches: int = 3) -> None:
     """Make the epochs of a script short, where how well it learns is not what is tested."""
     monkeypatch.setattr(script, "BATCHES_PER_EPOCH", batches)
 
 
 def at_epoch(monkeypatch: pytest.MonkeyPatch, epoch: int, act: Callable[[], object]) -> None:
-    """Let something happen in a training, at the end of this epoch."""
-    evaluate = common.Training.evaluate
+    """Let something happen in a training, at the end of this epoch, the first time."""
+    evaluate, acts = common.Training.evaluate, [act]
 
     def evaluate_and_act(training: common.Training, *given: Any) -> None:
         evaluate(training, *given)
-        if len(training.history) == epoch:
-            act()
+        if len(training.history) == epoch and acts:
+            acts.pop()()
 
     monkeypatch.setattr(common.Training, "evaluate", evaluate_and_act)
 

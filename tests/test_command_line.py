@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT, at_epoch, capped
+from conftest import ROOT, at_epoch, capped, new_training
 from PIL import Image
 
 import common
@@ -91,7 +91,7 @@ def test_what_cannot_be_done_is_one_clear_line(
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA GPU")
 def test_cuda_where_there_is_none(tmp_path, capsys):
     assert sine_gan.main(["--device", "cuda", "--out", str(tmp_path)]) == 2
-    assert "'cuda' is not there; choose from auto, cpu" in capsys.readouterr().err
+    assert "'cuda' is not available; choose from auto, cpu" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -109,23 +109,18 @@ def test_interrupted_training_is_saved(number, status, tmp_path, monkeypatch, ca
     at_epoch(monkeypatch, 3, functools.partial(signal.raise_signal, number))
     arguments = ["--epochs", "100000", "--quiet", "--device", "cpu", "--out", str(tmp_path)]
     assert sine_gan.main(arguments) == status
-    assert "interrupted after epoch 3" in capsys.readouterr().out
+    assert "3 epochs, interrupted, kept epoch" in capsys.readouterr().out
     assert torch.jit.load(tmp_path / "generator.pt")(torch.randn(4, 2)).shape == (4, 2)
 
 
 def test_a_second_interrupt_ends_at_once(monkeypatch, tmp_path, capsys):
-    @functools.wraps(sine_gan.train)
-    def train(*_, **__):
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
-
-    before = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(sine_gan, "train", train)
-    assert sine_gan.main(["--out", str(tmp_path)]) == 130
-    first, second = capsys.readouterr().err.strip().splitlines()
-    assert "stopping after this epoch" in first
+    at_epoch(monkeypatch, 3, functools.partial(signal.raise_signal, signal.SIGINT))
+    monkeypatch.setattr(common, "save", lambda *_: signal.raise_signal(signal.SIGINT))
+    arguments = ["--epochs", "100000", "--quiet", "--device", "cpu", "--out", str(tmp_path)]
+    assert sine_gan.main(arguments) == 130
+    first, second = capsys.readouterr().err.splitlines()
+    assert "Interrupted after epoch 3, keeping what was learned" in first
     assert "nothing new was saved" in second
-    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_show_opens_a_window(monkeypatch, tmp_path):
@@ -154,28 +149,28 @@ def test_a_training_is_animated(script, tmp_path, monkeypatch):
 
 def test_the_film_shows_what_the_discriminator_thinks():
     data = torch.rand(200, 2) * torch.tensor([1.0, 50.0])
-    training, loss = common.Training(data, 0, 2, 2, None, False), torch.tensor(0.7)
+    training, loss = new_training(data, epochs=2), torch.tensor(0.7)
 
     class Right(torch.nn.Module):  # takes places on the right for real, and none for generated
         def forward(self, points):
             return 4 * (points[:, :1] > 0.5)
 
     training.evaluate(torch.nn.Identity(), torch.rand(100, 2), loss, loss, Right())
-    ((_, _, opinions),) = training.film.values()
-    picture = opinions.reshape(common.SIDE, common.SIDE)
-    assert (picture[:, : common.SIDE // 2] == 0.5).all()
-    assert (picture[:, common.SIDE // 2 :] > 0.9).all()
-    drawn = Image.open(io.BytesIO(common.animate_points(data, training.film))).convert("RGB")
+    ((_, _, opinions),) = training.snapshots.values()
+    picture = opinions.reshape(common.GRID_SIDE, common.GRID_SIDE)
+    assert (picture[:, : common.GRID_SIDE // 2] == 0.5).all()
+    assert (picture[:, common.GRID_SIDE // 2 :] > 0.9).all()
+    drawn = Image.open(io.BytesIO(common.animate_points(data, training.snapshots))).convert("RGB")
     left, right = drawn.getpixel((120, 60)), drawn.getpixel((300, 60))
     assert left != right
 
 
 def test_a_film_stays_small_and_ends_with_the_last_epoch():
-    training = common.Training(torch.rand(50, 2), 0, 10_000, 10_000, None, False)
+    training = new_training(torch.rand(50, 2), epochs=10_000)
     loss = torch.tensor(0.7)
     for _ in range(100):
         training.evaluate(torch.nn.Identity(), torch.rand(100, 2), loss, loss)
-    epochs = [row.epoch for row, _ in training.film.values()]
+    epochs = [row.epoch for row, _ in training.snapshots.values()]
     assert epochs[:3] == [1, 2, 3]
     assert epochs[-1] == 100
     assert len(epochs) < 60

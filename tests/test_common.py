@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, model_file, needs_cuda, seeded
+from conftest import ROOT, model_file, needs_cuda, new_training, seeded
 from torch import nn
 
 import common
 import digits_gan
 import sine_gan
-from common import Epochs, Evaluation, Failure, SlicedWasserstein, Training
+from common import EarlyStopping, Failure, SlicedWasserstein
 
 
 class TestOneHot:
@@ -39,7 +39,7 @@ class TestOneHot:
         ],
     )
     def test_bad_input_is_refused(self, integers, depth):
-        with pytest.raises(ValueError, match=rf"integers \(n,\) in 0\.\.{depth - 1}"):
+        with pytest.raises(ValueError, match=rf"integers of shape \(n,\) from 0 to {depth - 1}"):
             common.one_hot_encode(integers, depth)
 
 
@@ -60,10 +60,10 @@ class TestData:
     @pytest.mark.parametrize("n", [1, 2, 3, 50, 2048, 100_000])
     def test_held_out_rows_are_not_learned_from(self, n):
         data = torch.arange(n).float().unsqueeze(1)
-        training = common.Training(data, 0, 1, 1, None, False)
-        assert len(training.real) >= len(training.held_out) >= 1
+        training = new_training(data)
+        assert len(training.train_rows) >= len(training.held_out) >= 1
         if n > 1:
-            both = torch.cat([training.real, training.held_out])
+            both = torch.cat([training.train_rows, training.held_out])
             assert sorted(both.flatten().tolist()) == list(range(n))
 
     def test_standardised_and_restored(self):
@@ -71,7 +71,7 @@ class TestData:
         standard = common.Standardize(data)(data)
         assert torch.allclose(standard.mean(dim=0), torch.zeros(3), atol=1e-5)
         assert torch.allclose(standard.std(dim=0, correction=0), torch.tensor([1.0, 0.0, 1.0]))
-        assert torch.allclose(common.Restore(data)(standard), data)
+        assert torch.allclose(common.Unstandardize(data)(standard), data)
 
     def test_columns_in_one_unit_keep_it(self):
         data = torch.stack([torch.full((100,), 7.0), 10 * torch.rand(100), torch.rand(100)], dim=1)
@@ -83,22 +83,22 @@ class TestData:
 
     def test_far_rows_are_brought_within_reach(self):
         data = torch.cat([torch.randn(950, 2), torch.randn(50, 2) + 100, torch.full((1, 2), 1e6)])
-        near = common.Standardize(data[:-1], within=2)(data[:-1])
+        near = common.Standardize(data[:-1], max_std=2)(data[:-1])
         assert near.abs().max() < 2.1
         assert near.abs().max() > 1.9
-        outlier = common.Standardize(data, within=2)
+        outlier = common.Standardize(data, max_std=2)
         assert outlier(data)[-1].min() > 2  # a single row does not squeeze all others
-        assert torch.allclose(common.Restore(data, within=2)(outlier(data)), data, atol=0.01)
+        assert torch.allclose(common.Unstandardize(data, max_std=2)(outlier(data)), data, atol=0.01)
 
     def test_constant_column_is_restored_exactly(self):
         data = torch.full((100, 1), 0.1)
-        assert (common.Restore(data)(torch.randn(100, 1)) == data).all()
+        assert (common.Unstandardize(data)(torch.randn(100, 1)) == data).all()
 
     def test_values_that_float32_cannot_hold_are_kept(self):
         data = 1.7e9 + 1000 * torch.rand(2048, 2, dtype=torch.float64)
         standard = common.Standardize(data)
         assert standard(data).dtype == torch.float32
-        back = common.Restore(data)(standard(data))
+        back = common.Unstandardize(data)(standard(data))
         assert back.dtype == torch.float64
         assert (back - data).abs().max() < 1e-3
         training = sine_gan.train(data, epochs=1, progress=False)
@@ -158,8 +158,8 @@ class TestData:
             (torch.tensor([[0.0], [math.nan]]), "row 1, column 0 holds nan"),
             (torch.tensor([[0.0, -math.inf]]), "row 0, column 1 holds -inf"),
             (torch.zeros(0, 2), r"not \(0, 2\)"),
-            ([["a", "b"]], "rows of numbers, not list"),
-            (None, "rows of numbers, not NoneType"),
+            ([["a", "b"]], "rows of numbers"),
+            (None, r"shape \(n, features\)"),
         ],
     )
     def test_what_cannot_be_learned_is_said(self, data, reason):
@@ -191,12 +191,12 @@ class TestBatches:
 class TestEvenNoise:
     def test_leaves_no_gaps(self):
         """256 Sobol points have one in each of 16 by 16 equal parts."""
-        for noise in islice(common.even_noise(256, 2, "cpu"), 3):
+        for noise in islice(common.sobol_noise(256, 2, "cpu"), 3):
             cells = (16 * torch.special.ndtr(noise)).long()
             assert len(cells.unique(dim=0)) == 256
 
     def test_is_standard_normal_and_drawn_anew(self):
-        batches = list(islice(common.even_noise(100, 3, "cpu"), 100))
+        batches = list(islice(common.sobol_noise(100, 3, "cpu"), 100))
         noise = torch.cat(batches)
         assert noise.shape == (10_000, 3)
         assert noise.isfinite().all()
@@ -208,7 +208,7 @@ def test_the_average_moves_towards_the_model_with_its_running_statistics():
     average, model = (nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)) for _ in range(2))
     model[1].running_mean += 1
     before = average[0].weight.clone()
-    common.move_towards(average, model, 0.25)
+    common.update_ema(average, model, 0.75)
     assert torch.allclose(average[0].weight, 0.75 * before + 0.25 * model[0].weight)
     assert torch.allclose(average[1].running_mean, torch.full((3,), 0.25))
 
@@ -245,70 +245,69 @@ class TestDistance:
         assert SlicedWasserstein(torch.randn(10, 2))(torch.tensor([[1.0, math.nan]])) == math.inf
 
 
-class TestEpochs:
+class TestEarlyStopping:
     @staticmethod
-    def after(errors, patience=2, noise=0.0, cooling=0):
-        """Epochs with such errors, whose model has the number of its epoch as its weight."""
-        epochs, model = Epochs(100, 0, 10, patience, None, False, cooling), nn.Linear(1, 1)
-        epochs.noise = noise
-        for epoch, error in zip(epochs, errors, strict=False):
+    def after(errors, patience=2, cooldown=0, **more):
+        """After such errors, with a model whose weight is the number of its epoch."""
+        stopping, model = EarlyStopping(10, patience, cooldown, **more), nn.Linear(1, 1)
+        for epoch, error in enumerate(errors, start=1):
             nn.init.constant_(model.weight, epoch)
-            epochs.note(Evaluation(epoch, 0.7, 0.7, error), error, model)
-        return epochs, model
+            if stopping.update(error, model):
+                break
+        return stopping, model
 
-    def test_keep_the_best_model_and_stop_after_patience(self):
-        epochs, model = self.after([3.0, 1.0, 2.0, 1.5, 0.1])
-        assert len(epochs.history) == 4
-        assert epochs.best_epoch == epochs.finish(model).weight.item() == 2
+    def test_keeps_the_best_model_and_stops_after_patience(self):
+        stopping, model = self.after([3.0, 1.0, 2.0, 1.5, 0.1])
+        assert stopping.epoch == 4
+        assert stopping.kept_epoch == stopping.load_best(model).weight.item() == 2
 
     def test_the_rate_falls_to_nothing_when_progress_ends_or_in_time_for_the_last_epoch(self):
-        paces = [1.0]
+        factors = [1.0]
         for count in range(1, 6):
-            epochs, _ = self.after([3.0, 1.0, 2.0, 1.5, 1.2, 1.1][:count], cooling=3)
-            paces.append(epochs.pace)
-        assert paces[:4] == [1, 1, 1, 1]
-        assert 1 > paces[4] > paces[5] > 0
-        assert len(self.after([3.0, 1.0, *[2.0] * 8], cooling=3)[0].history) == 2 + 2 + 3
+            stopping, _ = self.after([3.0, 1.0, 2.0, 1.5, 1.2, 1.1][:count], cooldown=3)
+            factors.append(stopping.lr_factor)
+        assert factors[:4] == [1, 1, 1, 1]
+        assert 1 > factors[4] > factors[5] > 0
+        assert self.after([3.0, 1.0, *[2.0] * 8], cooldown=3)[0].epoch == 2 + 2 + 3
         falling = [1 / count for count in range(1, 11)]
-        paces = [self.after(falling[:count], cooling=3)[0].pace for count in range(10)]
-        assert paces[:7] == [1] * 7
-        assert sorted(paces[6:], reverse=True) == paces[6:]
+        factors = [self.after(falling[:count], cooldown=3)[0].lr_factor for count in range(10)]
+        assert factors[:7] == [1] * 7
+        assert sorted(factors[6:], reverse=True) == factors[6:]
 
     def test_less_than_the_least_progress_is_none(self):
-        epochs, model = Epochs(100, 0, 10, 2, None, progress=False), nn.Linear(1, 1)
-        epochs.margin = 0.5
-        for _, error in zip(epochs, [3.0, 2.4, 2.3, 2.2, 2.1], strict=False):
-            epochs.note(Evaluation(1, 0.7, 0.7, error), error, model)
-        assert len(epochs.history) == 4
+        assert self.after([3.0, 2.4, 2.3, 2.2, 2.1], min_progress=0.5)[0].epoch == 4
 
-    def test_among_errors_that_cannot_be_told_apart_the_latest_is_the_best(self):
-        assert self.after([1.0, 1.4, 1.6], noise=0.5)[0].best_epoch == 2
-        assert self.after([9.0, 1.0, 1.4, 1.8], 3, noise=0.5)[0].best_epoch == 3
+    def test_of_equal_errors_the_latest_is_kept(self):
+        assert self.after([1.0, 1.4, 1.6], tolerance=0.5)[0].kept_epoch == 2
+        assert self.after([9.0, 1.0, 1.4, 1.8], 3, tolerance=0.5)[0].kept_epoch == 3
 
     @pytest.mark.parametrize("error", [math.nan, math.inf, 1e7])
-    def test_end_when_the_training_diverges(self, error):
-        epochs, model = self.after([1.0, error, 0.5])
-        assert epochs.diverged
-        assert len(epochs.history) == 2
-        assert epochs.finish(model).weight.item() == 1
+    def test_stops_when_the_training_diverges(self, error):
+        stopping, model = self.after([1.0, error, 0.5])
+        assert stopping.diverged
+        assert stopping.epoch == 2
+        assert stopping.load_best(model).weight.item() == 1
 
     def test_without_any_good_model_there_is_none(self):
-        epochs, model = self.after([math.nan])
+        stopping, model = self.after([math.nan])
         with pytest.raises(Failure, match="lower --lr"):
-            epochs.finish(model)
+            stopping.load_best(model)
 
     @pytest.mark.parametrize("setting", [0, -1, 1.5, None])
     @pytest.mark.parametrize("name", ["epochs", "patience"])
     def test_settings_are_positive_integers(self, name, setting):
-        settings = {"epochs": 3, "patience": 3} | {name: setting}
         with pytest.raises(ValueError, match=name):
-            Epochs(10, 0, settings["epochs"], settings["patience"], None, progress=False)
+            EarlyStopping(**{"epochs": 3, "patience": 3} | {name: setting})
+
+    def test_a_loop_that_forgets_to_evaluate_is_told_so(self):
+        with pytest.raises(RuntimeError, match=r"end with a call of training\.evaluate"):
+            list(new_training(torch.rand(60, 2), epochs=3).epochs())
 
 
 class TestFiles:
     def test_results_that_fail_leave_the_earlier_ones(self, tmp_path):
         def save():
-            with common.results(tmp_path) as place:
+            with common.output_folder(tmp_path) as place:
                 common.write_file(place / "file", b"later")
                 common.write_file(place / "no such folder" / "file", b"later")
 
@@ -321,7 +320,7 @@ class TestFiles:
 
     def test_results_replace_the_earlier_ones_and_are_named(self, tmp_path, capsys):
         for content in (b"earlier", b"later"):
-            with common.results(tmp_path) as place:
+            with common.output_folder(tmp_path) as place:
                 (place / "file").write_bytes(content)
                 (place / "folder").mkdir()
                 (place / "folder" / content.decode()).touch()
@@ -368,9 +367,9 @@ class TestFiles:
         path = tmp_path / "generator.pt"
         path.write_bytes(model_file(nn.Linear(2, 3), 2))
         assert common.load_model(path, 2, 3)(torch.zeros(5, 2)).shape == (5, 3)
-        with pytest.raises(Failure, match="shape"):
+        with pytest.raises(Failure, match="sizes"):
             common.load_model(path, 2, 2)
-        with pytest.raises(Failure, match="not a model from here"):
+        with pytest.raises(Failure, match="was not saved by this script"):
             common.load_model(path, 3, 3)
 
 
@@ -446,26 +445,26 @@ def test_what_the_caller_has_set_is_given_back():
 
 
 def test_missing_values_are_found():
-    training = Training(torch.rand(50, 2), 0, 1, 1, None, False)
-    training.find_missing(torch.tensor([1, 1, 2, 3]), torch.tensor([1] * 90 + [2] * 9 + [4]))
-    assert training.figures["missing_values"] == [3]
+    training = new_training(torch.rand(50, 2))
+    training.check_missing(torch.tensor([1, 1, 2, 3]), torch.tensor([1] * 90 + [2] * 9 + [4]))
+    assert training.metrics["missing_values"] == [3]
     assert not training.converged
 
 
 @pytest.mark.parametrize("columns", [1, 2, 3])
 def test_pictures_name_what_they_show(columns):
     rows = torch.rand(20, columns)
-    figure = common.plot_points(rows, rows, [Evaluation(1, 0.7, 0.7, 0.5)])
+    figure = common.plot_points(rows, rows, [common.Evaluation(1, 0.7, 0.7, 0.5)])
     words = {axes.get_ylabel() for axes in figure.axes}
     assert {"loss", "distance", "share in %"} < words
     legends = [text.get_text() for axes in figure.axes if axes.get_legend()
                for text in axes.get_legend().get_texts()]  # fmt: skip
     assert {"real", "generated", "discriminator", "generator"} <= set(legends)
-    assert common.plot_path(rows, rows).axes[0].get_xlabel() == "x"
+    assert common.plot_interpolation(rows, rows).axes[0].get_xlabel() == "x"
 
 
 def test_a_walk_is_as_normal_as_its_stops():
-    steps = common.walk(400, 1000)
+    steps = common.interpolate(400, 1000)
     assert steps.shape == (400, 1000)
     assert steps.std(dim=1).sub(1).abs().max() < 0.1
     assert (steps[1:] - steps[:-1]).norm(dim=1).max() < 1  # of some 31
@@ -477,12 +476,12 @@ def test_a_walk_is_as_normal_as_its_stops():
         (Failure("no luck"), 1),
         (common.InputError("a bad rate"), 2),
         (MemoryError(), 1),
-        (RuntimeError("out of memory"), 1),
+        (RuntimeError("can't allocate memory"), 1),
         (KeyboardInterrupt(), 130),
     ],
 )
 def test_what_goes_wrong_is_one_line_and_a_status(error, status, capsys):
-    @common.reporting
+    @common.command
     def main(_):
         raise error
 
@@ -494,7 +493,7 @@ def test_what_goes_wrong_is_one_line_and_a_status(error, status, capsys):
 
 @pytest.mark.parametrize("kind", [RuntimeError, ValueError, KeyError])
 def test_a_mistake_in_the_code_is_shown_whole(kind):
-    @common.reporting
+    @common.command
     def main(_):
         raise kind("a mistake")
 
@@ -519,7 +518,7 @@ def test_samples_do_not_depend_on_the_blocks_they_come_in(latent_dim, monkeypatc
 
 def test_samples_are_written_as_csv(capsys):
     rows = torch.randn(2, 2)
-    common.write_csv(iter([rows]), "a,b")
+    common.print_rows(iter([rows]), "a,b")
     head, *lines = capsys.readouterr().out.splitlines()
     assert head == "a,b"
     assert torch.allclose(torch.tensor([[float(x) for x in s.split(",")] for s in lines]), rows)

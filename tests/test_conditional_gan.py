@@ -21,7 +21,7 @@ def data_dir(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     capped(monkeypatch, script, 10)
-    monkeypatch.setattr(script, "AVERAGING", 0.05)
+    monkeypatch.setattr(script, "EMA_DECAY", 0.95)
 
 
 def labelled(data_dir):
@@ -45,7 +45,7 @@ def test_it_writes_what_is_asked_for(data_dir, device):
     asked = 2 * (torch.arange(200) % 5)
     written = training.generator(script.asked(asked))
     assert written.shape == (200, 784)
-    found, _ = images.recognise(written, data[even], labels[even])
+    found, _ = images.nearest_class(written, data[even], labels[even])
     assert (found == asked).float().mean() > 0.95
 
 

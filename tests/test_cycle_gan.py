@@ -22,7 +22,7 @@ def data_dir(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     capped(monkeypatch, script, 10)
-    monkeypatch.setattr(script, "AVERAGING", 0.05)
+    monkeypatch.setattr(script, "EMA_DECAY", 0.95)
 
 
 def test_an_outline_is_bright_beside_what_is_bright():

@@ -29,7 +29,7 @@ def few_channels(monkeypatch):
     """Networks that learn as these do, and sooner."""
     capped(monkeypatch, script, 10)
     monkeypatch.setattr(script, "WIDTH", 8)
-    monkeypatch.setattr(script, "AVERAGING", 0.05)
+    monkeypatch.setattr(script, "EMA_DECAY", 0.95)
 
 
 @pytest.mark.usefixtures("few_channels")
@@ -166,6 +166,6 @@ def test_two_processes_learn_the_same_and_one_saves(data_dir, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "Grad strides" not in done.stderr
-    assert done.stdout.count("Learned from 60 samples, ended after epoch 2") == 1
+    assert done.stdout.count("Trained on 60 samples for 2 epochs") == 1
     assert {file.name for file in (tmp_path / "out").iterdir()} >= FILES
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["epochs"] == 2

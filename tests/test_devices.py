@@ -51,14 +51,16 @@ def without_fused(*arguments, **settings):
         (multiples_of_five_gan, common.one_hot_encode(torch.arange(100), 100)),
         (digits_gan, torch.rand(100, 784)),
         (dcgan, torch.rand(100, 784)),
-        (conditional_gan, torch.rand(100, 794)),
+        (conditional_gan, torch.cat([torch.rand(100, 784), torch.eye(10).repeat(10, 1)], dim=1)),
         (cycle_gan, torch.rand(100, 2 * 784)),
     ],
 )
 def test_the_loop_of_a_gan(script, data, monkeypatch):
-    def evaluate(_, generator, latents, d_loss, g_loss, *judge):
-        opinions = [network(torch.zeros(4, data.shape[1], device="meta")) for network in judge]
-        tensors = [generator(latents), d_loss, g_loss, *opinions, *generator.parameters()]
+    def evaluate(_, generator, noise, d_loss, g_loss, *discriminator):
+        opinions = [
+            network(torch.zeros(4, data.shape[1], device="meta")) for network in discriminator
+        ]
+        tensors = [generator(noise), d_loss, g_loss, *opinions, *generator.parameters()]
         assert {tensor.device.type for tensor in tensors} == {"meta"}
         raise Evaluated
 
@@ -83,7 +85,7 @@ def test_the_loop_of_the_classifier(monkeypatch):
 
     asked: list[torch.Size] = []
     monkeypatch.setattr(torch.Tensor, "item", item)
-    monkeypatch.setattr(common.Epochs, "note", note)
+    monkeypatch.setattr(common.Outcome, "note", note)
     with pytest.raises(Evaluated):
         fashion_classifier.train(torch.rand(50, 784), torch.arange(50) % 10, progress=False)
     assert len(asked) == 3  # training loss, validation loss and accuracy

@@ -38,7 +38,7 @@ def test_real_samples_are_images_drawn_by_lot(data_dir):
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_short_training_brings_the_images_near(data_dir, device, monkeypatch):
     capped(monkeypatch, script, 10)
-    monkeypatch.setattr(script, "AVERAGING", 0.05)  # over few steps, as they are few
+    monkeypatch.setattr(script, "EMA_DECAY", 0.95)  # over few steps, as they are few
     data, _ = images.load_images("mnist", data_dir)
     training = script.train(data, device=device, epochs=6, progress=False)
     assert training.history[-1].distance < 0.7 * training.history[0].distance
@@ -111,12 +111,12 @@ def test_classes_are_recognised_and_blends_are_not(tmp_path):
     folder = write_images(tmp_path, "MNIST", train=300, test=100)
     known, labels = images.load_images("mnist", folder)
     others, other_labels = images.load_images("mnist", folder, train=False)
-    classes, plain = images.recognise(others, known, labels)
+    classes, plain = images.nearest_class(others, known, labels)
     assert (classes == other_labels).all()
     assert plain.all()
-    _, plain = images.recognise(known, known, labels, among_real=True)
+    _, plain = images.nearest_class(known, known, labels, among_real=True)
     assert plain.all()
-    _, plain = images.recognise((others + others.roll(1, dims=0)) / 2, known, labels)
+    _, plain = images.nearest_class((others + others.roll(1, dims=0)) / 2, known, labels)
     assert plain.float().mean() < 0.85
 
 
@@ -125,7 +125,7 @@ def test_classes_left_out_are_named(data_dir, monkeypatch):
     data, labels = images.load_images("mnist", data_dir)
     training = script.train(data, epochs=1, progress=False)
     training.samples = data[labels < 7]
-    images.judge(training, data, labels)
+    images.check_classes(training, data, labels)
     assert not training.converged
-    assert training.figures["missing_values"] == [7, 8, 9]
-    assert "3 values are (nearly) missing: 7, 8, 9" in training.verdict
+    assert training.metrics["missing_values"] == [7, 8, 9]
+    assert "3 values are missing or rare: 7, 8, 9" in training.verdict

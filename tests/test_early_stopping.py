@@ -24,7 +24,7 @@ def two_integers():
 def test_what_is_learned_at_once_ends_early_and_more_epochs_cost_nothing(script, data):
     training = script.train(data, progress=False)
     assert len(training.history) < 0.7 * script.EPOCHS
-    assert training.best_epoch > len(training.history) - script.COOLING
+    assert training.kept_epoch > len(training.history) - script.COOLDOWN
     longer = script.train(data, epochs=10_000, progress=False)
     assert longer.history == training.history
     latents = torch.randn(100, script.LATENT_DIM, generator=seeded(2))
@@ -43,4 +43,4 @@ def test_a_training_that_still_improves_goes_on(monkeypatch):
     capped(monkeypatch, exp_curve_gan, 1)
     monkeypatch.setattr(common.Training, "evaluate", evaluate)
     training = exp_curve_gan.train(exp_curve_gan.real_samples(64), epochs=1000, progress=False)
-    assert len(training.history) == 100 + exp_curve_gan.PATIENCE + exp_curve_gan.COOLING
+    assert len(training.history) == 100 + exp_curve_gan.PATIENCE + exp_curve_gan.COOLDOWN

@@ -144,7 +144,7 @@ def test_learns_a_file_of_points(tmp_path, monkeypatch, capsys):
     points.write_text("a,b\n" + "".join(f"{i},{i * i}\n" for i in range(100)))
     arguments = ["--data", str(points), "--epochs", "1", "--quiet", "--out", str(tmp_path / "out")]
     assert script.main(arguments) == 0
-    assert "Learned from 100 samples" in capsys.readouterr().out
+    assert "Trained on 100 samples" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("columns", [1, 3])

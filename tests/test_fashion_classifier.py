@@ -7,10 +7,9 @@ import re
 import numpy as np
 import pytest
 import torch
-from conftest import DEVICES, image_arguments, seeded, write_images
+from conftest import DEVICES, image_arguments, new_outcome, seeded, write_images
 from PIL import Image
 
-import common
 import fashion_classifier as script
 import images
 
@@ -45,8 +44,8 @@ def test_stops_and_keeps_the_best_by_validation(data_dir):
     labels = torch.randint(10, (len(data),), generator=seeded(0))
     training = script.train(data, labels, patience=3, progress=False)  # nothing to be learned
     losses = [row.validation_loss for row in training.history]
-    assert training.best_epoch == 1 + losses.index(min(losses))
-    assert len(losses) == training.best_epoch + 3
+    assert training.kept_epoch == 1 + losses.index(min(losses))
+    assert len(losses) == training.kept_epoch + 3
 
 
 def test_only_what_was_checked_and_found_right_is_good(data_dir):
@@ -60,7 +59,7 @@ def test_only_what_was_checked_and_found_right_is_good(data_dir):
     assert re.fullmatch(said, right.verdict)
     assert not wrong.converged
     assert wrong.verdict.startswith("WARNING")
-    assert not common.Epochs(60, 0, 1, 1, None, False).converged  # of which nothing was checked
+    assert not new_outcome(60).converged  # of which nothing was checked
 
 
 def test_same_seed_same_training_other_seed_another(data_dir):
@@ -74,12 +73,12 @@ def test_same_seed_same_training_other_seed_another(data_dir):
     [
         (torch.rand(10, 784), torch.arange(9), "as many labels"),
         (torch.rand(10, 784), torch.rand(10), "integers"),
-        (torch.rand(10, 784), torch.arange(10) + 1, "0..9"),
+        (torch.rand(10, 784), torch.arange(10) + 1, "from 0 to 9"),
         (255 * torch.rand(10, 784), torch.arange(10), "0..1"),
         (torch.rand(10, 28, 28), torch.arange(10), "shape"),
         (torch.rand(10, 49), torch.arange(10), "784 columns"),
         (torch.rand(10, 785), torch.arange(10), "28 by 28 pixels, not 785"),
-        (torch.rand(1, 784), torch.arange(1), "too few"),
+        (torch.rand(1, 784), torch.arange(1), "at least two"),
     ],
 )
 def test_bad_data_are_refused(data, labels, complaint):

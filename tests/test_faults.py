@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, Recorder, at_epoch, capped, image_arguments, write_images
+from conftest import ROOT, Recorder, at_epoch, capped, image_arguments, new_training, write_images
 
 import common
 import digits_gan
@@ -75,7 +75,7 @@ def test_a_run_killed_while_it_saves_leaves_whole_files(earlier):
     process.communicate()
     assert set(contents(earlier)) >= FILES
     common.load_model(earlier / "generator.pt", 2, 2)
-    with common.results(earlier) as place:  # as the next run does
+    with common.output_folder(earlier) as place:  # as the next run does
         assert not list(place.iterdir())
 
 
@@ -154,7 +154,7 @@ def test_a_run_killed_between_two_files_leaves_each_whole(earlier):
             moves.append(path)
             return replace(path, target)
         Path.replace = count
-        with common.results(Path(sys.argv[1])) as place:
+        with common.output_folder(Path(sys.argv[1])) as place:
             for name in ("generator.pt", "metrics.json"):
                 common.write_file(place / name, b"later")
             (place / "pictures").mkdir()
@@ -165,7 +165,7 @@ def test_a_run_killed_between_two_files_leaves_each_whole(earlier):
         assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
         for name in ("generator.pt", "metrics.json"):
             assert (earlier / name).read_bytes() in (before[name], b"later")
-        with common.results(earlier):  # as the next run does
+        with common.output_folder(earlier):  # as the next run does
             assert (earlier / "pictures" / "0.png").read_bytes() in (b"earlier", b"later")
 
 
@@ -188,7 +188,7 @@ def test_an_error_of_ones_own_keeps_its_traceback(tmp_path, monkeypatch, capsys)
     with pytest.raises(FileNotFoundError):
         sine_gan.main([*QUICK, str(tmp_path)])
     monkeypatch.undo()
-    monkeypatch.setattr(common, "even_noise", real_samples)  # in the middle of saving results
+    monkeypatch.setattr(common, "sobol_noise", real_samples)  # in the middle of saving results
     with pytest.raises(FileNotFoundError):
         sine_gan.main([*QUICK, str(tmp_path)])
     assert capsys.readouterr().err == ""
@@ -251,9 +251,9 @@ def test_a_closed_standard_output(tmp_path, monkeypatch):
 
 def test_a_second_run_on_the_same_folder_is_told_so(earlier, capsys):
     before = contents(earlier)
-    with common.results(earlier):
+    with common.output_folder(earlier):
         assert sine_gan.main([*QUICK, str(earlier)]) == 1
-    assert "another run saves to" in one_line(capsys)
+    assert "is in use by another run" in one_line(capsys)
     assert contents(earlier) == before
     assert sine_gan.main([*QUICK, str(earlier)]) == 0
 
@@ -279,15 +279,15 @@ def test_absurd_learning_rates(script, lr, data_dir, tmp_path, monkeypatch, caps
 
 
 def test_the_last_good_generator_is_kept():
-    training = common.Training(torch.rand(100, 2), 0, 10, 10, None, False)
+    training = new_training(torch.rand(100, 2), epochs=10)
     model = torch.nn.Linear(2, 2)
     loss, latents = torch.tensor(0.7), torch.randn(100, 2)
-    for epoch in training:
+    for epoch in training.epochs():
         if epoch == 3:
             torch.nn.init.constant_(model.weight, float("nan"))
         training.evaluate(model, latents, loss, loss)
-    training.judged(model, latents)
+    training.finish(model, latents)
     assert len(training.history) == 3
-    assert training.diverged
-    assert training.best_epoch < 3
+    assert training.stopping.diverged
+    assert training.kept_epoch < 3
     assert training.generator(latents).isfinite().all()

@@ -62,16 +62,16 @@ def test_a_rare_integer_that_is_missing_is_named(monkeypatch):
     """One row in 400 has it: too few for all held-out samples to show it."""
     integers = torch.cat([torch.arange(0, 100, 5).repeat(100), torch.full((5,), 3)])
     data = common.one_hot_encode(integers, 100)
-    judged = common.Training.judged
+    finish = common.Training.finish
 
-    def without(training, generator, latents):
-        judged(training, generator, latents)
+    def without(training, generator, noise):
+        finish(training, generator, noise)
         training.samples = training.samples[training.samples[:, 3] == 0]
         return training
 
-    monkeypatch.setattr(common.Training, "judged", without)
+    monkeypatch.setattr(common.Training, "finish", without)
     training = script.train(data, epochs=1, progress=False)
-    assert 3 in training.figures["missing_values"]
+    assert 3 in training.metrics["missing_values"]
 
 
 def test_noise_of_another_size_is_refused_before_the_training(monkeypatch):

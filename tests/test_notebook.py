@@ -53,7 +53,7 @@ def test_the_examples_of_the_readme_run_without_a_warning(tmp_path, monkeypatch)
     examples = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     _, main, *cells = run([short, "exp_curve_gan.main()", *examples], tmp_path).cells
     assert (tmp_path / "outputs" / "exp_curve" / "generator.pt2").exists()
-    assert "Learned from 2,048 samples" in printed(main, "stdout")
+    assert "Trained on 2,048 samples" in printed(main, "stdout")
     assert "Warning" not in "".join(printed(cell, "stderr") for cell in [main, *cells])
     assert kinds_of_output(cells) == ["text/plain", "image/png"]
 

@@ -80,7 +80,7 @@ def test_histograms_add_up_to_all_points():
 
 def test_a_path_is_drawn_over_the_points():
     points, path = torch.rand(30, 2), torch.rand(5, 2)
-    axis = common.plot_path(points, path, y="why").axes[0]
+    axis = common.plot_interpolation(points, path, y="why").axes[0]
     below, above = axis.collections
     assert torch.allclose(points_of(below), points)
     assert torch.allclose(points_of(above), path)
@@ -90,7 +90,7 @@ def test_a_path_is_drawn_over_the_points():
 
 def test_shares_are_bars():
     figure, axes = common.plot_history(HISTORY, [["integer"] * 3])
-    common.plot_shares(axes["integer"], torch.tensor([0, 0, 2, 2]), torch.tensor([0, 1]))
+    common.plot_frequencies(axes["integer"], torch.tensor([0, 0, 2, 2]), torch.tensor([0, 1]))
     assert bars_of(axes["integer"]) == [[50, 0, 50], [50, 50]]
     assert_history_is_shown(figure)
 
@@ -109,7 +109,7 @@ def test_the_estimate_of_the_critic_is_beside_the_distance():
 
 def training(samples):
     """What the pictures of images take of a training."""
-    return SimpleNamespace(history=HISTORY, samples=samples, best_epoch=3)
+    return SimpleNamespace(history=HISTORY, samples=samples, kept_epoch=3)
 
 
 def tile(picture, row, column):
@@ -139,11 +139,11 @@ def test_images_stand_row_by_row():
 
 def test_rows_and_strips_of_images():
     rows = torch.rand(6, 784)
-    figure = images.plot_rows(training(rows), rows, 3, ["a", "b"])
+    figure = images.plot_image_rows(training(rows), rows, 3, ["a", "b"])
     assert_history_is_shown(figure, kept=3)
     axis = next(axis for axis in figure.axes if axis.images)
     assert [label.get_text() for label in axis.get_yticklabels()] == ["a", "b"]
-    for picture in (shown_in(axis), shown_in(images.plot_strips(rows, 3).axes[0])):
+    for picture in (shown_in(axis), shown_in(images.plot_interpolations(rows, 3).axes[0])):
         assert torch.equal(tile(picture, 1, 2), rows[5])
 
 
@@ -154,7 +154,7 @@ def test_predictions_are_named_and_counted():
     history = [
         SimpleNamespace(**dict(zip(names, row, strict=True))) for row in ((1, 2, 0), (0, 1, 1))
     ]
-    of = SimpleNamespace(history=history, best_epoch=1)
+    of = SimpleNamespace(history=history, kept_epoch=1)
     figure = images.plot_predictions(of, rows, labels, predicted, shares, ["shirt", "shoe"])
     titles = [axis.get_title() for axis in figure.axes][:25]
     assert titles[:2] == ["shirt", "shirt\n(is shoe)"]
@@ -186,7 +186,7 @@ def frames(monkeypatch):
 
 def test_the_film_of_points_goes_from_the_first_to_the_last(frames):
     real = torch.rand(40, 2)
-    samples, opinions = torch.rand(3, 30, 2), torch.rand(3, common.SIDE**2, 1)
+    samples, opinions = torch.rand(3, 30, 2), torch.rand(3, common.GRID_SIDE**2, 1)
     film = dict(enumerate(zip(HISTORY, samples, opinions, strict=True)))
     common.animate_points(real, film)
     for i in (0, -1):

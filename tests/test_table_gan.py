@@ -1,15 +1,15 @@
 """table_gan.py, used from code and as a script: tables of numbers and of categories."""
 
 import csv
-import importlib.util
 import io
 import itertools
 import json
+import sys
 import types
 
 import pytest
 import torch
-from conftest import DEVICES, capped, seeded
+from conftest import DEVICES, capped, new_training, seeded
 
 import common
 import table_gan
@@ -238,10 +238,10 @@ def judged(cells, columns, make):
     """A training on a table whose generator gives what `make` makes of the training rows."""
     rows, held_out = tables.encode(cells, columns), tables.hold_out(len(cells), 0)
     loose = {"max_off_data": 0.2, "max_missed": 0.05}
-    training = common.Training(rows, 0, 1, 1, None, False, is_held_out=held_out, **loose)
-    generator, loss = Made(make(training.real)), torch.tensor(0.7)
+    training = new_training(rows, is_held_out=held_out, **loose)
+    generator, loss = Made(make(training.train_rows)), torch.tensor(0.7)
     training.evaluate(generator, torch.zeros(500, 1), loss, loss)
-    return tables.judge(training.judged(generator, torch.zeros(500, 1)), cells, columns)
+    return tables.judge(training.finish(generator, torch.zeros(500, 1)), cells, columns)
 
 
 class TestVerdict:
@@ -250,20 +250,20 @@ class TestVerdict:
         rows, apart = torch.randn(1000, 2).cumsum(dim=1), torch.randn(500, 2)
         columns = [Column("a"), Column("b")]
         same = judged(rows[:500], columns, lambda _: rows[500:] / torch.tensor([1, 2**0.5]))
-        assert same.figures["auc"] < 0.55
+        assert same.metrics["auc"] < 0.55
         other = judged(rows[:500], columns, lambda _: apart)
-        assert other.figures["auc"] > 0.57
+        assert other.metrics["auc"] > 0.57
         line = judged(rows[:500], columns, lambda _: apart[:, :1].repeat(1, 2))
-        assert line.figures["auc"] > tables.MAX_AUC
+        assert line.metrics["auc"] > tables.MAX_AUC
         assert not line.converged
 
     def test_copies_are_seen(self):
         rows, others = torch.randn(1000, 4).split(500)
         columns = list(map(Column, "abcd"))
         fresh = judged(rows, columns, lambda _: others)
-        assert 0.3 < fresh.figures["copied"] < 0.7
+        assert 0.3 < fresh.metrics["copied"] < 0.7
         copies = judged(rows, columns, lambda learned: learned + 0.01)
-        assert copies.figures["copied"] == 1
+        assert copies.metrics["copied"] == 1
         assert "100% are closer to a training row" in copies.verdict
         assert not copies.converged
 
@@ -274,7 +274,8 @@ class TestVerdict:
         assert not found.converged
 
     def test_without_scikit_learn_nothing_is_trained(self, monkeypatch, tmp_path, capsys):
-        monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+        monkeypatch.setitem(sys.modules, "sklearn", None)  # cannot be imported
+        monkeypatch.delitem(sys.modules, "sklearn.ensemble", raising=False)
         assert table_gan.main(["--quiet", "--out", str(tmp_path)]) == 1
         assert "pip install scikit-learn" in capsys.readouterr().err
 
@@ -283,7 +284,7 @@ def test_the_picture_shows_columns_and_correlations():
     rows, columns = mixed()
     others = rows.clone()
     others[:, 5] = 1
-    training = types.SimpleNamespace(samples=others, best_epoch=1)
+    training = types.SimpleNamespace(samples=others, kept_epoch=1)
     training.history = [common.Evaluation(1, 0.7, 0.7, 0.5)]
     axes = tables.plot_table(rows, columns, training).axes
     assert [axis.get_title() for axis in axes[:6]] == ["a", "b", "c", "d", "e", "kind"]

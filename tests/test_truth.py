@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from conftest import seeded
+from conftest import new_outcome, new_training, seeded
 from torch import nn
 
 import common
@@ -25,11 +25,11 @@ class Function(nn.Module):
 
 def judged(data, function, latent_dim):
     """The training that ends with such a generator."""
-    training = common.Training(data, 0, 1, 1, None, False)
+    training = new_training(data)
     generator, loss = Function(function), torch.zeros(())
-    for _ in training:
+    for _ in training.epochs():
         training.evaluate(generator, torch.randn(1024, latent_dim), loss, loss)
-    return training.judged(generator, torch.randn(16384, latent_dim))
+    return training.finish(generator, torch.randn(16384, latent_dim))
 
 
 def uniform(noise):
@@ -120,7 +120,7 @@ def test_copies_of_half_of_the_rows_are_seen():
         return lambda noise: some[(len(some) * uniform(noise)).long().clamp(max=len(some) - 1)]
 
     assert judged(rows, drawn_from(rows), 2).converged
-    assert "copies of 250" in judged(rows, drawn_from(rows[:250]), 2).verdict
+    assert "only 250 distinct samples" in judged(rows, drawn_from(rows[:250]), 2).verdict
 
 
 def test_a_small_cluster_left_out_is_seen_in_few_rows():
@@ -138,10 +138,10 @@ def test_missing_integers_are_named():
         return common.one_hot_encode(5 * (13 * uniform(noise)).long().clamp(max=12), 100)
 
     training = judged(data, thirteen_of_twenty, 100)
-    training.find_missing(*map(common.one_hot_decode, (data, training.samples)))
-    assert training.figures["missing_values"] == [65, 70, 75, 80, 85, 90, 95]
+    training.check_missing(*map(common.one_hot_decode, (data, training.samples)))
+    assert training.metrics["missing_values"] == [65, 70, 75, 80, 85, 90, 95]
     assert not training.converged
-    assert "7 values are (nearly) missing: 65, 70" in training.verdict
+    assert "7 values are missing or rare: 65, 70" in training.verdict
 
 
 def test_a_run_that_collapsed_says_so_with_the_remedy(monkeypatch, tmp_path, capsys):
@@ -182,4 +182,4 @@ def test_the_limit_is_what_fresh_rows_reach():
 
 
 def test_nothing_checked_is_not_good():
-    assert not common.Epochs(10, 0, 1, 1, None, progress=False).converged
+    assert not new_outcome().converged

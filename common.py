@@ -72,7 +72,7 @@ def torch_defaults(threads: int | None = None) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        if torch.get_default_device().type != "cpu":
+        if torch.empty(0).device.type != "cpu":
             stack.enter_context(torch.device("cpu"))
         torch.set_num_threads(threads or before[0])
         torch.set_default_dtype(torch.float32)

@@ -1,7 +1,7 @@
 """How good the image scripts are, on real images: results/images.md, pictures.
 
 python benchmarks/images.py --data-dir DIR                  two hours on 2 cores; needs scikit-learn
-python benchmarks/images.py --data-dir DIR --only dcgan     measure this anew
+python benchmarks/images.py --data-dir DIR --only dcgan     measure this again
 """
 
 import argparse

@@ -145,7 +145,7 @@ OWN_SET = "20 multiples of five"
 
 
 def training_points(name: str, seed: int = 0) -> Tensor:
-    """A training set (2048, 2) of a shape, drawn anew for the seed."""
+    """A training set (2048, 2) of a shape, for the seed."""
     torch.manual_seed(1000 + seed)
     return SHAPES[name].draw(SAMPLES)
 
@@ -179,7 +179,7 @@ def judge_integers(name: str, rows: Tensor) -> dict[str, float]:
 
 @functools.cache
 def truth(name: str) -> tuple[common.SlicedWasserstein, float, float]:
-    """Of a shape: the distance to fresh points, that of fresh training sets, the deviation of y."""
+    """The distance to fresh points of a shape, that of fresh training sets, the std of y."""
     shape = SHAPES[name]
     torch.manual_seed(1_000_000)
     fresh = shape.draw(GENERATED)
@@ -271,7 +271,7 @@ def stored() -> dict[str, Any]:
 
 
 def store(name: str, found: list[dict[str, float]], script: str) -> None:
-    """Keep what a benchmark found, so that others need not measure it anew; and tell the README."""
+    """Keep what a benchmark found, so that others need not measure it again; and tell the README."""
     entry = {"found": found, "measured": circumstances(script)}
     STORE.write_text(json.dumps(stored() | {name: entry}, indent=1))
     lines = []

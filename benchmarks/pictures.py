@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/ and tour.ipynb anew, from default runs.
+"""Draws the pictures of docs/ and tour.ipynb again, from default runs.
 
 python benchmarks/pictures.py --data-dir PATH     twelve minutes on 2 cores
 """

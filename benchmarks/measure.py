@@ -271,7 +271,7 @@ def stored() -> dict[str, Any]:
 
 
 def store(name: str, found: list[dict[str, float]], script: str) -> None:
-    """Keep what a benchmark found, so that others need not measure it again; and tell the README."""
+    """Keep what a benchmark found, so that others need not measure it again, and update README."""
     entry = {"found": found, "measured": circumstances(script)}
     STORE.write_text(json.dumps(stored() | {name: entry}, indent=1))
     lines = []

@@ -1,4 +1,4 @@
-"""Ctrl-C in one's own code and in a notebook: what was learned is kept."""
+"""Ctrl-C in one's own code: what was learned is kept."""
 
 import signal
 import threading
@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 import torch
-from conftest import ROOT, at_epoch
+from conftest import at_epoch
 
 import common
 import sine_gan
@@ -48,23 +48,3 @@ def test_training_works_outside_the_main_thread():
     thread.start()
     thread.join()
     assert not found[0].interrupted
-
-
-def test_a_training_in_a_notebook_returns_the_best_so_far():
-    """Jupyter's stop button sends the same signal."""
-    nbclient = pytest.importorskip("nbclient")
-    nbformat = pytest.importorskip("nbformat")
-    cells = [
-        "import signal, common, sine_gan",
-        "def evaluate(training, *given, measure=common.Training.evaluate):\n"
-        "    measure(training, *given)\n"
-        "    if len(training.history) == 3:\n"
-        "        signal.raise_signal(signal.SIGINT)\n"
-        "common.Training.evaluate = evaluate",
-        f"result = sine_gan.train(sine_gan.real_samples(500), **{LONG})",
-        "print(result.interrupted, len(result.history), result.verdict)",
-    ]
-    notebook = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, cells)))
-    nbclient.NotebookClient(notebook, resources={"metadata": {"path": str(ROOT)}}).execute()
-    (output,) = notebook.cells[-1].outputs
-    assert output.text.startswith("True 3 ")

@@ -1,4 +1,7 @@
-"""The notebook and the README's examples, run in Jupyter as a reader does."""
+"""The notebook, the README's examples and Ctrl-C, in Jupyter as a reader has them.
+
+All tests with a kernel are here, in one process: two that start at once may get the same ports.
+"""
 
 import json
 import re
@@ -14,7 +17,8 @@ def run(notebook, folder: Path):
     nbformat = pytest.importorskip("nbformat")
     if isinstance(notebook, list):
         notebook = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, notebook)))
-    nbclient.NotebookClient(notebook, resources={"metadata": {"path": str(folder)}}).execute()
+    where = {"metadata": {"path": str(folder)}}
+    nbclient.NotebookClient(notebook, timeout=300, resources=where).execute()
     return notebook
 
 
@@ -63,3 +67,18 @@ def test_arguments_of_main_and_of_a_script_are_taken_in_a_notebook(tmp_path, mon
     call = "import sine_gan\nsine_gan.main(['--generate', '3'])"
     for cell in run([call, f"%run {ROOT / 'sine_gan.py'} --generate 3"], tmp_path).cells:
         assert "cannot read outputs/sine/generator.pt" in printed(cell, "stderr")
+
+
+def test_a_training_that_is_stopped_returns_the_best_so_far():
+    """Jupyter's stop button sends the same signal as Ctrl-C."""
+    cells = [
+        "import signal, common, sine_gan",
+        "def evaluate(training, *given, measure=common.Training.evaluate):\n"
+        "    measure(training, *given)\n"
+        "    if len(training.history) == 3:\n"
+        "        signal.raise_signal(signal.SIGINT)\n"
+        "common.Training.evaluate = evaluate",
+        "result = sine_gan.train(sine_gan.real_samples(500), epochs=1000, progress=False)",
+        "print(result.interrupted, len(result.history), result.verdict)",
+    ]
+    assert printed(run(cells, ROOT).cells[-1], "stdout").startswith("True 3 ")

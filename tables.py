@@ -70,8 +70,7 @@ def encode(cells: Tensor, columns: list[Column]) -> Tensor:
         else:
             mixed = torch.randperm(len(values), generator=random)  # breaks ties at random
             ranks = mixed[values[mixed].argsort()].argsort()
-            scores = torch.special.ndtri((ranks.double() + 0.5) / len(values))
-            parts.append(scores.float().unsqueeze(1))
+            parts.append(torch.special.ndtri((ranks.double() + 0.5) / len(values)).float()[:, None])
     return torch.cat(parts, dim=1)
 
 
@@ -200,12 +199,13 @@ def plot_table(cells: Tensor, columns: list[Column], training: Training) -> Figu
         values = [rows[:, i].numpy() for rows in (cells, training.samples)]
         bins = np.arange(len(names) + 1) - 0.5 if names else 20
         axis.hist(values, bins, density=True, color=[REAL, GENERATED])
-        axis.set_title(column.name[:20])
+        axis.set_title(column.name[:20], parse_math=False)  # names with two $ are not formulas
         if names:
-            axis.set_xticks(range(len(names))[:8], [name[:9] for name in names[:8]], rotation=20)
+            labels = [name[:9] for name in names[:8]]
+            axis.set_xticks(range(len(labels)), labels, rotation=20, parse_math=False)
     axes["0"].legend(["real", "generated"])
     for name, rows in (("real", cells), ("generated", training.samples)):
-        correlations = torch.corrcoef(rows.T).reshape(len(columns), -1)
+        correlations = torch.corrcoef(rows.T).reshape(len(columns), -1).numpy()
         figure.colorbar(axes[name].imshow(correlations, "RdBu", vmin=-1, vmax=1))
         axes[name].set_title(f"correlations, {name}")
     return figure

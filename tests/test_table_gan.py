@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from conftest import capped, new_training, seeded
+from conftest import new_training, seeded
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import QuantileTransformer
 
@@ -70,7 +70,6 @@ def test_encoded_rows_come_back_as_rows_of_the_same_kind():
 def test_each_of_many_categories_comes_back():
     rows, columns = torch.arange(1000.0)[:, None], [Column("kind", list(map(str, range(1000))))]
     encoded = tables.encode(rows, columns)
-    assert encoded.shape == (1000, 16)
     snapped = tables.snap(encoded + 0.05 * torch.randn_like(encoded), columns)
     assert tables.Decoder(rows, columns)(snapped).equal(rows)
 
@@ -183,9 +182,8 @@ def test_the_smallest_and_oddest_tables_work(rows, columns):
     assert tables.plot_table(torch.tensor(rows), columns, training)._repr_png_()
 
 
-def test_numbers_and_names_come_back_as_they_are(tmp_path, monkeypatch, capsys):
+def test_numbers_and_names_come_back_as_they_are(tmp_path, capsys):
     """Float32 has only even numbers of that size; two $ are a formula to matplotlib."""
-    capped(monkeypatch, table_gan)
     lines = [f"{2025020001 + i},{i / 1000:.3f},T{i % 20}\n" for i in range(300)]
     path, use = file(tmp_path, "id,$_cost{$,town\n" + "".join(lines)), ["--out", str(tmp_path)]
     assert table_gan.main(["--data", str(path), "--epochs", "1", "--quiet", *use]) == 0

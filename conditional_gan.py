@@ -77,10 +77,13 @@ def train(
     lr: float = LEARNING_RATE,
 ) -> Training:  # fmt: skip
     """Learn rows (n, PIXELS + CLASSES): an image, pixels in 0..1, and its label, one-hot."""
+    data = images.check_images(data, more=CLASSES)
+    if not data[:, PIXELS:].sort(dim=1).values.eq(torch.eye(CLASSES)[-1]).all():
+        raise common.InputError(f"the last {CLASSES} columns must be one-hot labels")
     device = common.choose_device(device)
     training = Training(
-        images.check_images(data, more=CLASSES), seed=seed, epochs=epochs, patience=patience,
-        batch_size=batch_size, progress=progress, pixels=True,
+        data, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
+        progress=progress, pixels=True,
     )  # fmt: skip
     batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # batch norm needs two rows
     batches = common.Batches(training.train_rows.to(device), batch_size)

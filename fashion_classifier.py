@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 import common
 import images
-from common import Figure
+from common import Figure, InputError
 
 PIXELS = 28 * 28
 CATEGORIES = ["T-shirt/top", "trouser", "pullover", "dress", "coat",
@@ -55,8 +55,7 @@ class Training:
         accuracy = (predicted == labels).float().mean().item()
         self.metrics[f"{kind}_accuracy"], self.converged = accuracy, accuracy >= GOOD
         words = f"{accuracy:.1%} of {len(data):,} {kind} images are classified correctly."
-        warning = f"WARNING, not converged: {words} Try more --epochs or another --seed."
-        self.verdict = f"Good: {words}" if self.converged else warning
+        self.verdict = ("Good: " if self.converged else "WARNING, not converged: ") + words
         return predicted
 
 
@@ -76,17 +75,20 @@ def train(
 ) -> Training:  # fmt: skip
     """Learn from images (n, PIXELS) in 0..1 and their labels (n,) in 0..9; or ValueError."""
     data, labels = images.check_images(data), torch.as_tensor(labels).cpu()
-    labels = common.one_hot_encode(labels, len(CATEGORIES)).argmax(dim=1)
-    if not 2 <= len(data) == len(labels):
-        raise common.InputError(f"{len(data)} images: at least two are needed, and as many labels")
-    batch_size = common.check_count("batch_size", batch_size or BATCH_SIZE)
+    known = torch.isin(labels, torch.arange(len(CATEGORIES)))
+    if labels.shape != data.shape[:1] or len(data) < 2 or not known.all():
+        wanted = "integers from 0 to 9, as many labels as images, at least two"
+        raise InputError(f"labels must be {wanted}")
+    batch_size = common.check_count("batch_size", batch_size or min(BATCH_SIZE, len(data)))
+    if batch_size > len(data):
+        raise InputError(f"batch_size {batch_size} is larger than the data, {len(data)} images")
     stopping, device = common.EarlyStopping(epochs, patience), common.choose_device(device)
     torch.manual_seed(common.stream("training", seed).initial_seed())
-    data, labels, order = data.to(device), labels.to(device), torch.randperm(len(data)).to(device)
+    data, labels, order = data.to(device), labels.long().to(device), torch.randperm(len(data))
     validation, train_rows = order.tensor_split([(len(data) + 5) // 6])  # a sixth to validate
     classifier = build_classifier().to(device)
     optimizer = Adam(classifier.parameters(), lr, fused=True)
-    history, interrupted = [], True
+    history, stopped = [], False
 
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best classifier so far
         for epoch in tqdm(range(1, epochs + 1), unit="epoch", leave=False, disable=not progress):
@@ -104,11 +106,10 @@ def train(
             error = cross_entropy(logits, labels[validation]).item()
             accuracy = (logits.argmax(dim=1) == labels[validation]).float().mean().item()
             history.append(Epoch(epoch, total.item() / len(train_rows), error, accuracy))
-            if stopping.update(error, classifier):
+            if stopped := stopping.update(error, classifier):
                 break
-        interrupted = False
     classifier, metrics = stopping.load_best(classifier), {"samples": len(data), "seed": seed}
-    training = Training(classifier, history, stopping, interrupted, metrics)
+    training = Training(classifier, history, stopping, not stopped, metrics)
     training.predict(data[validation].cpu(), labels[validation].cpu(), "validation")
     return training
 

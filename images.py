@@ -77,7 +77,8 @@ def check_images(data: object, more: int = 0) -> Tensor:
     """Rows (n, 784 + `more`) of numbers in 0..1 as float32, on the CPU; or ValueError."""
     rows = common.as_rows(data).float()
     if rows.shape[1] != 784 + more:
-        raise InputError(f"data must have {784 + more} columns, not {rows.shape[1]}")
+        wanted = f"{784 + more} columns, for 28 by 28 pixels{f' and {more} more' if more else ''}"
+        raise InputError(f"data must have {wanted}, not {rows.shape[1]}")
     if rows.min() < 0 or rows.max() > 1:
         raise InputError(f"data must lie in 0..1, not {rows.min():g}..{rows.max():g}")
     return rows
@@ -132,7 +133,8 @@ def check_classes(training: Training, data: Tensor, labels: Tensor) -> Tensor:
 
 
 def image_grid(images: Tensor, columns: int) -> np.ndarray:
-    """Images (n, 784) as one grid with so many columns; n must be a multiple of them."""
+    """Images (n, 784) as one grid with so many columns."""
+    images = torch.cat([images, torch.zeros(-len(images) % columns, 784)])
     return images.view(-1, columns, 28, 28).transpose(1, 2).reshape(-1, 28 * columns).numpy()
 
 

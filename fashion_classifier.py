@@ -15,7 +15,6 @@ import sys
 from collections import namedtuple
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +44,7 @@ class Training:
     history: list[Epoch]
     stopping: common.EarlyStopping
     interrupted: bool  # by Ctrl-C or a signal
-    metrics: dict[str, Any]
+    metrics: dict
     converged: bool = False  # whether the last accuracy is good
     verdict: str = ""
 
@@ -75,8 +74,8 @@ def train(
 ) -> Training:  # fmt: skip
     """Learn from images (n, PIXELS) in 0..1 and their labels (n,) in 0..9; or ValueError."""
     data, labels = images.check_images(data), torch.as_tensor(labels).cpu()
-    known = torch.isin(labels, torch.arange(len(CATEGORIES)))
-    if labels.shape != data.shape[:1] or len(data) < 2 or not known.all():
+    known = torch.isin(labels, torch.arange(len(CATEGORIES))).all()
+    if len(data) < 2 or labels.shape != data.shape[:1] or not known:
         wanted = "integers from 0 to 9, as many labels as images, at least two"
         raise InputError(f"labels must be {wanted}")
     batch_size = common.check_count("batch_size", batch_size or min(BATCH_SIZE, len(data)))
@@ -86,26 +85,27 @@ def train(
     torch.manual_seed(common.stream("training", seed).initial_seed())
     data, labels, order = data.to(device), labels.long().to(device), torch.randperm(len(data))
     validation, train_rows = order.tensor_split([(len(data) + 5) // 6])  # a sixth to validate
+    batches = common.Batches(train_rows.to(device), batch_size)
     classifier = build_classifier().to(device)
     optimizer = Adam(classifier.parameters(), lr, fused=True)
     history, stopped = [], False
 
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best classifier so far
         for epoch in tqdm(range(1, epochs + 1), unit="epoch", leave=False, disable=not progress):
-            total = torch.zeros((), device=device)
-            for chosen in train_rows[torch.randperm(len(train_rows))].split(batch_size):
+            losses = []
+            for _, chosen in zip(range(0, len(train_rows), batch_size), batches, strict=False):
                 logits = classifier(images.random_shift(data[chosen], SHIFT))
                 loss = cross_entropy(logits, labels[chosen], label_smoothing=SMOOTHING)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-                total += len(chosen) * loss.detach()
+                losses.append(loss.detach())
 
             with torch.no_grad():
                 logits = classifier(data[validation])
             error = cross_entropy(logits, labels[validation]).item()
             accuracy = (logits.argmax(dim=1) == labels[validation]).float().mean().item()
-            history.append(Epoch(epoch, total.item() / len(train_rows), error, accuracy))
+            history.append(Epoch(epoch, torch.stack(losses).mean().item(), error, accuracy))
             if stopped := stopping.update(error, classifier):
                 break
     classifier, metrics = stopping.load_best(classifier), {"samples": len(data), "seed": seed}

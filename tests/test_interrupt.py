@@ -1,50 +1,265 @@
-"""Ctrl-C in one's own code: what was learned is kept."""
+"""Interrupted, killed, a full disk, damaged files: one clear line, and no earlier file is lost."""
 
+import io
+import os
+import pickle
+import shutil
 import signal
+import sys
 import threading
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
-from conftest import at_epoch
+from conftest import POINT_GANS, arguments, at_epoch, capped, name_of, run_python
 
 import common
+import digits_gan
+import fashion_classifier
+import multiples_of_five_gan
 import sine_gan
+import table_gan
 
+QUICK = ["--epochs", "1", "--quiet", "--device", "cpu", "--out"]
+ENDLESS = ["--epochs", "100000", "--patience", "100000", *QUICK[2:]]
 LONG = {"epochs": 100_000, "patience": 100_000, "progress": False}
+FILES = {"generator.pt", "generator.pt2", "samples.png", "history.csv", "metrics.json"}
+REPEATS = int(os.environ.get("REPEATS", "50"))  # kills at random moments
+interrupt = partial(signal.raise_signal, signal.SIGINT)
 
 
-def test_a_training_from_code_returns_the_best_so_far(monkeypatch):
-    before = signal.getsignal(signal.SIGINT)
-    at_epoch(monkeypatch, 3, partial(signal.raise_signal, signal.SIGINT))
+def contents(folder):
+    """The visible files of a folder."""
+    return {path.name: path.read_bytes() for path in folder.glob("[!.]*")}
+
+
+def one_line(capsys):
+    """The only line on standard error."""
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1, message
+    return message
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The results of a short training."""
+    folder = tmp_path_factory.mktemp("finished")
+    assert sine_gan.main([*QUICK, str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def earlier(finished, tmp_path):
+    """A copy of these results."""
+    return Path(shutil.copytree(finished, tmp_path / "earlier"))
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    for script in (sine_gan, digits_gan, multiples_of_five_gan, table_gan):
+        capped(monkeypatch, script)
+
+
+# --- Interrupted -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_command_saves_what_it_learned(
+    number, status, tmp_path, monkeypatch, capsys
+):
+    at_epoch(monkeypatch, 3, partial(signal.raise_signal, number))
+    assert sine_gan.main([*ENDLESS, str(tmp_path)]) == status
+    assert "3 epochs, interrupted, kept epoch" in capsys.readouterr().out
+    assert set(contents(tmp_path)) == FILES
+
+
+def test_a_second_interrupt_ends_at_once(earlier, monkeypatch, capsys):
+    before = contents(earlier)
+    at_epoch(monkeypatch, 3, interrupt)
+    monkeypatch.setattr(common, "save", lambda *_: interrupt())
+    assert sine_gan.main([*ENDLESS, str(earlier)]) == 130
+    first, second = capsys.readouterr().err.splitlines()
+    assert "Interrupted after epoch 3" in first
+    assert "nothing new was saved" in second
+    assert contents(earlier) == before
+
+
+def test_in_code_an_interrupted_training_returns_the_best_so_far(monkeypatch):
+    handler = signal.getsignal(signal.SIGINT)
+    at_epoch(monkeypatch, 3, interrupt)
     training = sine_gan.train(sine_gan.real_samples(500), **LONG)
     assert training.interrupted
     assert len(training.history) == 3
     assert training.generator(torch.randn(4, 2)).shape == (4, 2)
-    assert signal.getsignal(signal.SIGINT) is before
-    assert not sine_gan.train(sine_gan.real_samples(500), epochs=1, progress=False).interrupted
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
-def test_a_second_interrupt_ends_at_once(monkeypatch):
-    def finish(*_):
-        signal.raise_signal(signal.SIGINT)
-
-    at_epoch(monkeypatch, 3, partial(signal.raise_signal, signal.SIGINT))
-    monkeypatch.setattr(common.Training, "finish", finish)
-    with pytest.raises(KeyboardInterrupt):
-        sine_gan.train(sine_gan.real_samples(500), **LONG)
-
-
-def test_before_an_epoch_has_ended_there_is_nothing_to_keep(monkeypatch):
-    monkeypatch.setattr(common, "update_ema", lambda *_: signal.raise_signal(signal.SIGINT))
+def test_before_the_first_epoch_ends_nothing_is_kept(monkeypatch):
+    monkeypatch.setattr(common, "update_ema", lambda *_: interrupt())
     with pytest.raises(KeyboardInterrupt, match="nothing was saved"):
         sine_gan.train(sine_gan.real_samples(500), **LONG)
 
 
 def test_training_works_outside_the_main_thread():
-    settings, found = {"epochs": 1, "progress": False}, []
-    data = sine_gan.real_samples(500)
-    thread = threading.Thread(target=lambda: found.append(sine_gan.train(data, **settings)))
+    results, data = [], sine_gan.real_samples(500)
+    train = partial(sine_gan.train, data, epochs=1, progress=False)
+    thread = threading.Thread(target=lambda: results.append(train()))
     thread.start()
     thread.join()
-    assert not found[0].interrupted
+    assert not results[0].interrupted
+
+
+KILLED = """
+import os, random, signal, sys, time
+from pathlib import Path
+import common
+
+out, size = Path(sys.argv[1]), 10_000
+sys.stdout = open(os.devnull, "w")
+
+def save(digit):
+    with common.output_folder(out) as folder:
+        for name in "abc":
+            (folder / name).write_bytes(digit * size)
+        (folder / "pictures").mkdir()
+        (folder / "pictures" / "0").write_bytes(digit)
+
+save(b"0")
+for repeat in range(int(sys.argv[2])):
+    child = os.fork()
+    if child == 0:
+        while True:
+            save(b"%d" % (repeat % 10))
+    time.sleep(random.uniform(0, 0.01))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    for name in "abc":
+        content = (out / name).read_bytes()
+        assert len(content) == size and len(set(content)) == 1, "a file is not whole"
+with common.output_folder(out):  # the next run
+    pass
+assert (out / "pictures" / "0").exists()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot fork")
+def test_kills_at_any_moment_leave_whole_files(tmp_path):
+    done = run_python("-c", KILLED, tmp_path / "out", REPEATS)
+    assert done.returncode == 0, done.stderr
+
+
+def test_two_runs_may_save_in_the_same_folder(tmp_path):
+    with common.output_folder(tmp_path) as first:
+        (first / "file").write_text("first")
+        with common.output_folder(tmp_path) as second:
+            (second / "file").write_text("second")
+        assert (tmp_path / "file").read_text() == "second"
+    assert (tmp_path / "file").read_text() == "first"
+
+
+# --- Nothing can be written or drawn -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("out", ["file", "file/below"])
+def test_a_folder_that_cannot_be_made(out, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert sine_gan.main([*QUICK, str(tmp_path / out)]) == 1
+    assert "choose another --out" in one_line(capsys)
+
+
+def test_a_folder_that_vanishes(tmp_path, monkeypatch, capsys):
+    def vanish():
+        shutil.rmtree(tmp_path / "out")
+        interrupt()
+
+    at_epoch(monkeypatch, 3, vanish)
+    assert sine_gan.main([*ENDLESS, str(tmp_path / "out")]) == 1
+    assert "cannot save" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_full_disk(earlier, capsys):
+    """A limit on the size of files: writing fails half-way, as on a full disk."""
+    resource = pytest.importorskip("resource")
+    before, limits = contents(earlier), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        assert sine_gan.main([*QUICK, str(earlier), "--seed", "1"]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "cannot save" in one_line(capsys)
+    assert contents(earlier) == before
+
+
+def test_a_closed_standard_output(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)  # like `>&-` in a shell
+    assert sine_gan.main([*QUICK, str(tmp_path)]) == 0
+    assert set(contents(tmp_path)) == FILES
+
+
+@pytest.mark.parametrize("script", [sine_gan, multiples_of_five_gan, table_gan], ids=name_of)
+def test_a_picture_that_cannot_be_drawn(script, tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise ValueError("too many bins")
+
+    monkeypatch.setattr(common, "plot_history", fail)
+    assert script.main([*QUICK, str(tmp_path)]) == 0
+    assert one_line(capsys) == "samples.png could not be drawn: too many bins\n"
+    assert set(contents(tmp_path)) == FILES - {"samples.png"}
+
+
+def test_names_are_printed_in_any_encoding(tmp_path, monkeypatch):
+    (tmp_path / "data.csv").write_text("größe,城市\n" + "1.5,東京\n2.5,Köln\n" * 40, "utf-8")
+    use = [*QUICK, str(tmp_path / "größe")]
+    for more in (["--data", str(tmp_path / "data.csv")], ["--generate", "50"]):
+        printed = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="ascii"))
+        assert table_gan.main([*use, *more]) == 0
+    header, *rows = printed.getvalue().decode("utf-8").splitlines()
+    assert header == "größe,城市"
+    assert {row.split(",")[1] for row in rows} == {"東京", "Köln"}
+
+
+# --- Damaged files and absurd rates ------------------------------------------------------------
+
+
+class Recorder:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return (self.trace.touch, ())
+
+
+@pytest.mark.parametrize("kind", ["truncated", "empty", "pickle", "torch.save"])
+@pytest.mark.parametrize("name", ["generator.pt", "checkpoint.pth"])
+def test_a_damaged_file_is_refused_and_runs_no_code(kind, name, earlier, data_dir, capsys):
+    path, trace = earlier / name, earlier / "trace"
+    content = (earlier / "generator.pt").read_bytes()
+    if kind == "torch.save":
+        torch.save(Recorder(trace), path)
+    else:
+        damaged = {"truncated": content[: len(content) // 2], "empty": b""}
+        path.write_bytes(damaged.get(kind, pickle.dumps(Recorder(trace))))
+    if name == "generator.pt":
+        assert sine_gan.main(["--generate", "5", "--out", str(earlier)]) == 1
+        assert "train again" in one_line(capsys)
+    else:
+        assert digits_gan.main([*arguments(digits_gan, data_dir, earlier), "--resume"]) == 1
+        assert "omit --resume" in one_line(capsys)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "rate"),
+    [*((script, "1e30") for script in POINT_GANS), (multiples_of_five_gan, "1e30"),
+     (sine_gan, "1000"), (digits_gan, "1000"), (fashion_classifier, "1000")],
+    ids=name_of,
+)  # fmt: skip
+def test_an_absurd_learning_rate(script, rate, data_dir, tmp_path, monkeypatch, capsys):
+    capped(monkeypatch, script, 20)
+    assert script.main([*arguments(script, data_dir, tmp_path), "--lr", rate]) == 1
+    assert "lower --lr" in one_line(capsys)
+    assert not contents(tmp_path)

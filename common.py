@@ -1,11 +1,10 @@
-"""What the scripts share: copy this file along with the script that you copy.
+"""What all scripts share: copy this file along with the script that you copy.
 
 Sections: device and one-hot codec, data, building blocks, distance, training, plots, files,
 command line.
 """
 
 import argparse
-import csv
 import functools
 import hashlib
 import inspect
@@ -19,19 +18,18 @@ import sys
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Self, TextIO
 
 import matplotlib.figure
 import numpy as np
 import torch
-from filelock import FileLock, Timeout  # which torch needs as well
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
-from PIL import Image  # which matplotlib needs as well
+from PIL import Image  # installed with matplotlib
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
@@ -41,15 +39,11 @@ class Failure(Exception):
     """The operation failed; the message says why and what to do, in one line."""
 
 
-class NotPrinted(Exception):
-    """Standard output is full or closed."""
-
-
 class InputError(ValueError):
     """An option or the data are invalid; the message says why, in one line."""
 
 
-# --- Device and codec --------------------------------------------------------------------------
+# --- Device and one-hot codec ------------------------------------------------------------------
 
 
 def choose_device(name: str | torch.device = "auto") -> torch.device:
@@ -64,27 +58,25 @@ def choose_device(name: str | torch.device = "auto") -> torch.device:
 
 @contextmanager
 def torch_defaults(threads: int | None = None) -> Iterator[None]:
-    """Use gradients, float32 and the CPU, whatever the caller has set, and so many CPU threads.
+    """Gradients, float32 and the CPU by default, whatever the caller has set; `threads` on the CPU.
 
     One thread is faster for small networks, and gives the same results for any number of cores.
     """
-    before = torch.get_num_threads(), torch.get_default_dtype()
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        if torch.empty(0).device.type != "cpu":
-            stack.enter_context(torch.device("cpu"))
-        torch.set_num_threads(threads or before[0])
-        torch.set_default_dtype(torch.float32)
-        try:
+    threads_before, dtype_before = torch.get_num_threads(), torch.get_default_dtype()
+    on_cpu = torch.empty(0).device.type == "cpu"
+    cpu = nullcontext() if on_cpu else torch.device("cpu")  # which would slow each call
+    torch.set_num_threads(threads or threads_before)
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.inference_mode(False), torch.enable_grad(), cpu:
             yield
-        finally:
-            torch.set_num_threads(before[0])
-            torch.set_default_dtype(before[1])
+    finally:
+        torch.set_num_threads(threads_before)
+        torch.set_default_dtype(dtype_before)
 
 
 def stream(use: str, seed: int = 0) -> torch.Generator:
-    """Random numbers for one use: no other use, and no other seed, draws the same ones."""
+    """Random numbers for one use: another use or another seed draws others."""
     digest = hashlib.sha256(f"{use} {seed}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
 
@@ -108,94 +100,51 @@ LARGEST = 1e37  # allowed absolute value: sums of larger ones may overflow float
 
 
 def as_rows(data: object) -> Tensor:
-    """Data (n, features), a tensor or anything that numpy reads as numbers, as a CPU tensor.
+    """Data (n, features), a tensor or what numpy reads as numbers, as a finite CPU tensor.
 
-    It is float64 for integers and whatever else float32 would change, or float32. ValueError if
-    data are no numbers, of another shape, empty, not finite or too large.
+    Numbers that float32 would change become float64. ValueError for data of another kind or shape.
     """
     try:
         if not isinstance(data, Tensor):
             array = np.array(data)
-            if array.dtype.kind not in "biufO":
-                raise TypeError
-            narrow = array.dtype in (np.float32, np.float16)
-            data = torch.from_numpy(array.astype(np.float32 if narrow else np.float64))
+            data = torch.from_numpy(array.astype(np.float64) if array.dtype == object else array)
         narrow = data.dtype in (torch.float32, torch.float16, torch.bfloat16, torch.bool)
-        if data.is_complex():
-            raise TypeError
         rows = data.detach().cpu().to(torch.float32 if narrow else torch.float64)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError):
         raise InputError("data must be rows of numbers, all of the same length") from None
     if rows.ndim != 2 or 0 in rows.shape:
         raise InputError(f"data must have the shape (n, features), not {tuple(rows.shape)}")
-    wrong = (~(rows.abs() <= LARGEST)).nonzero()
-    if len(wrong):
-        row, column = wrong[0].tolist()
-        found = f"row {row}, column {column} holds {rows[row, column].item():g}"
-        raise InputError(f"data must be finite numbers up to {LARGEST:g}; {found}")
+    if not (rows.abs() <= LARGEST).all():
+        raise InputError(f"data must be finite numbers up to {LARGEST:g}")
     return rows
 
 
-def hold_out(rows: Tensor, generator: torch.Generator, one_unit: bool = False) -> Tensor:
-    """Mask (n,) of the rows held out for evaluation, of some (n, features).
-
-    Random projections split the rows into groups of neighbours (Dasgupta and Freund 2008), and one
-    row of each is held out: a sixteenth, at least 32, at most 2,048.
-    """
-    n = len(rows)
-    some = torch.arange(n) if n <= 2**15 else torch.randperm(n, generator=generator)[: 2**15]
-    points = Standardize(rows[some], one_unit)(rows[some])
-
-    def split(group: Tensor, count: int) -> list[Tensor]:
-        if count == 1:
-            return [group]
-        direction = torch.randn(points.shape[1], generator=generator)
-        group = group[(points[group] @ direction).argsort(stable=True)]
-        cut, half = len(group) * (count // 2) // count, count // 2
-        return split(group[:cut], half) + split(group[cut:], count - half)
-
-    groups = split(torch.arange(len(some)), min(max(n // 16, 32), max(n // 2, 1), 2048))
-    chosen = [group[torch.randint(len(group), (), generator=generator)] for group in groups]
-    held_out = torch.zeros(n, dtype=torch.bool)
-    held_out[some[torch.stack(chosen)]] = True
-    return held_out
-
-
 class Standardize(nn.Module):
-    """Shifts and scales columns (n, features) to mean 0 and standard deviation 1.
+    """Shifts and scales columns (n, features) to mean 0 and standard deviation 1, as float32.
 
-    `one_unit`, for pixels, treats all columns alike. If more than 0.5 % of a column lies beyond
-    `max_std`, it is scaled down further: far clusters train unstably.
+    `one_unit`, for pixels, uses one mean and one deviation for all columns.
     """
 
     mean: Tensor  # (features,)
-    deviation: Tensor
+    std: Tensor  # (features,), 0 for constant columns
 
-    def __init__(self, rows: Tensor, one_unit: bool = False, max_std: float = math.inf) -> None:
+    def __init__(self, rows: Tensor, one_unit: bool = False) -> None:
         super().__init__()
         # float64: float32 loses the variance of columns with a large mean
-        deviation, mean = torch.std_mean(rows.double(), dim=0, correction=0)
-        if max_std < math.inf:
-            far = (rows - mean).abs().kthvalue(math.ceil(0.995 * len(rows)), dim=0).values
-            deviation = torch.maximum(deviation, far / max_std)
-        varies = (rows != rows[0]).any(dim=0)
-        deviation, mean = deviation.where(varies, 0), mean.where(varies, rows[0])  # exactly
-        if one_unit:
-            spread, mean = mean.var(correction=0).expand_as(mean), mean.mean().expand_as(mean)
-            deviation = (deviation.square().mean() + spread).sqrt()
-        self.register_buffer("mean", mean.to(rows.dtype))
-        self.register_buffer("deviation", deviation.to(rows.dtype))
+        std, mean = torch.std_mean(rows.double(), None if one_unit else 0, correction=0)
+        varies = one_unit | (rows != rows[0]).any(dim=0)
+        self.register_buffer("mean", mean.where(varies, rows[0]).to(rows.dtype))
+        self.register_buffer("std", std.where(varies, 0).to(rows.dtype))
 
     def forward(self, rows: Tensor) -> Tensor:
-        ones = torch.ones_like(self.deviation)
-        return ((rows - self.mean) / self.deviation.where(self.deviation > 0, ones)).float()
+        return ((rows - self.mean) / self.std.where(self.std > 0, 1)).float()
 
 
 class Unstandardize(Standardize):
-    """Inverse of Standardize, in the data's type; constant columns are restored exactly."""
+    """Inverse of Standardize, in the type of the data; constant columns are restored exactly."""
 
     def forward(self, rows: Tensor) -> Tensor:
-        return rows * self.deviation + self.mean
+        return rows * self.std + self.mean
 
 
 # --- Building blocks ---------------------------------------------------------------------------
@@ -259,57 +208,47 @@ def gradient_penalty(scores: Tensor, rows: Tensor) -> Tensor:
 @torch.no_grad()
 def update_ema(ema: nn.Module, model: nn.Module, decay: float) -> None:
     """Updates the moving average (EMA) of weights and of batch-norm statistics."""
-    old, new = (
-        [*network.parameters(), *(part for part in network.buffers() if part.is_floating_point())]
-        for network in (ema, model)
-    )
-    get_ema_multi_avg_fn(decay)(old, new, 0)
+
+    def numbers(network: nn.Module) -> list[Tensor]:
+        return [x for x in (*network.parameters(), *network.buffers()) if x.is_floating_point()]
+
+    get_ema_multi_avg_fn(decay)(numbers(ema), numbers(model), 0)
 
 
 # --- Distance ----------------------------------------------------------------------------------
 
 
-class SlicedWasserstein:
-    """Distance of samples to `real` ones: sliced 2-Wasserstein (Bonneel et al. 2015).
+def sliced_wasserstein(
+    real: Tensor, samples: Tensor, standardize: Callable[[Tensor], Tensor] | None = None
+) -> float:
+    """Sliced 2-Wasserstein distance of samples (m, features) to real rows (n, features).
 
-    Both are standardised by the `scale` rows (`real`), projected on 64 directions, and sorted; it
-    is the root of the mean squared difference. It rises for samples off the real ones as well as
-    for real ones left out.
+    All are standardised as the real rows are, or by `standardize`, projected on 64 directions, and
+    sorted; the distance is the root of the mean squared difference (Bonneel et al. 2015). Samples
+    off the real rows raise it, and so do real rows left out; infinite numbers make it infinite.
     """
-
-    def __init__(self, real: Tensor, scale: Tensor | None = None, one_unit: bool = False) -> None:
-        """`real` and `scale` have shape (n, features), `one_unit` as in Standardize."""
-        self.standardize = Standardize(real if scale is None else scale, one_unit)
-        normal = torch.randn(64, real.shape[1], generator=stream("directions"))
-        self.directions = normal / normal.norm(dim=1, keepdim=True)
-        self.real = self._sorted_projections(real)
-
-    def _sorted_projections(self, rows: Tensor) -> Tensor:  # (n, features) -> (64, n)
-        projections = self.directions @ self.standardize(rows.detach().cpu()).T
-        return torch.from_numpy(np.sort(projections.numpy(), axis=1))  # faster than torch's
-
-    def __call__(self, samples: Tensor) -> float:
-        """The distance of `samples` (m, features), any m; infinite if one of them is not finite."""
-        if not samples.float().isfinite().all():
-            return math.inf
-        both = self._sorted_projections(samples), self.real
-        fewer, more = sorted(both, key=lambda projections: projections.shape[1])
-        quantiles = (torch.arange(more.shape[1]) + 0.5) / more.shape[1]
-        same_quantile = fewer[:, (quantiles * fewer.shape[1]).long()]
-        return (same_quantile - more).square().mean().sqrt().item()
+    standardize = standardize or Standardize(real)
+    normal = torch.randn(64, real.shape[1], generator=stream("directions"))
+    directions = normal / normal.norm(dim=1, keepdim=True)
+    projections = [(directions @ standardize(rows).T).numpy() for rows in (real, samples)]
+    if not np.isfinite(projections[1]).all():
+        return math.inf
+    fewer, more = sorted((np.sort(each, axis=1) for each in projections), key=np.size)
+    quantiles = (np.arange(more.shape[1]) + 0.5) / more.shape[1]
+    same_quantile = fewer[:, (quantiles * fewer.shape[1]).astype(int)]
+    return float(np.sqrt(np.square(same_quantile - more).mean()))
 
 
-def fresh_distance(rows: Tensor) -> float:
+def fresh_distance(rows: Tensor, standardize: nn.Module) -> float:
     """The distance that as many fresh rows have to these (n, features), in about 19 of 20 cases.
 
     It is 0.8 of the 95th percentile of 40 distances between random halves: with twice as many rows,
     distances fall to 0.71 on curves, and to 0.84 where the shares of clusters decide.
     """
-    random, half = stream("halves"), len(rows) // 2
-    mixed = [rows[torch.randperm(len(rows), generator=random)] for _ in range(40 if half else 0)]
-    halves = ((each[:half], each[half : 2 * half]) for each in mixed)
-    distances = [SlicedWasserstein(one, rows)(other) for one, other in halves]
-    return 0.8 * float(np.quantile(distances or [0.0], 0.95))
+    random, half = stream("halves"), max(len(rows) // 2, 1)
+    mixed = (rows[torch.randperm(len(rows), generator=random)] for _ in range(40))
+    distances = [sliced_wasserstein(x[:half], x[-half:], standardize) for x in mixed]
+    return 0.8 * float(np.quantile(distances, 0.95))
 
 
 def precision_and_coverage(real: Tensor, generated: Tensor) -> tuple[float, float]:
@@ -335,8 +274,14 @@ def precision_and_coverage(real: Tensor, generated: Tensor) -> tuple[float, floa
 
 DIVERGED = 1e6  # larger losses and distances count as divergence
 MAX_RATIO, MAX_RATIO_IMAGES = 1.0, 1.6  # largest good ratio
-MIN_ROWS = 50  # of data, below which chance decides a check
 MIN_PROGRESS = 0.1  # smallest gain that counts, as a share of the distance of real samples
+
+
+def check_count(name: str, count: int) -> int:
+    """The count; ValueError unless it is an integer of at least 1."""
+    if not isinstance(count, int | np.integer) or count < 1:
+        raise InputError(f"{name} must be an integer of at least 1, not {count!r}")
+    return count
 
 
 class EarlyStopping:
@@ -351,12 +296,10 @@ class EarlyStopping:
         self, epochs: int, patience: int, cooldown: int = 0,
         tolerance: float = 0.0, min_progress: float = 0.0,
     ) -> None:  # fmt: skip
-        for name, count in (("epochs", epochs), ("patience", patience)):
-            if not isinstance(count, int | np.integer) or count < 1:
-                raise InputError(f"{name} must be an integer of at least 1, not {count!r}")
-        self.patience, self.cooldown = patience, min(cooldown, epochs // 2)
+        self.epoch, self.last_epoch = 0, check_count("epochs", epochs)
+        self.patience = check_count("patience", patience)
+        self.cooldown = min(cooldown, epochs // 2)
         self.tolerance, self.min_progress = tolerance, min_progress
-        self.epoch, self.last_epoch = 0, epochs
         self.kept_epoch, self.lowest = 0, math.inf
         self.progress_epoch, self.progress_error = 0, math.inf
         self.weights: dict[str, Tensor] = {}
@@ -373,9 +316,7 @@ class EarlyStopping:
             self.progress_epoch, self.progress_error = self.epoch, error
         if self.epoch - self.progress_epoch >= self.patience:
             self.last_epoch = min(self.last_epoch, self.epoch + self.cooldown)
-        if self.diverged:
-            self.last_epoch = self.epoch
-        return self.epoch >= self.last_epoch
+        return self.diverged or self.epoch >= self.last_epoch
 
     @property
     def lr_factor(self) -> float:
@@ -385,105 +326,16 @@ class EarlyStopping:
 
     def load_best(self, model: nn.Module) -> nn.Module:
         """`model` with the kept weights, on the CPU, in eval mode; Failure if there are none."""
+        if not self.epoch:
+            raise KeyboardInterrupt("interrupted before an epoch ended, nothing was saved")
         if not self.kept_epoch:
             raise Failure("training diverged from the start, nothing was saved; lower --lr")
         model.load_state_dict(self.weights)
         return model.eval().cpu().requires_grad_(False)
 
 
-class Check(NamedTuple):
-    """A sentence of the verdict, and whether what it says is good."""
-
-    passed: bool
-    sentence: str
-
-
-class Outcome:
-    """What a training came to: its history, what was checked, and the verdict."""
-
-    def __init__(
-        self, rows: int, *, seed: int, epochs: int, patience: int, batch_size: int | None,
-        progress: bool, cooldown: int = 0, min_rows: int = MIN_ROWS,
-    ) -> None:  # fmt: skip
-        """ValueError if a setting does not fit `rows` rows of data; seeds torch.
-
-        Fewer than `min_rows` rows are never called good.
-        """
-        size = rows if batch_size is None else batch_size
-        if not isinstance(size, int | np.integer) or size < 1:
-            raise InputError(f"batch_size must be an integer of at least 1, not {size!r}")
-        if size > rows:
-            raise InputError(f"batch_size {size} is larger than the data, {rows} rows")
-        self.stopping, self.stopped = EarlyStopping(epochs, patience, cooldown), False
-        self.progress = progress
-        self.history: list[Any] = []  # a named tuple for each epoch
-        self.checks: list[Check] = []
-        self.metrics: dict[str, Any] = {"samples": rows, "seed": seed}
-        self.advice = "Try more --epochs, another --seed or a lower --lr."
-        if rows < min_rows:
-            self.check(False, f"too few rows of data to tell: {rows} of {min_rows}")
-            self.advice = "Train on more rows."
-        torch.manual_seed(stream("training", seed).initial_seed())
-
-    def epochs(self) -> Iterator[int]:
-        """Counts epochs from 1, with a progress bar, until one that was noted is the last."""
-        total, hidden = self.stopping.last_epoch, not self.progress
-        with tqdm(total=total, unit="epoch", leave=False, disable=hidden) as bar:
-            while not self.stopped:
-                epoch = len(self.history) + 1
-                yield epoch
-                if len(self.history) < epoch:
-                    raise RuntimeError("each epoch must end with a call of training.evaluate")
-                figures = list(self.history[-1]._asdict().items())[1:]
-                bar.set_postfix({name: f"{x:.3f}" for name, x in figures}, refresh=False)
-                bar.update(epoch - bar.n)
-
-    def note(self, row: NamedTuple, error: float, model: nn.Module) -> None:
-        """Add an epoch to the history; keep the model's weights if its error is low."""
-        self.history.append(row)
-        losses = [value for name, value in row._asdict().items() if name.endswith("loss")]
-        usual = all(abs(number) < DIVERGED for number in (error, *losses))
-        self.stopped = self.stopping.update(error if usual else math.nan, model)
-
-    def load_best(self, model: nn.Module) -> nn.Module:
-        """`model` with its best weights; tells who has interrupted the training."""
-        if self.interrupted:
-            if not self.history:
-                raise KeyboardInterrupt("interrupted before an epoch ended, nothing was saved")
-            words = f"Interrupted after epoch {len(self.history)}, keeping what was learned"
-            print(f"{words}; again to stop at once.", file=sys.stderr, flush=True)
-        return self.stopping.load_best(model)
-
-    def check(self, passed: bool, sentence: str) -> None:
-        """Add a sentence to the verdict."""
-        self.checks.append(Check(bool(passed), sentence))
-
-    @property
-    def kept_epoch(self) -> int:
-        """The epoch whose weights are kept."""
-        return self.stopping.kept_epoch
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether Ctrl-C ended the training, or a signal."""
-        return not self.stopped
-
-    @property
-    def converged(self) -> bool:
-        """Whether something was checked, and every check passed."""
-        return bool(self.checks) and all(check.passed for check in self.checks)
-
-    @property
-    def verdict(self) -> str:
-        """The verdict in one line, with advice if a check failed."""
-        sentences = "; ".join(check.sentence for check in self.checks)
-        if self.converged:
-            return f"Good: {sentences}."
-        return f"WARNING, not converged: {sentences or 'nothing was checked'}. {self.advice}"
-
-
 class Evaluation(NamedTuple):
-    """One row of a GAN's history."""
+    """One row of the history."""
 
     epoch: int
     discriminator_loss: float
@@ -491,60 +343,56 @@ class Evaluation(NamedTuple):
     distance: float
 
 
-# At some epochs: the evaluation, samples (n, features), and the discriminator's output on a grid
-Snapshots = dict[int, tuple[Any, ...]]
+class Training:
+    """Measures a GAN while it trains, and is what `train` returns."""
 
-
-class Training(Outcome):
-    """Measures a GAN against held-out rows while it trains; `train` returns it."""
-
-    history: list[Evaluation]
-    generator: nn.Module  # the kept one, on the CPU, in eval mode, in the data's own units
+    generator: nn.Module  # the kept one, on the CPU, in eval mode, in the units of the data
     samples: Tensor  # (n, features)
-    distance: float  # of these to real rows, at most 5,000
-    ratio: float  # of this to what as many fresh real rows may have
-    precision: float  # share of them that are near real ones
-    coverage: float  # share of the real ones that have some of them near
+    distance: float  # from these to real rows
+    ratio: float  # of this to the distance that as many fresh real rows may have
+    precision: float  # share of the samples that are near real rows
+    coverage: float  # share of the real rows that are near samples
 
     def __init__(
         self, data: object, *, seed: int, epochs: int, patience: int, batch_size: int | None,
-        progress: bool, cooldown: int = 0, one_unit: bool = False, max_std: float | None = None,
-        is_held_out: Tensor | None = None, max_off_data: float = 0.04, max_missed: float = 0.01,
-        min_rows: int = MIN_ROWS,
+        progress: bool, cooldown: int = 0, standardize: bool = False, pixels: bool = False,
     ) -> None:  # fmt: skip
-        """On `data` (n, features), `one_unit` for pixels.
+        """For `data` (n, features); seeds torch; ValueError if they or a setting are invalid.
 
-        Given `max_std`, training rows and generated ones are standardised, as by Standardize. Rows
-        are held out by `is_held_out` (n,), or spread evenly. The verdict allows a precision of
-        1 - `max_off_data` and a coverage of 1 - `max_missed`, from `min_rows` rows on.
+        With `standardize`, the networks see rows of mean 0 and standard deviation 1.
         """
-        self.data = as_rows(data)
-        super().__init__(
-            len(self.data), seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
-            progress=progress, cooldown=cooldown, min_rows=min_rows,
-        )  # fmt: skip
-        self.one_unit, self.max_off_data, self.max_missed = one_unit, max_off_data, max_missed
-        if is_held_out is None:
-            is_held_out = hold_out(self.data, stream("held-out rows", seed), one_unit)
-        self.is_held_out = is_held_out
-        self.is_train = ~is_held_out if len(self.data) > 1 else is_held_out
-        self.standardize: nn.Module = nn.Identity()
-        self.unstandardize: nn.Module | None = None
-        if max_std is not None:
-            self.standardize = Standardize(self.data[self.is_train], max_std=max_std)
-            self.unstandardize = Unstandardize(self.data[self.is_train], max_std=max_std)
-        rows = self.standardize(self.data).float()
-        self.varies = (rows != rows[0]).any(dim=0) | (max_std is None)  # others are restored
-        self.train_rows, self.held_out = rows[self.is_train], rows[is_held_out]
-        # The distance that real samples may have: of training rows, resampled (Efron 1979)
-        self.measure = SlicedWasserstein(self.held_out, self.train_rows, one_unit)
-        random, n = stream("learned rows drawn again", seed), len(self.train_rows)
-        draws = [torch.randint(n, (min(len(rows), 2048),), generator=random) for _ in range(20)]
-        self.real_distance = max(self.measure(self.train_rows[draw]) for draw in draws)
-        self.stopping.tolerance = self.real_distance
-        self.stopping.min_progress = MIN_PROGRESS * self.real_distance
-        self.snapshots: Snapshots = {}  # at logarithmically spaced epochs
-        self.grid = self.standardize(grid(self.data)) if rows.shape[1] == 2 else rows[:0]
+        self.data, self.pixels, self.progress = as_rows(data), pixels, progress
+        n = len(self.data)
+        if check_count("batch_size", n if batch_size is None else batch_size) > n:
+            raise InputError(f"batch_size {batch_size} is larger than the data, {n} rows")
+        self.standardize: nn.Module = Standardize(self.data) if standardize else nn.Identity()
+        self.restore = Unstandardize(self.data) if standardize else nn.Identity()
+        self.train_rows = self.standardize(self.data).float()
+        self.real = self.data[:: math.ceil(n / 5000)]
+        self.unit = Standardize(self.real, one_unit=pixels)
+        self.real_distance = fresh_distance(self.real, self.unit)
+        gain = MIN_PROGRESS * self.real_distance
+        self.stopping = EarlyStopping(epochs, patience, cooldown, self.real_distance, gain)
+        self.stopped = False
+        self.history: list[Evaluation] = []
+        # For the animation: evaluation, samples (n, features) and output of the discriminator
+        self.snapshots: dict[int, tuple[Any, ...]] = {}
+        self.checks: list[tuple[bool, str]] = []  # whether it passed, and a sentence
+        self.metrics: dict[str, Any] = {"samples": n, "seed": seed}
+        self.advice = "Try more --epochs, another --seed or a lower --lr."
+        torch.manual_seed(stream("training", seed).initial_seed())
+
+    def epochs(self) -> Iterator[int]:
+        """Counts epochs from 1, with a progress bar, until early stopping ends the training."""
+        total, hidden = self.stopping.last_epoch, not self.progress
+        with tqdm(total=total, unit="epoch", leave=False, disable=hidden) as bar:
+            while not self.stopped:
+                epoch = len(self.history) + 1
+                yield epoch
+                if len(self.history) < epoch:
+                    raise RuntimeError("each epoch must end with a call of training.evaluate")
+                bar.set_postfix(self.history[-1]._asdict(), refresh=False)
+                bar.update(epoch - bar.n)
 
     def evaluate(
         self, generator: nn.Module, noise: Tensor, d_loss: Tensor, g_loss: Tensor,
@@ -552,75 +400,93 @@ class Training(Outcome):
     ) -> None:  # fmt: skip
         """Measure the generator after an epoch, on noise (n, LATENT_DIM).
 
-        With a discriminator, the animation shows its output behind points in the plane.
+        With a discriminator, the animation shows its output behind points (n, 2).
         """
-        seen = [discriminator] if discriminator and len(self.grid) else []
+        outputs = []
         with torch.no_grad():
-            samples = generator(noise)
-            outputs = [network(self.grid.to(samples)).sigmoid().cpu() for network in seen]
-        distance = self.measure(samples.cpu() * self.varies)
+            samples = self.restore(generator(noise).cpu())
+            if discriminator and samples.shape[1] == 2:
+                points = self.standardize(grid(self.data)).to(noise)
+                outputs = [discriminator(points).sigmoid().cpu()]
+        distance = sliced_wasserstein(self.real, samples, self.unit)
         row = Evaluation(len(self.history) + 1, d_loss.item(), g_loss.item(), distance)
-        some = samples[: 64 + 2**17 // samples.shape[1]].cpu().clone()
-        self.snapshots[int(8 * math.log2(row.epoch))] = row, some, *outputs
-        self.note(row, distance, generator)
+        some = samples[: 64 + 2**17 // samples.shape[1]].clone()
+        self.snapshots[int(8 * math.log2(row.epoch))] = row, some, *outputs  # fewer and fewer
+        self.history.append(row)
+        diverged = not all(abs(number) < DIVERGED for number in row[1:])
+        self.stopped = self.stopping.update(math.nan if diverged else distance, generator)
 
-    def finish(self, generator: nn.Module, noise: Tensor) -> Self:
-        """Load the best weights, measure them on new noise (n, LATENT_DIM), and check them."""
-        self.generator = self.load_best(generator)
-        self.samples = self.generator(noise) * self.varies
-        rows = torch.cat([self.train_rows, self.held_out])
-        rows = rows[:: math.ceil(len(rows) / 5000)]
-        if not self.one_unit:  # all rows: more of them show smaller faults
-            self.measure, self.real_distance = SlicedWasserstein(rows), fresh_distance(rows)
-        self.distance, count = self.measure(self.samples), self.measure.real.shape[1]
+    def finish(
+        self, generator: nn.Module, noise: Tensor,
+        *, min_rows: int = 50, min_precision: float = 0.96, min_coverage: float = 0.99,
+    ) -> Self:  # fmt: skip
+        """Load the best weights, measure them on new noise (n, LATENT_DIM), and check them.
+
+        The verdict on fewer than `min_rows` rows of data is never good.
+        """
+        self.generator = self.stopping.load_best(generator)
+        if isinstance(self.restore, Unstandardize):
+            self.generator = nn.Sequential(self.generator, self.restore).eval()
+        if self.interrupted:
+            words = f"Interrupted after epoch {len(self.history)}, keeping what was learned"
+            print(f"{words}; again to stop at once.", file=sys.stderr, flush=True)
+        if len(self.data) < min_rows:
+            self.check(False, f"too few rows of data to tell: {len(self.data)} of {min_rows}")
+            self.advice = "Train on more rows."
+        self.samples = self.generator(noise)
+        self.distance = sliced_wasserstein(self.real, self.samples, self.unit)
         self.ratio = self.distance / max(self.real_distance, 1e-3)
-        words = f"distance {self.distance:.3f} to {count:,} real samples (fresh ones: "
-        limit = MAX_RATIO_IMAGES if self.one_unit else MAX_RATIO
-        self.check(self.ratio <= limit, f"{words}up to {self.real_distance:.3f})")
-        if not self.one_unit:  # not meaningful in pixel space
-            self.precision, self.coverage = precision_and_coverage(rows, self.samples)
-            words = f"{self.precision:.1%} of generated samples are near real ones"
-            self.check(1 - self.precision <= self.max_off_data, words)
-            words = f"{self.coverage:.1%} of real samples are near generated ones"
-            self.check(1 - self.coverage <= self.max_missed, words)
-            both = (Standardize(rows)(each).round(decimals=3) for each in (rows, self.samples))
-            distinct_rows, distinct = (len(each.unique(dim=0)) for each in both)
-            if distinct < 0.75 * distinct_rows:
-                self.check(False, f"only {distinct:,} distinct samples are generated")
-            shares = {"precision": self.precision, "coverage": self.coverage}
-            self.metrics |= shares | {"recall": self.coverage}  # the former name of coverage
+        words = f"distance {self.distance:.3f} to {len(self.real):,} real samples"
+        limit = MAX_RATIO_IMAGES if self.pixels else MAX_RATIO
+        self.check(self.ratio <= limit, f"{words} (fresh ones: up to {self.real_distance:.3f})")
         distances = {"distance": self.distance, "ratio": self.ratio}
         self.metrics |= distances | {"distance_of_real_samples": self.real_distance}
-        if self.unstandardize is not None:
-            self.generator = nn.Sequential(self.generator, self.unstandardize).eval()
-            self.samples = self.unstandardize(self.samples)
-            self.snapshots = {
-                key: (row, self.unstandardize(some), *outputs)
-                for key, (row, some, *outputs) in self.snapshots.items()
-            }
+        if not self.pixels:  # distances between single images mean little
+            self.precision, self.coverage = precision_and_coverage(self.real, self.samples)
+            words = f"{self.precision:.1%} of generated samples are near real ones"
+            self.check(self.precision >= min_precision, words)
+            words = f"{self.coverage:.1%} of real samples are near generated ones"
+            self.check(self.coverage >= min_coverage, words)
+            self.metrics |= {"precision": self.precision, "coverage": self.coverage}
+            self.metrics["recall"] = self.coverage  # its former name
         return self
 
     def check_missing(
-        self, real: Tensor, generated: Tensor, *, names: Sequence[str] | None = None
+        self, real: Tensor, generated: Tensor, names: Sequence[str] | None = None
     ) -> None:
-        """Check for integers (m,) generated less than a fifth as often as in real ones (n,).
+        """Check for integers generated (m,) less than a fifth as often as they are real (n,).
 
-        They may stand for `names`.
+        They may be indices into `names`.
         """
-        missing = missing_values(real, generated)
-        named = [names[i] for i in missing] if names else missing
-        listed = ", ".join(map(str, named[:10])) + (", ..." if len(named) > 10 else "")
-        words = f"{len(named)} values are missing or rare: {listed}" if named else ""
-        self.check(not named, words or "no value is missing")
-        self.metrics["missing_values"] = named
+        depth = 1 + int(torch.cat([real, generated]).max())
+        due, share = (x.bincount(minlength=depth) / max(len(x), 1) for x in (real, generated))
+        missing = torch.nonzero((due > 0) & (share < due / 5)).flatten().tolist()
+        self.metrics["missing_values"] = [names[i] for i in missing] if names else missing
+        listed = ", ".join(map(str, self.metrics["missing_values"][:10]))
+        words = f"missing or rare: {listed}{', ...' * (len(missing) > 10)}"
+        self.check(not missing, words if missing else "no value is missing")
 
+    def check(self, passed: bool, sentence: str) -> None:
+        """Add a sentence to the verdict."""
+        self.checks.append((bool(passed), sentence))
 
-def missing_values(real: Tensor, generated: Tensor) -> list[int]:
-    """Integers of real ones (n,) that generated ones (m,) have less than a fifth as often."""
-    depth = 1 + int(torch.cat([real, generated]).max())
-    due = real.bincount(minlength=depth) / len(real)
-    share = generated.bincount(minlength=depth) / max(len(generated), 1)
-    return torch.nonzero((due > 0) & (share < due / 5)).flatten().tolist()
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C or a signal ended the training."""
+        return not self.stopped
+
+    @property
+    def converged(self) -> bool:
+        """Whether something was checked, and every check passed."""
+        return bool(self.checks) and all(passed for passed, _ in self.checks)
+
+    @property
+    def verdict(self) -> str:
+        """The verdict in one line, with advice if a check failed."""
+        sentences = "; ".join(sentence for _, sentence in self.checks) or "nothing was checked"
+        if self.converged:
+            return f"Good: {sentences}."
+        return f"WARNING, not converged: {sentences}. {self.advice}"
 
 
 # --- Plots -------------------------------------------------------------------------------------
@@ -633,67 +499,50 @@ class Figure(matplotlib.figure.Figure):
     """A figure of matplotlib that a notebook shows, without pyplot."""
 
     def _repr_png_(self) -> bytes:
-        self.savefig(file := io.BytesIO(), format="png")
+        with warnings.catch_warnings(action="ignore"), rc_context({"text.parse_math": False}):
+            self.savefig(file := io.BytesIO(), format="png")  # names with two $ are not formulas
         return file.getvalue()
-
-
-def xy(points: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """The first two columns of points (n, features); zeros for a missing second one."""
-    x, y, *_ = nn.functional.pad(points, (0, 1)).T.numpy()
-    return x, y
 
 
 def grid(points: Tensor) -> Tensor:
     """A grid (GRID_SIDE**2, 2) that covers points (n, 2), row by row."""
-    axes = []
-    for numbers in reversed(xy(points)):
-        low, high = float(numbers.min()), float(numbers.max())
-        margin = 0.07 * (high - low)
-        axes.append(torch.linspace(low - margin, high + margin, GRID_SIDE))
-    return torch.cartesian_prod(*axes).flip(1)
+    low, high = points.amin(dim=0), points.amax(dim=0)
+    margin = 0.07 * (high - low)
+    ends = zip((low - margin).tolist(), (high + margin).tolist(), strict=True)
+    x, y = (torch.linspace(*each, GRID_SIDE) for each in ends)
+    return torch.cartesian_prod(y, x).flip(1)
 
 
-def plot_points(
-    real: Tensor, generated: Tensor, history: Sequence[Evaluation], kept_epoch: int | None = None
-) -> Figure:
-    """Plots real and generated points (n, features), their histograms, and the history."""
-    top = [["real", "generated", "x"], ["real", "generated", "y"]]
-    figure, axes = plot_history(history, top, kept_epoch)
-    for name, points, colour, bars in (
-        ("real", real, REAL, "bar"),
-        ("generated", generated, GENERATED, "step"),
-    ):
-        axes[name].scatter(*xy(points), s=4, color=colour, linewidths=0)
-        axes[name].set(title=f"{name}: {len(points):,} points", xlabel="x", ylabel="y")
-        ends = axes[name].axis(axes["real"].axis())
-        style = {"label": name, "color": colour, "histtype": bars, "linewidth": 1.5}
-        for part, numbers, end in zip("xy", xy(points), (ends[:2], ends[2:]), strict=True):
-            bins, weights = np.linspace(end[0], end[1], 41), np.full(len(points), 100 / len(points))
-            axes[part].hist(numbers, bins.tolist(), weights=weights, **style)
-            axes[part].set(xlabel=part, ylabel="share in %")
-    axes["x"].legend(loc="lower center")
-    return figure
-
-
-def plot_history(
-    history: Sequence[Evaluation], top: list[list[str]], kept_epoch: int | None = None
-) -> tuple[Figure, Any]:
+def plot_history(training: Training, top: list[list[str]]) -> tuple[Figure, Any]:
     """Plots losses and distances, with the kept epoch, below the axes named in `top`."""
-    figure = Figure(figsize=(10, 7), dpi=120, layout="constrained")
-    heights, width = [3 / len(top)] * len(top) + [1.4], len(top[0])
-    mosaic: Any = [*top, ["loss"] * (width - width // 3) + ["distance"] * (width // 3)]
-    axes = figure.subplot_mosaic(mosaic, height_ratios=heights)
-    epochs, d_losses, g_losses, distances = zip(*history, strict=True)
+    figure, width = Figure(figsize=(10, 7), dpi=120, layout="constrained"), len(top[0])
+    bottom = ["loss"] * (width - width // 3) + ["distance"] * (width // 3)
+    heights = [3 / len(top)] * len(top) + [1.4]
+    axes: Any = figure.subplot_mosaic([*top, bottom], height_ratios=heights)  # type: ignore
+    epochs, d_losses, g_losses, distances = zip(*training.history, strict=True)
     axes["loss"].plot(epochs, d_losses, color=REAL, label="discriminator")
     axes["loss"].plot(epochs, g_losses, color=GENERATED, label="generator")
-    axes["loss"].legend()
     axes["distance"].plot(epochs, distances, color=GENERATED)
-    if kept_epoch:
-        axes["distance"].axvline(kept_epoch, color=REAL, linestyle=":", label="kept")
-        axes["distance"].legend()
+    axes["distance"].axvline(training.stopping.kept_epoch, color=REAL, ls=":", label="kept")
     for name in ("loss", "distance"):
         axes[name].set(xlabel="epoch", ylabel=name)
+        axes[name].legend()
     return figure, axes
+
+
+def plot_points(data: Tensor, training: Training) -> Figure:
+    """Plots real and generated points (n, 2), their histograms, and the history."""
+    top = [["real", "generated", "x"], ["real", "generated", "y"]]
+    figure, axes = plot_history(training, top)
+    for name, points, colour in (("real", data, REAL), ("generated", training.samples, GENERATED)):
+        points = points[: len(data)].numpy()
+        axes[name].scatter(*points.T, s=4, color=colour, linewidths=0)
+        axes[name].set(title=f"{name}: {len(points):,} points", xlabel="x", ylabel="y")
+        axes[name].axis(axes["real"].axis())
+        for part, numbers, ends in zip("xy", points.T, grid(data)[[0, -1]].T, strict=True):
+            axes[part].hist(numbers, 40, tuple(ends.tolist()), color=colour, histtype="step")
+            axes[part].set(xlabel=part, ylabel="points")
+    return figure
 
 
 def plot_frequencies(axis: Axes, real: Tensor, generated: Tensor) -> None:
@@ -706,50 +555,58 @@ def plot_frequencies(axis: Axes, real: Tensor, generated: Tensor) -> None:
     axis.legend(["real", "generated"], loc="upper right", ncols=2)
 
 
-def plot_interpolation(generated: Tensor, path: Tensor, x: str = "x", y: str = "y") -> Figure:
-    """Plots interpolated points (steps, features), light to dark, over generated points."""
+def plot_interpolation(generated: Tensor, path: Tensor, names: Sequence[str]) -> Figure:
+    """Plots interpolated points (steps, features), light to dark, over generated points.
+
+    A single feature is plotted over the steps.
+    """
+    if len(names) == 1:
+        names, generated = ["step", *names], generated[:0].expand(-1, 2)
+        path = torch.cat([torch.arange(1.0, len(path) + 1).unsqueeze(1), path], dim=1)
     figure = Figure(figsize=(7, 5), dpi=120, layout="constrained")
     axes = figure.subplots()
-    axes.scatter(*xy(generated), s=4, color=REAL, linewidths=0, label="generated")
-    axes.plot(*xy(path), color=GENERATED, linewidth=0.5)
+    axes.scatter(*generated[:, :2].T.numpy(), s=4, color=REAL, linewidths=0, label="generated")
+    x, y = path[:, :2].T.numpy()
+    axes.plot(x, y, color=GENERATED, linewidth=0.5)
     steps = range(1, len(path) + 1)
-    dots = axes.scatter(*xy(path), s=40, c=steps, cmap="Blues", edgecolors=GENERATED, zorder=3)
+    dots = axes.scatter(x, y, s=40, c=steps, cmap="Blues", edgecolors=GENERATED, zorder=3)
     figure.colorbar(dots, label="step of the walk")
-    axes.set(xlabel=x, ylabel=y)
+    axes.set(xlabel=names[0], ylabel=names[1])
     axes.legend()
     return figure
 
 
-def animate_points(real: Tensor, snapshots: Snapshots, x: str = "x", y: str = "y") -> bytes:
+def animate_points(data: Tensor, training: Training, x: str = "x", y: str = "y") -> bytes:
     """A GIF of generated points (n, features), epoch by epoch, over the real ones."""
     figure = Figure(figsize=(5, 4), layout="constrained")
     axes = figure.subplots()
-    axes.scatter(*xy(real[:1000]), s=4, color=REAL, linewidths=0, label="real")
+    axes.scatter(*data[:1000, :2].T.numpy(), s=4, color=REAL, linewidths=0, label="real")
     dots = axes.scatter([], [], s=4, color=GENERATED, linewidths=0, label="generated")
     axes.set(xlabel=x, ylabel=y)
-    if len(next(iter(snapshots.values()))) == 3:
-        (left, bottom), (right, top) = grid(real)[[0, -1]].tolist()
+    outputs = [output for _, _, *seen in training.snapshots.values() for output in seen]
+    if outputs:
+        (left, bottom), (right, top) = grid(data)[[0, -1]].tolist()
         colours = LinearSegmentedColormap.from_list("", D_COLORS)
         extent = left, right, bottom, top
         image = axes.imshow(np.zeros((2, 2)), colours, extent=extent, aspect="auto", origin="lower")
-        doubt = torch.stack([(output - 0.5).abs().max() for _, _, output in snapshots.values()])
-        image.set_clim(0.5 - doubt.median().item(), 0.5 + doubt.median().item())
+        doubt = torch.stack([(output - 0.5).abs().max() for output in outputs]).median().item()
+        image.set_clim(0.5 - doubt, 0.5 + doubt)
         figure.colorbar(image, label="the discriminator's probability of real")
     axes.autoscale(False)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2, markerscale=3)
 
     def show(rows: Tensor, d_output: Tensor | None = None) -> None:
-        dots.set_offsets(np.stack(xy(rows[:1000]), 1))
+        dots.set_offsets(rows[:1000, :2].numpy())
         if d_output is not None:
             image.set_data(d_output.reshape(GRID_SIDE, GRID_SIDE).numpy())
 
-    return animate(figure, snapshots, show)
+    return animate(figure, training, show)
 
 
-def animate(figure: Figure, snapshots: Snapshots, show: Callable[..., object]) -> bytes:
+def animate(figure: Figure, training: Training, show: Callable[..., object]) -> bytes:
     """Draws each snapshot with `show`; returns a GIF that pauses on the first and last frame."""
     canvas, frames, file = FigureCanvasAgg(figure), [], io.BytesIO()
-    for row, *shown in snapshots.values():
+    for row, *shown in training.snapshots.values():
         figure.axes[0].set_title(f"epoch {row.epoch}, distance {row.distance:.3f}")
         show(*shown)
         canvas.draw()
@@ -766,140 +623,99 @@ def animate(figure: Figure, snapshots: Snapshots, show: Callable[..., object]) -
 
 @contextmanager
 def output_folder(folder: Path, messages: TextIO | None = None) -> Iterator[Path]:
-    """A temporary folder; its files replace those of `folder` at the end, each as a whole.
+    """A temporary folder whose files move to `folder` at the end, each as a whole.
 
-    Failure if that cannot be done. If anything fails before, the earlier files stay.
+    Failure if files cannot be written. If anything fails, the earlier files stay.
     """
-    place = folder / ".partial"
-    with ExitStack() as stack:
-        with cannot_save(f"in {folder}"):
-            folder.mkdir(parents=True, exist_ok=True)
-            try:
-                stack.enter_context(FileLock(folder / ".lock", timeout=0))
-            except Timeout:
-                reason = f"{folder} is in use by another run; wait, or choose another --out"
-                raise Failure(reason) from None
-            for earlier in place.glob("earlier/*"):  # a run was killed while it replaced a folder
-                if not (folder / earlier.name).exists():
-                    earlier.replace(folder / earlier.name)
-            shutil.rmtree(place, ignore_errors=True)
-            place.mkdir()
-        stack.callback(shutil.rmtree, place, ignore_errors=True)
-        yield place
-        with cannot_save(f"in {folder}"):
-            names = [path.name for path in place.iterdir()]
-            (place / "earlier").mkdir()
-            for name in names:
-                if (folder / name).is_dir():
-                    (folder / name).replace(place / "earlier" / name)
-                (place / name).replace(folder / name)
-    print(f"Saved in {folder}: {', '.join(sorted(names))}", file=messages)
-
-
-@contextmanager
-def cannot_save(what: str) -> Iterator[None]:
-    """Turns an error of the file system into a Failure that names what could not be saved."""
+    temporary = folder / f".partial-{os.getpid()}"
     try:
-        yield
+        temporary.mkdir(parents=True)
+        yield temporary
+        names = sorted(path.name for path in temporary.iterdir())
+        for name in names:
+            if (folder / name).is_dir():  # a folder of images: only an empty one can be replaced
+                (folder / name).rename(temporary / f"earlier {name}")
+            (temporary / name).replace(folder / name)
     except OSError as error:
-        reason = f"cannot save {what}: {error.strerror}"
-        raise Failure(f"{reason}; free some space, or choose another --out") from None
-
-
-def write_file(path: Path, content: bytes | str) -> None:
-    """Writes a file; Failure if that cannot be done."""
-    with cannot_save(path.name):
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        remedy = "free some space, or choose another --out"
+        raise Failure(f"cannot save in {folder}: {error.strerror or error}; {remedy}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    print(f"Saved in {folder}: {', '.join(names)}", file=messages)
 
 
 def save_picture(path: Path, draw: Callable[..., Figure | bytes], *shown: Any) -> None:
     """Writes the figure or GIF that `draw` makes; an error is only reported: training is saved."""
     try:
-        with warnings.catch_warnings(action="ignore"), rc_context({"text.parse_math": False}):
-            picture = draw(*shown)  # names with two $ are not formulas
-            content = picture._repr_png_() if isinstance(picture, Figure) else picture
-    except Exception as error:  # of any kind: it depends on the data what can be drawn
+        picture = draw(*shown)
+        content = picture._repr_png_() if isinstance(picture, Figure) else picture
+    except Exception as error:  # any kind: what can be drawn depends on the data
         print(f"{path.name} could not be drawn: {error}", file=sys.stderr)
-        return
-    write_file(path, content)
+    else:
+        path.write_bytes(content)
 
 
-def save(folder: Path, training: Training, inputs: int) -> None:
-    """Saves the generator, (n, inputs) -> (n, outputs), the history and the metrics."""
-    save_model(folder, "generator", training.generator, inputs)
-    save_history(folder, training)
+def save(folder: Path, training: Any, inputs: int, **models: nn.Module) -> None:
+    """Saves models (n, inputs) -> (n, outputs) by name, any n, history.csv and metrics.json.
 
-
-def save_model(folder: Path, name: str, model: nn.Module, inputs: int) -> None:
-    """Saves a model (n, inputs) -> (n, outputs), any n, as TorchScript and by torch.export."""
-    # Small, as torch.jit.trace keeps its activations alive
-    example = torch.randn(16, inputs, generator=stream("example"))
-    traced, script, program = io.BytesIO(), io.BytesIO(), io.BytesIO()
-    with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # that TorchScript is old
-        torch.jit.save(torch.jit.trace(model, example, check_trace=False), traced)
-        with zipfile.ZipFile(traced) as whole, zipfile.ZipFile(script, "w") as archive:
-            for part in whole.namelist():  # without source paths, which differ between machines
-                if not part.endswith((".debug_pkl", "serialization_id")):
-                    archive.writestr(zipfile.ZipInfo(part), whole.read(part))
-        rows = ({0: torch.export.Dim("rows", max=2**48)},)  # torch 2.7 refuses to go up to 2**63
-        exported = torch.export.export(model, (example,), dynamic_shapes=rows, strict=False)
-        for node in exported.graph.nodes:
-            node.meta.pop("stack_trace", None)
-        torch.export.save(exported, program)
-    write_file(folder / f"{name}.pt", script.getvalue())
-    write_file(folder / f"{name}.pt2", program.getvalue())
+    A model is saved as TorchScript and by torch.export.
+    """
+    rows = ({0: torch.export.Dim("rows", max=2**48)},)  # torch 2.7 refuses to go up to 2**63
+    example = (torch.zeros(16, inputs),)  # small: torch.jit.trace keeps its activations in memory
+    for name, model in models.items():
+        script, program = io.BytesIO(), io.BytesIO()
+        with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # TorchScript is deprecated
+            torch.jit.save(torch.jit.trace(model, example, check_trace=False), script)
+            exported = torch.export.export(model, example, dynamic_shapes=rows, strict=False)
+            torch.export.save(exported, program)
+        (folder / f"{name}.pt").write_bytes(script.getvalue())
+        (folder / f"{name}.pt2").write_bytes(program.getvalue())
+    lines = [training.history[0]._fields, *training.history]
+    (folder / "history.csv").write_text("".join(",".join(map(str, line)) + "\n" for line in lines))
+    kept, stopping = training.stopping.kept_epoch, training.stopping
+    metrics = {"verdict": training.verdict, "converged": training.converged, **training.metrics}
+    metrics |= {"epochs": len(training.history), "kept_epoch": kept, "best_epoch": kept}
+    metrics |= {"interrupted": training.interrupted, "diverged": stopping.diverged}
+    metrics |= {"torch": torch.__version__, "python": sys.version.split()[0]}
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
 
 
 def load_model(path: Path, inputs: int, outputs: int | None = None) -> nn.Module:
     """A saved model (n, inputs) -> (n, outputs); Failure if missing, damaged or of other sizes."""
     try:
-        content = path.read_bytes()
-        if zipfile.ZipFile(io.BytesIO(content)).testzip():  # torch does not verify checksums
-            raise ValueError
+        content = io.BytesIO(path.read_bytes())
+        damaged = zipfile.ZipFile(content).testzip()  # torch does not verify checksums
         with torch.no_grad(), warnings.catch_warnings(action="ignore"):
-            model = torch.jit.load(io.BytesIO(content), map_location="cpu").eval()
-            shape = tuple(model(torch.zeros(3, inputs)).shape)
+            model = torch.jit.load(io.BytesIO(content.getvalue()), map_location="cpu").eval()
+            shape = model(torch.zeros(3, inputs)).shape
+        if damaged or shape != (3, outputs or shape[1]):
+            raise ValueError
     except OSError as error:
         raise Failure(f"cannot read {path}: {error.strerror}; train first") from None
-    except Exception:  # torch raises many kinds of errors for files that it cannot read or run
+    except Exception:  # torch raises many kinds of errors for files that it cannot read
         reason = f"{path} is damaged, or was not saved by this script; train again"
         raise Failure(reason) from None
-    if outputs and shape != (3, outputs):
-        raise Failure(f"{path} has other input or output sizes; train again")
     return model
-
-
-def save_history(folder: Path, training: Outcome) -> None:
-    """Saves history.csv, one row per epoch, and metrics.json, the verdict and metrics."""
-    rows = [training.history[0]._fields, *training.history]
-    write_file(folder / "history.csv", "".join(",".join(map(str, row)) + "\n" for row in rows))
-    metrics = {"verdict": training.verdict, "converged": training.converged, **training.metrics}
-    metrics |= {"epochs": len(training.history), "kept_epoch": training.kept_epoch}
-    metrics["best_epoch"] = training.kept_epoch  # its former name
-    metrics |= {"interrupted": training.interrupted, "diverged": training.stopping.diverged}
-    metrics |= {"torch": torch.__version__, "python": sys.version.split()[0]}
-    write_file(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
 
 
 def read_numbers(path: Path, columns: int, depth: int | None = None) -> Tensor:
     """Rows (n, columns) of a CSV file; with `depth`, integers below it. Failure names the line."""
-    wanted = f"{columns} finite number{'s' * (columns > 1)}"
-    wanted = f"an integer in 0..{depth - 1}" if depth else wanted
+    wanted = f"an integer in 0..{depth - 1}" if depth else f"{columns} finite number(s)"
     try:
-        lines = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or "it is not a CSV file of numbers"
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
         raise Failure(f"cannot read {path}: {reason}") from None
-    rows: list[list[float]] = []
+    rows = []
     for number, line in enumerate(lines, start=1):
         try:
-            row = [float(cell) for cell in line]
+            row = [float(cell.strip(' "')) for cell in line.split(",")]
+            valid = all(x in range(depth) if depth else abs(x) <= LARGEST for x in row)
         except ValueError:
-            row = [] if number == 1 else [math.nan]  # the first line may be a header
-        valid = all(x in range(depth) if depth else abs(x) <= LARGEST for x in row)
-        if row and not (valid and len(row) == columns):
-            found = ",".join(line)[:40]
-            raise Failure(f"{path}, line {number}: expected {wanted}, found {found!r}")
+            row, valid = [], number == 1 or not line.strip()  # the first line may be a header
+        if not valid or len(row) not in (0, columns):
+            reason = f"expected {wanted}, found {line[:40]!r}"
+            raise Failure(f"{path}, line {number}: {reason}")
         rows += [row] if row else []
     if not rows:
         raise Failure(f"{path} has no numbers; expected {wanted} per line")
@@ -938,6 +754,12 @@ class Parser(argparse.ArgumentParser):
         where = {"device": "auto", "out": Path("outputs", script.removesuffix("_gan"))}
         self.set_defaults(**inspect.unwrap(train).__kwdefaults__ | where)
 
+    def settings(self, options: argparse.Namespace) -> dict[str, Any]:
+        """The options that `train` takes."""
+        names = ("seed", "epochs", "patience", "batch_size", "lr")
+        more = {"device": choose_device(options.device), "progress": not options.quiet}
+        return {name: getattr(options, name) for name in names} | more
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see --help\n")
 
@@ -951,25 +773,29 @@ def number(text: str, kind: Callable[[str], float] = int, least: float = 1) -> f
     raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
 
 
-def training_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """The options that `train` takes."""
-    names = ("seed", "epochs", "patience", "batch_size", "lr")
-    more = {"device": choose_device(options.device), "progress": not options.quiet}
-    return {name: getattr(options, name) for name in names} | more
+def use_generator(
+    options: argparse.Namespace, latent_dim: int, names: Sequence[str],
+    outputs: int | None = None, decode: Callable[[Tensor], Tensor] = lambda rows: rows,
+) -> int:  # fmt: skip
+    """Serves --generate and --interpolate for columns with names; returns the exit status.
 
-
-def use_generator(options: argparse.Namespace, latent_dim: int, columns: int) -> int:
-    """Serves --generate and --interpolate for points (n, columns); returns the exit status."""
-    generator = load_model(options.out / "generator.pt", latent_dim, columns)
-    names = ["x", "y"] if columns == 2 else [f"x{i + 1}" for i in range(columns)]
+    `decode` turns rows (n, outputs) of the saved generator into samples (n, len(names)).
+    """
+    generator = load_model(options.out / "generator.pt", latent_dim, outputs or len(names))
     if options.generate:
-        print_rows(generate(generator, latent_dim, options), ",".join(names))
+        print(",".join(names))
+        for rows in generate(generator, latent_dim, options):
+            samples = decode(rows)
+            exact = "%r" if samples.dtype == torch.float64 else "%.9g"
+            line = ",".join([exact] * samples.shape[1]) + "\n"
+            print(line * len(samples) % tuple(samples.flatten().tolist()), end="")
     if options.interpolate:
         random = stream("walk", options.seed)
-        points = generator(torch.randn(2048, latent_dim, generator=random))
-        path = generator(interpolate(options.interpolate, latent_dim, generator=random))
+        samples = decode(generator(torch.randn(2048, latent_dim, generator=random)))
+        path = decode(generator(interpolate(options.interpolate, latent_dim, generator=random)))
         with output_folder(options.out, sys.stderr if options.generate else None) as folder:
-            save_picture(folder / "interpolation.png", plot_interpolation, points, path)
+            picture = folder / "interpolation.png"
+            save_picture(picture, plot_interpolation, samples, path, names)
     return 0
 
 
@@ -981,15 +807,6 @@ def generate(model: nn.Module, latent_dim: int, options: argparse.Namespace) -> 
         noise = torch.randn(CHUNK, latent_dim, generator=random)
         with torch.no_grad():
             yield model(noise)[: options.generate - start]
-
-
-def print_rows(blocks: Iterator[Tensor], header: str, style: str | None = None) -> None:
-    """Prints blocks of rows (n, columns) as CSV, numbers in full or formatted with `style`."""
-    print(header)
-    for rows in blocks:
-        exact = "%r" if rows.dtype == torch.float64 else "%.9g"
-        line = ",".join([style or exact] * rows.shape[1]) + "\n"
-        sys.stdout.write(line * len(rows) % tuple(rows.flatten().tolist()))
 
 
 def interpolate(
@@ -1006,50 +823,16 @@ def interpolate(
     return angle.cos() * stop[last] + angle.sin() * stop[last + 1]
 
 
-def report(training: Outcome, options: argparse.Namespace) -> int:
+def report(training: Any, options: argparse.Namespace) -> int:
     """Prints the outcome, shows the picture if asked to, and returns the exit status."""
     ending = ", interrupted" if training.interrupted else ""
     ending += ", diverged (lower --lr)" if training.stopping.diverged else ""
     samples, epochs = training.metrics["samples"], len(training.history)
     done = f"Trained on {samples:,} samples for {epochs} epochs{ending}"
-    print(f"{done}, kept epoch {training.kept_epoch}.")
-    print(training.verdict)
+    print(f"{done}, kept epoch {training.stopping.kept_epoch}.\n{training.verdict}")
     if options.show:
-        import matplotlib.pyplot as plt  # needs a display
-
-        plt.figure(figsize=(10, 7), layout="constrained")
-        plt.imshow(plt.imread(options.out / "samples.png"))
-        plt.axis("off")
-        plt.show()  # blocks until the window is closed
-        plt.close()
+        Image.open(options.out / "samples.png").show()
     return 130 if training.interrupted else 0
-
-
-class Output:
-    """Standard output; its errors are NotPrinted, and it can show any character."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
-        if isinstance(stream, io.TextIOWrapper):
-            encoding = None if stream.isatty() else "utf-8"
-            stream.reconfigure(encoding=encoding, errors="backslashreplace")
-
-    def write(self, text: str) -> int:
-        """Write; NotPrinted if that cannot be done."""
-        try:
-            return self.stream.write(text)
-        except OSError as error:
-            raise NotPrinted(error.strerror) from error
-
-    def flush(self) -> None:
-        """Write what is left; NotPrinted if that cannot be done."""
-        try:
-            self.stream.flush()
-        except OSError as error:
-            raise NotPrinted(error.strerror) from error
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.stream, name)
 
 
 def command(main: Callable[..., int]) -> Callable[..., int]:
@@ -1057,42 +840,36 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
 
     SIGTERM ends a training as Ctrl-C does.
     """
-    script = Path(inspect.getfile(main)).name
+    script, terminated = Path(inspect.getfile(main)).name, []
+
+    def terminate(*_: object) -> NoReturn:
+        terminated.append(True)
+        raise KeyboardInterrupt
 
     @functools.wraps(main)
     def wrapper(argv: Sequence[str] | None = None) -> int:
-        terminated = []
-
-        def terminate(*_: object) -> NoReturn:
-            terminated.append(True)
-            raise KeyboardInterrupt
-
         if argv is None and "ipykernel" in sys.modules and Path(sys.argv[0]).name != script:
             argv = []  # in a notebook, as the command line is Jupyter's own
         with suppress(ValueError):  # outside the main thread, Python has no signals
             signal.signal(signal.SIGTERM, terminate)
-        reason = ""
+        if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+            sys.stdout.reconfigure(encoding="utf-8")
+        reason, status = "", 1
         try:
-            sys.stderr = sys.stderr or io.StringIO()  # None if it is closed
-            with redirect_stdout(Output(sys.stdout or io.StringIO())):
-                status = main(argv)
-                print(end="", flush=True)
-        except NotPrinted as failed:
+            status = main(argv)
+            print(end="", flush=True)
+        except OSError as error:  # standard output is full, or closed, as by `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the last flush
-            closed = isinstance(failed.__cause__, BrokenPipeError)  # as by `| head`
-            reason, status = "" if closed else f"cannot print: {failed}", 0 if closed else 1
+            status = 0 if isinstance(error, BrokenPipeError) else 1
+            reason = f"cannot print: {error.strerror}" if status else ""
         except (Failure, InputError) as error:
             reason, status = str(error), 2 if isinstance(error, InputError) else 1
         except (MemoryError, RuntimeError) as error:
-            full = isinstance(error, MemoryError | torch.OutOfMemoryError)
-            if not full and "allocate memory" not in str(error):
+            if "allocate" not in str(error):
                 raise
-            reason, status = "out of memory; lower --batch-size, or use less data", 1
+            reason = "out of memory; lower --batch-size, or use less data"
         except KeyboardInterrupt as interrupt:
             reason, status = str(interrupt) or "interrupted, nothing new was saved", 130
-        finally:
-            with suppress(ValueError):
-                signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if reason:
             print(f"{script}: {reason}", file=sys.stderr)
         return 143 if terminated and status == 130 else status

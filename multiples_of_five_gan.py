@@ -12,6 +12,7 @@ is never told what the integers have in common, nor how many there are.
 """
 
 import copy
+import functools
 import sys
 from contextlib import suppress
 from itertools import islice
@@ -85,7 +86,7 @@ def train(
         data, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
         progress=progress, cooldown=COOLDOWN,
     )  # fmt: skip
-    integers, depth = training.data.argmax(dim=1), training.data.shape[1]
+    integers, depth = common.one_hot_decode(training.data), training.data.shape[1]
     if not torch.equal(training.data, one_hot(integers, depth).to(training.data)):
         raise common.InputError("data must be one-hot rows: a single 1 in each, zeros elsewhere")
     batch_size = batch_size or min(BATCH_SIZE, len(integers))
@@ -127,18 +128,17 @@ def train(
     return training
 
 
-def shares(rows: Tensor) -> Tensor:
-    """Frequencies in % of the integers in one-hot rows (n, depth), as points (depth, 2)."""
-    return torch.stack([torch.arange(rows.shape[1]), 100 * rows.mean(dim=0)], dim=1)
-
-
 def plot_integers(data: Tensor, training: Training) -> Figure:
     """Plots the frequencies of real (n, depth) and generated integers, and the history."""
-    top = [["integer"] * 3]
-    figure, axes = common.plot_history(training.history, top, training.kept_epoch)
+    figure, axes = common.plot_history(training, [["integer"] * 3])
     common.plot_frequencies(axes["integer"], *map(common.one_hot_decode, (data, training.samples)))
     axes["integer"].set(xlabel="integer")
     return figure
+
+
+def as_points(rows: Tensor) -> Tensor:
+    """Frequencies in % of the integers in one-hot rows (n, depth), as points (depth, 2)."""
+    return torch.stack([torch.arange(rows.shape[1]), 100 * rows.mean(dim=0)], dim=1)
 
 
 @common.command
@@ -147,40 +147,23 @@ def main(argv: list[str] | None = None) -> int:
     parser = common.Parser(__file__, __doc__, train)
     parser.add_argument("--data", metavar="FILE", type=Path, help="train on integers of a CSV file")
     options = parser.parse_args(argv)
-
     if options.generate or options.interpolate:
-        generator = common.load_model(options.out / "generator.pt", LATENT_DIM, DEPTH)
-        if options.generate:
-            blocks = common.generate(generator, LATENT_DIM, options)
-            columns = (rows.argmax(dim=1, keepdim=True) for rows in blocks)
-            common.print_rows(columns, "integer", "%d")
-        if options.interpolate:
-            random = common.stream("walk", options.seed)
-            walk = common.interpolate(options.interpolate, LATENT_DIM, generator=random)
-            near = 0.95 * walk + 0.3 * torch.randn(20, *walk.shape, generator=random)
-            steps = torch.arange(20 * len(walk)) % len(walk) + 1
-            points = torch.stack([steps, generator(near.flatten(0, 1)).argmax(dim=1)], dim=1)
-            integers = generator(walk).argmax(dim=1)
-            path = torch.stack([steps[: len(walk)], integers], dim=1)
-            shown = points, path, "step of the walk", "integer"
-            messages = sys.stderr if options.generate else None
-            with common.output_folder(options.out, messages) as folder:
-                figure = common.plot_interpolation, *shown
-                common.save_picture(folder / "interpolation.png", *figure)
-        return 0
+        decode = functools.partial(torch.argmax, dim=1, keepdim=True)
+        return common.use_generator(options, LATENT_DIM, ["integer"], DEPTH, decode)
 
     data = real_samples(2048, common.stream("data", options.seed))
     if options.data:
-        integers = common.read_numbers(options.data, 1, DEPTH).flatten().long()
+        integers = common.read_numbers(options.data, columns=1, depth=DEPTH).flatten().long()
         data = common.one_hot_encode(integers, DEPTH)
     with common.output_folder(options.out) as folder:
-        training = train(data, **common.training_settings(options))
-        common.save(folder, training, LATENT_DIM)
+        training = train(data, **parser.settings(options))
+        common.save(folder, training, LATENT_DIM, generator=training.generator)
         common.save_picture(folder / "samples.png", plot_integers, data, training)
         if options.animate:
-            film = {i: (row, shares(rows)) for i, (row, rows) in training.snapshots.items()}
-            frames = common.animate_points, shares(data), film, "integer", "share in %"
-            common.save_picture(folder / "training.gif", *frames)
+            for epoch, (row, rows) in training.snapshots.items():
+                training.snapshots[epoch] = row, as_points(rows)
+            film = common.animate_points, as_points(data), training, "integer", "share in %"
+            common.save_picture(folder / "training.gif", *film)
     return common.report(training, options)
 
 

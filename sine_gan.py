@@ -34,7 +34,6 @@ BETAS = (0.0, 0.95)  # beta1 = 0: with momentum the two networks oscillate
 EMA_DECAY = 0.99  # of the moving average of the weights
 PENALTY = 0.3  # weight of the gradient penalty: higher blurs clusters, lower distorts their shares
 INSTANCE_NOISE = 0.5  # initial standard deviation (Sonderby et al. 2016)
-MAX_STD = 3**0.5  # range of the uniform noise, in standard deviations; data are scaled to fit
 
 
 def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -44,11 +43,11 @@ def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
 
 
 def layers(inputs: int, width: int, outputs: int, activation: nn.Module) -> nn.Sequential:
-    """Three hidden layers: (n, inputs) -> (n, outputs)."""
+    """Fourier features, then three hidden layers: (n, inputs) -> (n, outputs)."""
     hidden: list[nn.Module] = []
-    for size in (inputs, width, width):
+    for size in (7 * inputs, width, width):
         hidden += [nn.Linear(size, width), activation]
-    return nn.Sequential(*hidden, nn.Linear(width, outputs))
+    return nn.Sequential(FourierFeatures(), *hidden, nn.Linear(width, outputs))
 
 
 class Generator(nn.Module):
@@ -58,15 +57,14 @@ class Generator(nn.Module):
     makes the initial output as wide as the data.
     """
 
-    def __init__(self, features: int = 2) -> None:
+    def __init__(self, features: int) -> None:
         super().__init__()
-        hidden = layers(7 * LATENT_DIM, 128, features, nn.ReLU())
-        self.layers = nn.Sequential(FourierFeatures(), hidden)
+        self.layers = layers(LATENT_DIM, 128, features, nn.ReLU())
         self.skip = nn.Linear(LATENT_DIM, features, bias=False)
         nn.init.eye_(self.skip.weight)
 
     def forward(self, noise: Tensor) -> Tensor:
-        uniform = MAX_STD * torch.erf(noise / 2**0.5)  # of mean 0 and deviation 1
+        uniform = 3**0.5 * torch.erf(noise / 2**0.5)  # mean 0, standard deviation 1
         return self.skip(uniform) + self.layers(uniform)
 
 
@@ -77,8 +75,7 @@ def build_generator(features: int = 2) -> nn.Module:
 
 def build_discriminator(features: int = 2) -> nn.Module:
     """Standardised points (n, features) to logits (n, 1), above zero for "real"."""
-    leaky = nn.LeakyReLU(0.1)  # ReLU units could die while the points are alike
-    return nn.Sequential(FourierFeatures(), layers(7 * features, 64, 1, leaky))
+    return layers(features, 64, 1, nn.LeakyReLU(0.1))  # ReLU units could die early
 
 
 @common.torch_defaults(threads=1)
@@ -91,14 +88,15 @@ def train(
     device = common.choose_device(device)
     training = Training(
         data, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
-        progress=progress, cooldown=COOLDOWN, max_std=MAX_STD,
+        progress=progress, cooldown=COOLDOWN, standardize=True,
     )  # fmt: skip
-    batch_size = batch_size or min(BATCH_SIZE, len(data))
+    n, features = training.data.shape
+    batch_size = batch_size or min(BATCH_SIZE, n)
     batches = common.Batches(training.train_rows.to(device), batch_size)
     noise_batches = common.sobol_noise(batch_size, LATENT_DIM, device)
-    generator = build_generator(training.train_rows.shape[1]).to(device)
+    generator = build_generator(features).to(device)
     ema_generator = copy.deepcopy(generator)
-    discriminator = build_discriminator(training.train_rows.shape[1]).to(device)
+    discriminator = build_discriminator(features).to(device)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     d_optimizer = Adam(discriminator.parameters(), lr, BETAS, fused=True)
     ones = torch.ones(batch_size, 1, device=device)
@@ -143,22 +141,18 @@ def main(argv: list[str] | None = None) -> int:
     parser = common.Parser(__file__, __doc__, train)
     parser.add_argument("--data", metavar="FILE", type=Path, help="train on points of a CSV file")
     options = parser.parse_args(argv)
-    columns = real_samples(1).shape[1]
-
     if options.generate or options.interpolate:
-        return common.use_generator(options, LATENT_DIM, columns)
+        return common.use_generator(options, LATENT_DIM, ["x", "y"])
 
     data = real_samples(2048, common.stream("data", options.seed))
     if options.data:
-        data = common.read_numbers(options.data, columns)
+        data = common.read_numbers(options.data, columns=2)
     with common.output_folder(options.out) as folder:
-        training = train(data, **common.training_settings(options))
-        common.save(folder, training, LATENT_DIM)
-        shown = training.samples[:2048], training.history, training.kept_epoch
-        common.save_picture(folder / "samples.png", common.plot_points, data, *shown)
+        training = train(data, **parser.settings(options))
+        common.save(folder, training, LATENT_DIM, generator=training.generator)
+        common.save_picture(folder / "samples.png", common.plot_points, data, training)
         if options.animate:
-            film = common.animate_points, data, training.snapshots
-            common.save_picture(folder / "training.gif", *film)
+            common.save_picture(folder / "training.gif", common.animate_points, data, training)
     return common.report(training, options)
 
 

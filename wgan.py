@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 import common
-from common import Evaluation, Figure, FourierFeatures, Training
+from common import Figure, FourierFeatures, Training
 
 CLUSTERS, RADIUS, DEVIATION = 8, 2.0, 0.05
 
@@ -86,10 +86,11 @@ def train(
     device = common.choose_device(device)
     training = Training(
         data, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
-        progress=progress, cooldown=COOLDOWN, max_std=math.inf,
+        progress=progress, cooldown=COOLDOWN, standardize=True,
     )  # fmt: skip
-    batch_size, features = batch_size or min(BATCH_SIZE, len(data)), training.train_rows.shape[1]
     real = training.train_rows.to(device)
+    n, features = real.shape
+    batch_size = batch_size or min(BATCH_SIZE, n)
     batches = common.Batches(real, batch_size)
     noise_batches = common.sobol_noise(batch_size, LATENT_DIM, device)
     generator = build_generator(features).to(device)
@@ -128,11 +129,11 @@ def train(
     return training.finish(ema_generator, torch.randn(16384, LATENT_DIM))
 
 
-def plot_estimate(history: list[Evaluation]) -> Figure:
+def plot_estimate(training: Training) -> Figure:
     """The critic's estimate and the measured distance, by epoch."""
     figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
     axes = figure.add_subplot(xlabel="epoch", ylabel="distance")
-    epochs, losses, _, distances = zip(*history, strict=True)
+    epochs, losses, _, distances = zip(*training.history, strict=True)
     axes.plot(epochs, distances, color=common.REAL, label="measured")
     axes.plot(epochs, [-loss for loss in losses], color=common.GENERATED, label="by the critic")
     axes.legend()
@@ -145,22 +146,19 @@ def main(argv: list[str] | None = None) -> int:
     parser = common.Parser(__file__, __doc__, train)
     parser.add_argument("--data", metavar="FILE", type=Path, help="train on points of a CSV file")
     options = parser.parse_args(argv)
-
     if options.generate or options.interpolate:
-        return common.use_generator(options, LATENT_DIM, 2)
+        return common.use_generator(options, LATENT_DIM, ["x", "y"])
 
     data = real_samples(2048, common.stream("data", options.seed))
     if options.data:
-        data = common.read_numbers(options.data, 2)
+        data = common.read_numbers(options.data, columns=2)
     with common.output_folder(options.out) as folder:
-        training = train(data, **common.training_settings(options))
-        common.save(folder, training, LATENT_DIM)
-        shown = training.samples[:2048], training.history, training.kept_epoch
-        common.save_picture(folder / "samples.png", common.plot_points, data, *shown)
-        common.save_picture(folder / "estimate.png", plot_estimate, training.history)
+        training = train(data, **parser.settings(options))
+        common.save(folder, training, LATENT_DIM, generator=training.generator)
+        common.save_picture(folder / "samples.png", common.plot_points, data, training)
+        common.save_picture(folder / "estimate.png", plot_estimate, training)
         if options.animate:
-            film = common.animate_points, data, training.snapshots
-            common.save_picture(folder / "training.gif", *film)
+            common.save_picture(folder / "training.gif", common.animate_points, data, training)
     return common.report(training, options)
 
 

@@ -77,7 +77,7 @@ def at_epoch(monkeypatch: pytest.MonkeyPatch, epoch: int, act: Callable[[], obje
 
 
 def write_images(folder: Path, name: str, train: int = 60, test: int = 20) -> Path:
-    """Writes a tiny data set for torchvision: each class has a bright bar in its own place.
+    """Writes a tiny data set for torchvision: each class has a bright bar in one of ten places.
 
     `name` is the class in torchvision.datasets; returns the folder, for --data-dir.
     """
@@ -87,7 +87,8 @@ def write_images(folder: Path, name: str, train: int = 60, test: int = 20) -> Pa
         labels = torch.arange(count) % 10
         pixels = torch.randint(0, 50, (count, 28, 28), generator=seeded(0))
         for image, label in zip(pixels, labels, strict=True):
-            image[2 * label + 4 : 2 * label + 6, 4:24] = 255
+            top, left = 4 + 4 * (label // 2), 4 + 10 * (label % 2)
+            image[top : top + 3, left : left + 10] = 255
         for kind, values in (("images-idx3", pixels), ("labels-idx1", labels)):
             head = struct.pack(f">{values.ndim + 1}i", 0x800 + values.ndim, *values.shape)
             content = head + values.to(torch.uint8).numpy().tobytes()

@@ -2,16 +2,17 @@
 
 import argparse
 import ast
-import io
+import json
 import math
+import re
 import sys
-import zipfile
+from contextlib import suppress
 from itertools import islice
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, SCRIPTS, name_of, needs_cuda, new_training, run_python, seeded
+from conftest import ROOT, SCRIPTS, new_training
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 from torch import nn
@@ -19,29 +20,25 @@ from torch import nn
 import common
 import digits_gan
 import sine_gan
-from common import EarlyStopping, Failure, SlicedWasserstein
+from common import EarlyStopping, Failure, sliced_wasserstein
 
-# --- Device, codec and data --------------------------------------------------------------------
+# --- Codec, data and building blocks -----------------------------------------------------------
 
 
-def test_one_hot_rows_are_those_of_numpy_and_decode_to_the_same_integers():
+def test_one_hot_rows_are_those_of_numpy_and_are_decoded():
     integers = torch.randint(7, (100,))
     rows = common.one_hot_encode(integers, 7)
     assert rows.dtype == torch.float32
     assert np.array_equal(rows, np.eye(7)[integers])
     assert common.one_hot_decode(rows).equal(integers)
-
-
-@pytest.mark.parametrize("integers", [[10], [-1], [1.0], [[1]]])
-def test_one_hot_refuses_anything_but_integers_in_range(integers):
-    with pytest.raises(ValueError, match="from 0 to 9"):
-        common.one_hot_encode(torch.tensor(integers), 10)
+    for wrong in ([7], [-1], [1.0], [[1]]):
+        with pytest.raises(ValueError, match="from 0 to 6"):
+            common.one_hot_encode(torch.tensor(wrong), 7)
 
 
 def test_a_device_is_found_or_refused():
     torch.zeros(1, device=common.choose_device("auto"))
-    assert common.choose_device("cpu") == torch.device("cpu")
-    for name in ("cuda:99", "quantum", "", "cpu:7"):
+    for name in ("cuda:99", "", "cpu:7"):
         with pytest.raises(ValueError, match="choose from auto, cpu"):
             common.choose_device(name)
 
@@ -50,27 +47,12 @@ def test_standardize_agrees_with_scikit_learn_and_is_inverted():
     units = np.array([1.0, 1e-20, 1e4, 0.0])  # the last column is constant
     rows = torch.from_numpy(np.array([0.0, 0.0, 1e6, 0.1]) + units * np.random.rand(200, 4))
     standard = common.Standardize(rows)(rows)
-    assert standard.dtype == torch.float32
     assert np.allclose(standard, StandardScaler().fit_transform(rows), atol=1e-4)
     restored = common.Unstandardize(rows)(standard)
-    assert restored.dtype == torch.float64
     assert torch.allclose(restored, rows, rtol=1e-5)
     assert (restored[:, 3] == 0.1).all()
-
-
-def test_columns_in_one_unit_share_a_scale():
-    rows = torch.stack([torch.full((100,), 7.0), 10 * torch.rand(100), torch.rand(100)], dim=1)
-    standard = common.Standardize(rows, one_unit=True)(rows)
-    assert np.allclose(standard, (rows - rows.mean()) / rows.std(correction=0), atol=1e-5)
-
-
-@pytest.mark.parametrize("n", [1, 2, 50, 5000])
-def test_held_out_rows_are_not_learned(n):
-    training = new_training(torch.arange(n).float().unsqueeze(1))
-    assert len(training.train_rows) >= len(training.held_out) >= 1
-    if n > 1:
-        both = torch.cat([training.train_rows, training.held_out]).flatten()
-        assert sorted(both.tolist()) == list(range(n))
+    pixels = common.Standardize(rows, one_unit=True)(rows)
+    assert np.allclose(pixels, (rows - rows.mean()) / rows.std(correction=0), atol=1e-5)
 
 
 def test_streams_are_independent_and_repeatable():
@@ -80,14 +62,10 @@ def test_streams_are_independent_and_repeatable():
     assert torch.randn(1000, generator=common.stream("data")).equal(numbers[2])
 
 
-# --- Building blocks ---------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("size", [1, 3, 25])
 def test_batches_hold_each_row_equally_often_in_a_new_order(size):
     batches = iter(common.Batches(torch.arange(10.0).unsqueeze(1), size))
     rows = torch.cat(list(islice(batches, 20)))
-    assert rows.shape == (20 * size, 1)
     counts = rows.flatten().long().bincount(minlength=10)
     assert counts.max() - counts.min() <= 1
     assert not rows[:10].equal(rows[10:20])
@@ -99,14 +77,6 @@ def test_sobol_noise_is_normal_and_evenly_spread():
     assert not batches[0].equal(batches[1])
     for noise in batches[:3]:  # one point in each of 16 by 16 equally likely cells
         assert len((16 * torch.special.ndtr(noise)).long().unique(dim=0)) == 256
-
-
-def test_fourier_features_are_sines_and_cosines():
-    inputs = torch.randn(5, 2)
-    phases = np.stack([inputs.numpy() * frequency for frequency in (1, 2, 4)], axis=2)
-    expected = [inputs, *(wave(phases).reshape(5, 6) for wave in (np.sin, np.cos))]
-    features = common.FourierFeatures()(inputs)
-    assert np.allclose(features, np.concatenate(expected, axis=1), atol=1e-5)
 
 
 def test_the_gradient_penalty_of_a_linear_layer_is_its_squared_weight():
@@ -124,9 +94,8 @@ def test_the_average_of_weights_includes_running_statistics():
     assert torch.allclose(average[1].running_mean, torch.full((3,), 0.25))
 
 
-def test_walks_are_smooth_and_as_normal_as_the_noise():
+def test_walks_are_smooth_and_as_normal_as_noise():
     walk = common.interpolate(400, 1000)
-    assert walk.shape == (400, 1000)
     assert walk.std(dim=1).sub(1).abs().max() < 0.1
     assert (walk[1:] - walk[:-1]).norm(dim=1).max() < 1  # of about 31
 
@@ -134,31 +103,19 @@ def test_walks_are_smooth_and_as_normal_as_the_noise():
 # --- Distance ----------------------------------------------------------------------------------
 
 
-def test_in_one_dimension_the_distance_is_wasserstein_2():
-    real, samples = torch.randn(300, 1), torch.rand(300, 1)
-    scaler = StandardScaler().fit(real)
-    ours, theirs = (np.sort(scaler.transform(rows)[:, 0]) for rows in (samples, real))
-    expected = np.sqrt(np.mean((ours - theirs) ** 2))
-    distance = SlicedWasserstein(real)
-    assert distance(samples) == pytest.approx(expected, rel=1e-3)
-    assert distance(samples.repeat(3, 1)) == pytest.approx(expected, rel=1e-3)
-    assert distance(real.flip(0)) == pytest.approx(0, abs=1e-5)
-
-
-def test_in_the_plane_it_is_the_root_mean_square_over_directions():
-    real, samples = torch.randn(200, 2), torch.rand(200, 2)
-    scaler, angles = StandardScaler().fit(real), np.linspace(0, np.pi, 1000, endpoint=False)
-    directions = np.stack([np.cos(angles), np.sin(angles)])
-    ours, theirs = (np.sort(scaler.transform(rows) @ directions, axis=0)
-                    for rows in (samples, real))  # fmt: skip
-    expected = np.sqrt(np.mean((ours - theirs) ** 2))
-    assert SlicedWasserstein(real)(samples) == pytest.approx(expected, rel=0.15)
-    units = torch.tensor([1e-3, 1e5])
-    assert SlicedWasserstein(real * units)(samples * units) == pytest.approx(expected, rel=0.15)
-
-
-def test_samples_that_are_not_finite_are_infinitely_far():
-    assert SlicedWasserstein(torch.randn(10, 2))(torch.tensor([[1.0, math.nan]])) == math.inf
+def test_the_distance_is_the_root_mean_square_over_directions():
+    for columns, tolerance in ((1, 1e-3), (2, 0.15)):  # the plane has more than 64 directions
+        real, samples = torch.randn(200, columns), torch.rand(200, columns)
+        scaler, angles = StandardScaler().fit(real), np.linspace(0, np.pi, 999, endpoint=False)
+        directions = np.stack([np.cos(angles), np.sin(angles)]) if columns == 2 else np.eye(1)
+        ours = np.sort(scaler.transform(samples) @ directions, axis=0)
+        theirs = np.sort(scaler.transform(real) @ directions, axis=0)
+        expected = pytest.approx(np.sqrt(np.mean((ours - theirs) ** 2)), rel=tolerance)
+        assert sliced_wasserstein(real, samples) == expected
+        assert sliced_wasserstein(real, samples.repeat(3, 1)) == expected
+        assert sliced_wasserstein(1e5 * real, 1e5 * samples) == expected
+        assert sliced_wasserstein(real, real.flip(0)) == pytest.approx(0, abs=1e-5)
+    assert sliced_wasserstein(real, torch.full((3, 2), math.nan)) == math.inf
 
 
 def test_precision_and_coverage_agree_with_scikit_learn():
@@ -174,7 +131,7 @@ def test_precision_and_coverage_agree_with_scikit_learn():
     assert 0.3 < coverage < 1 > precision > 0.3
 
 
-# --- Early stopping ----------------------------------------------------------------------------
+# --- Early stopping and training ---------------------------------------------------------------
 
 
 def stop(errors, epochs=10, patience=2, **more):
@@ -221,48 +178,15 @@ def test_without_a_usable_epoch_the_advice_is_a_lower_rate():
 
 def test_training_goes_on_while_it_improves_and_then_ends(monkeypatch):
     """With given distances: they fall for 30 epochs, then stay."""
-    distances = [*range(31, 1, -1)] + [1.0] * 1000
+    distances = [*range(31, 1, -1)] + [1] * 100
 
-    def measure(_, samples):
+    def measure(_, samples, *__):
         return float(distances.pop(0)) if len(samples) == 1024 else 1e-3  # fixed noise, or others
 
     monkeypatch.setattr(sine_gan, "BATCHES_PER_EPOCH", 1)
-    monkeypatch.setattr(SlicedWasserstein, "__call__", measure)
+    monkeypatch.setattr(common, "sliced_wasserstein", measure)
     training = sine_gan.train(sine_gan.real_samples(64), epochs=1000, progress=False)
     assert len(training.history) == 31 + sine_gan.PATIENCE + sine_gan.COOLDOWN
-
-
-# --- Training ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "form",
-    [
-        lambda rows: rows.double(),
-        lambda rows: rows.bfloat16(),
-        lambda rows: rows.clone().requires_grad_(),
-        lambda rows: rows.numpy(),
-        lambda rows: rows.tolist(),
-        lambda rows: rows.round().long(),
-        lambda rows: pytest.importorskip("pandas").DataFrame(rows.numpy()),
-        pytest.param(lambda rows: rows.cuda(), marks=needs_cuda),
-    ],
-)
-def test_data_may_have_any_form(form, monkeypatch):
-    monkeypatch.setattr(sine_gan, "BATCHES_PER_EPOCH", 1)
-    rows = 1000 + torch.arange(200.0).view(100, 2)
-    samples = sine_gan.train(form(rows), epochs=1, progress=False).samples
-    assert samples.device.type == "cpu"
-    assert 500 < samples.mean() < 1800
-    wide = form(rows) if isinstance(form(rows), torch.Tensor) else torch.tensor(np.array(form(rows)))
-    narrow = wide.dtype in (torch.float32, torch.bfloat16)
-    assert samples.dtype == (torch.float32 if narrow else torch.float64)
-
-
-def test_numbers_that_float32_cannot_hold_stay_apart():
-    data = 1.7e9 + 1000 * torch.rand(500, 2, dtype=torch.float64)
-    samples = sine_gan.train(data, epochs=1, progress=False).samples
-    assert len(samples[:, 0].unique()) > 10_000
 
 
 def test_settings_of_torch_neither_matter_nor_change(monkeypatch):
@@ -285,16 +209,6 @@ def test_a_loop_without_evaluation_is_an_error():
         list(new_training(torch.rand(60, 2), epochs=3).epochs())
 
 
-def test_a_long_training_has_a_short_film():
-    training, loss = new_training(torch.rand(50, 2), epochs=1000), torch.tensor(0.7)
-    for _ in range(100):
-        training.evaluate(nn.Identity(), torch.rand(100, 2), loss, loss)
-    epochs = [row.epoch for row, *_ in training.snapshots.values()]
-    assert epochs[:3] == [1, 2, 3]
-    assert epochs[-1] == 100
-    assert len(epochs) < 60
-
-
 # --- Files -------------------------------------------------------------------------------------
 
 
@@ -305,42 +219,36 @@ def test_results_replace_earlier_ones_only_when_all_are_written(tmp_path, capsys
             (folder / "pictures").mkdir()
             (folder / "pictures" / content).touch()
     assert f"Saved in {tmp_path}: file, pictures" in capsys.readouterr().out
-    with pytest.raises(KeyError), common.output_folder(tmp_path) as folder:
+    with suppress(KeyError), common.output_folder(tmp_path) as folder:
         (folder / "file").write_text("unfinished")
         raise KeyError
     assert (tmp_path / "file").read_text() == "later"
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["later"]
 
 
-def save_model(folder, model, inputs):
-    """Saves a model, and returns the path of its TorchScript."""
-    common.save_model(folder, "generator", model.requires_grad_(False), inputs)
+def save(folder, model, inputs):
+    """Saves a model as the generator of a training, and returns the path of its TorchScript."""
+    training, loss = new_training(torch.rand(60, 2)), torch.tensor(0.7)
+    training.evaluate(nn.Identity(), torch.rand(10, 2), loss, loss)
+    common.save(folder, training, inputs, generator=model.requires_grad_(False))
     return folder / "generator.pt"
 
 
-def test_a_saved_model_takes_any_number_of_rows_and_names_no_local_path(tmp_path, recwarn):
+def test_a_saved_model_takes_any_number_of_rows(tmp_path, recwarn):
     model = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 2))
-    path = save_model(tmp_path, model, 2)
+    path = save(tmp_path, model, 2)
     assert not recwarn.list
     program = torch.export.load(path.with_suffix(".pt2")).module()
     for rows in (torch.randn(n, 2) for n in (0, 1, 2, 1000)):
         for loaded in (common.load_model(path, 2, 2), program):
             assert torch.allclose(loaded(rows), model(rows), atol=1e-6)
-    with zipfile.ZipFile(path.with_suffix(".pt2")) as archive:
-        assert not any(str(ROOT).encode() in archive.read(name) for name in archive.namelist())
 
 
-@pytest.mark.parametrize(
-    ("inputs", "outputs", "reason"), [(40, 2, "sizes"), (3, 3, "not saved by this script")]
-)
-def test_a_model_of_other_sizes_is_refused(tmp_path, inputs, outputs, reason):
-    path = save_model(tmp_path, nn.Linear(40, 40), 40)
-    with pytest.raises(Failure, match=reason):
-        common.load_model(path, inputs, outputs)
-
-
-def test_a_model_with_a_flipped_bit_is_refused(tmp_path):
-    path = save_model(tmp_path, nn.Linear(40, 40), 40)
+def test_a_model_of_other_sizes_or_with_a_flipped_bit_is_refused(tmp_path):
+    path = save(tmp_path, nn.Linear(40, 40), 40)
+    for inputs, outputs in ((40, 2), (3, 40)):
+        with pytest.raises(Failure, match="was not saved by this script"):
+            common.load_model(path, inputs, outputs)
     content = bytearray(path.read_bytes())
     content[content.index(b"data/0") + 1000] ^= 1  # in its weights
     path.write_bytes(content)
@@ -348,43 +256,30 @@ def test_a_model_with_a_flipped_bit_is_refused(tmp_path):
         common.load_model(path, 40, 40)
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("x,y\n1,2\n\n-3.5,4e2\n", [[1, 2], [-3.5, 400]]),
-        ("20250203,1700000000.25\n", [[20250203, 1700000000.25]]),
-    ],
-)
-def test_numbers_are_read_with_or_without_a_header(tmp_path, text, expected):
-    (tmp_path / "points.csv").write_text(text)
-    assert common.read_numbers(tmp_path / "points.csv", 2).tolist() == expected
+def test_numbers_are_read_with_or_without_a_header(tmp_path):
+    for header in ("", "x,y\n"):
+        (tmp_path / "points.csv").write_text(header + "1,20250203\n\n-3.5,1700000000.25\n")
+        expected = [[1, 20250203], [-3.5, 1700000000.25]]
+        assert common.read_numbers(tmp_path / "points.csv", 2).tolist() == expected
 
 
 @pytest.mark.parametrize(
-    ("text", "columns", "depth", "complaint"),
+    ("content", "depth", "complaint"),
     [
-        ("x,y\n1,2\n3\n", 2, None, "line 3: expected 2 finite numbers, found '3'"),
-        ("1,2\nthree,4\n", 2, None, "line 2"),
-        ("1,2,3\n", 2, None, "line 1"),
-        ("1,2\nnan,4\n", 2, None, "line 2"),
-        ("1,2\n1e39,4\n", 2, None, "line 2"),
-        ("x,y\n", 2, None, "no numbers"),
-        ("", 2, None, "no numbers"),
-        ("1\n10\n", 1, 10, r"line 2: expected an integer in 0\.\.9"),
-        ("1\n2.5\n", 1, 10, r"line 2: expected an integer in 0\.\.9"),
+        (b"x\n1\n3,4\n", None, r"line 3: expected 1 finite number\(s\), found '3,4'"),
+        (b"1\nthree\n", None, "line 2"),
+        (b"1\nnan\n", None, "line 2"),
+        (b"1\n1e39\n", None, "line 2"),
+        (b"1\n10\n", 10, r"line 2: expected an integer in 0\.\.9"),
+        (b"1\n2.5\n", 10, r"line 2: expected an integer in 0\.\.9"),
+        (b"x\n", None, "no numbers"),
+        (b"\xff\xfe\x00", None, "cannot read"),
     ],
 )
-def test_a_wrong_line_is_named(tmp_path, text, columns, depth, complaint):
-    (tmp_path / "points.csv").write_text(text)
+def test_a_file_without_such_numbers_is_refused_with_the_line(tmp_path, content, depth, complaint):
+    (tmp_path / "numbers.csv").write_bytes(content)
     with pytest.raises(Failure, match=complaint):
-        common.read_numbers(tmp_path / "points.csv", columns, depth)
-
-
-def test_a_file_that_cannot_be_read_is_named(tmp_path):
-    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    for path in (tmp_path / "absent", tmp_path / "binary", tmp_path):
-        with pytest.raises(Failure, match=f"cannot read {path}"):
-            common.read_numbers(path, 2)
+        common.read_numbers(tmp_path / "numbers.csv", 1, depth)
 
 
 # --- Command line ------------------------------------------------------------------------------
@@ -395,83 +290,69 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     [
         (Failure("no luck"), 1),
         (common.InputError("a wrong rate"), 2),
-        (MemoryError(), 1),
+        (MemoryError("Unable to allocate 7 GiB"), 1),
         (RuntimeError("can't allocate memory"), 1),
         (KeyboardInterrupt(), 130),
+        (ValueError("a mistake in the code"), None),
     ],
 )
-def test_an_error_is_one_line_and_a_status(error, status, capsys):
+def test_an_error_is_one_line_and_a_status_or_a_traceback(error, status, capsys):
     @common.command
     def main(_):
         raise error
 
-    assert main() == status
-    message = capsys.readouterr().err
-    assert message.startswith("test_common.py: ")
-    assert message.count("\n") == 1
+    if status is None:
+        with pytest.raises(ValueError, match="a mistake"):
+            main()
+    else:
+        assert main() == status
+        message = capsys.readouterr().err
+        assert message.startswith("test_common.py: ")
+        assert message.count("\n") == 1
 
 
-@pytest.mark.parametrize("kind", [RuntimeError, ValueError, KeyError])
-def test_a_mistake_in_the_code_keeps_its_traceback(kind):
-    @common.command
-    def main(_):
-        raise kind("a mistake")
-
-    with pytest.raises(kind, match="a mistake"):
-        main()
-
-
-def test_samples_do_not_depend_on_their_number_or_the_size_of_blocks(monkeypatch):
-    def generate(count):
-        options = argparse.Namespace(seed=3, generate=count)
-        return torch.cat(list(common.generate(nn.Identity(), 3, options)))
-
-    rows = generate(9_999)
-    assert rows.shape == (9_999, 3)
+def test_generated_rows_are_printed_in_full_and_more_begin_with_the_same(tmp_path, capsys):
+    save(tmp_path, nn.Identity(), 2)
+    options = argparse.Namespace(out=tmp_path, seed=0, generate=9_999, interpolate=None)
+    assert common.use_generator(options, 2, ["a", "b"]) == 0
+    header, *lines = capsys.readouterr().out.splitlines()
+    rows = torch.from_numpy(np.loadtxt(lines, delimiter=",")).float()
+    assert header == "a,b"
     assert len(rows.unique(dim=0)) == 9_999
-    assert generate(7).equal(rows[:7])
-    monkeypatch.setattr(common, "CHUNK", 1008)
-    assert generate(9_999).equal(rows)
+    options.generate = 7
+    assert torch.cat(list(common.generate(nn.Identity(), 2, options))).equal(rows[:7])
 
 
-def test_rows_are_printed_as_csv_in_full(capsys):
-    rows = torch.randn(2, 2)
-    common.print_rows(iter([rows]), "a,b")
-    numbers = np.loadtxt(io.StringIO(capsys.readouterr().out), delimiter=",", skiprows=1)
-    assert torch.from_numpy(numbers).float().equal(rows)
+def test_show_opens_the_picture(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr("PIL.Image.Image.show", lambda image: shown.append(image.size))
+    monkeypatch.setattr(sine_gan, "BATCHES_PER_EPOCH", 1)
+    assert sine_gan.main(["--epochs", "1", "--quiet", "--show", "--out", str(tmp_path)]) == 0
+    assert len(shown) == 1
 
 
 # --- Packages ----------------------------------------------------------------------------------
 
-PACKAGES = {"PIL": "matplotlib", "filelock": "torch", "sklearn": "scikit-learn"}  # that bring them
 
-
-def named_in_head(script):
-    """The packages, with versions, that the head of a script names."""
-    return set((ROOT / f"{script.__name__}.py").read_text().split('"]')[0].split('["')[1].split('", "'))
-
-
-def imported(name):
+def packages(name):
     """The packages that a file of the project imports, itself or by other files of the project."""
     found = set()
     for node in ast.walk(ast.parse((ROOT / f"{name}.py").read_text())):
         names = [node.module] if isinstance(node, ast.ImportFrom) else []
         names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        for each in {each.partition(".")[0] for each in names} - sys.stdlib_module_names:
-            own = (ROOT / f"{each}.py").exists()
-            found |= imported(each) if own else {PACKAGES.get(each, each)}
-    return found
+        for each in {each.partition(".")[0] for each in names} - sys.stdlib_module_names - {"PIL"}:
+            found |= packages(each) if (ROOT / f"{each}.py").exists() else {each}
+    return {"scikit-learn" if each == "sklearn" else each for each in found}
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=name_of)
-def test_the_head_of_a_script_names_what_it_imports(script):
-    named = {package.partition(">=")[0] for package in named_in_head(script)}
-    assert named >= imported(script.__name__) - {"scikit-learn"}
-
-
-def test_requirements_name_what_the_scripts_need():
-    required = set((ROOT / "requirements.txt").read_text().split())
-    assert required | {"torchvision"} == set().union(*map(named_in_head, SCRIPTS))
+def test_heads_and_requirements_name_what_the_scripts_import():
+    every = set()
+    for script in SCRIPTS:
+        (head,) = re.findall(r"# dependencies = (.*)", (ROOT / f"{script.__name__}.py").read_text())
+        named = set(json.loads(head))
+        every |= named
+        assert {each.partition(">=")[0] for each in named} == packages(script.__name__)
+    assert every == {*(ROOT / "requirements.txt").read_text().split(), "torchvision"}
 
 
 def test_without_torchvision_images_are_refused(monkeypatch, capsys):

@@ -20,12 +20,12 @@ import fashion_classifier
 import multiples_of_five_gan
 import sine_gan
 import table_gan
+import wgan
 
 QUICK = ["--epochs", "1", "--quiet", "--device", "cpu", "--out"]
 ENDLESS = ["--epochs", "100000", "--patience", "100000", *QUICK[2:]]
-LONG = {"epochs": 100_000, "patience": 100_000, "progress": False}
 FILES = {"generator.pt", "generator.pt2", "samples.png", "history.csv", "metrics.json"}
-REPEATS = int(os.environ.get("REPEATS", "50"))  # kills at random moments
+REPEATS = int(os.environ.get("REPEATS", "20"))  # kills at random moments
 interrupt = partial(signal.raise_signal, signal.SIGINT)
 
 
@@ -57,27 +57,29 @@ def earlier(finished, tmp_path):
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    for script in (sine_gan, digits_gan, multiples_of_five_gan, table_gan):
-        capped(monkeypatch, script)
+    for script in (sine_gan, wgan, digits_gan, multiples_of_five_gan, table_gan):
+        capped(monkeypatch, script, 5)
 
 
-# --- Interrupted -------------------------------------------------------------------------------
+# --- Interrupted or killed ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_command_saves_what_it_learned(
-    number, status, tmp_path, monkeypatch, capsys
-):
+@pytest.mark.parametrize(
+    ("script", "number", "status"),
+    [(sine_gan, signal.SIGINT, 130), (wgan, signal.SIGTERM, 143)],
+    ids=name_of,
+)
+def test_an_interrupted_command_saves(script, number, status, tmp_path, monkeypatch, capsys):
     at_epoch(monkeypatch, 3, partial(signal.raise_signal, number))
-    assert sine_gan.main([*ENDLESS, str(tmp_path)]) == status
+    assert script.main([*ENDLESS, str(tmp_path)]) == status
     assert "3 epochs, interrupted, kept epoch" in capsys.readouterr().out
-    assert set(contents(tmp_path)) == FILES
+    assert set(contents(tmp_path)) >= FILES
 
 
 def test_a_second_interrupt_ends_at_once(earlier, monkeypatch, capsys):
     before = contents(earlier)
     at_epoch(monkeypatch, 3, interrupt)
-    monkeypatch.setattr(common, "save", lambda *_: interrupt())
+    monkeypatch.setattr(common, "save", lambda *_, **__: interrupt())
     assert sine_gan.main([*ENDLESS, str(earlier)]) == 130
     first, second = capsys.readouterr().err.splitlines()
     assert "Interrupted after epoch 3" in first
@@ -86,19 +88,14 @@ def test_a_second_interrupt_ends_at_once(earlier, monkeypatch, capsys):
 
 
 def test_in_code_an_interrupted_training_returns_the_best_so_far(monkeypatch):
-    handler = signal.getsignal(signal.SIGINT)
     at_epoch(monkeypatch, 3, interrupt)
-    training = sine_gan.train(sine_gan.real_samples(500), **LONG)
+    training = sine_gan.train(sine_gan.real_samples(500), patience=60, progress=False)
     assert training.interrupted
     assert len(training.history) == 3
     assert training.generator(torch.randn(4, 2)).shape == (4, 2)
-    assert signal.getsignal(signal.SIGINT) is handler
-
-
-def test_before_the_first_epoch_ends_nothing_is_kept(monkeypatch):
     monkeypatch.setattr(common, "update_ema", lambda *_: interrupt())
     with pytest.raises(KeyboardInterrupt, match="nothing was saved"):
-        sine_gan.train(sine_gan.real_samples(500), **LONG)
+        sine_gan.train(sine_gan.real_samples(500), progress=False)
 
 
 def test_training_works_outside_the_main_thread():
@@ -122,24 +119,24 @@ def save(digit):
     with common.output_folder(out) as folder:
         for name in "abc":
             (folder / name).write_bytes(digit * size)
-        (folder / "pictures").mkdir()
-        (folder / "pictures" / "0").write_bytes(digit)
 
 save(b"0")
 for repeat in range(int(sys.argv[2])):
-    child = os.fork()
-    if child == 0:
-        while True:
-            save(b"%d" % (repeat % 10))
-    time.sleep(random.uniform(0, 0.01))
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    children = []
+    for digit in (b"1", b"2"):  # two runs at once
+        children.append(os.fork())
+        if children[-1] == 0:
+            while True:
+                save(digit)
+    time.sleep(random.uniform(0, 0.02))
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
     for name in "abc":
         content = (out / name).read_bytes()
         assert len(content) == size and len(set(content)) == 1, "a file is not whole"
-with common.output_folder(out):  # the next run
-    pass
-assert (out / "pictures" / "0").exists()
+save(b"3")  # the next run
+assert (out / "a").read_bytes() == b"3" * size
 """
 
 
@@ -149,16 +146,7 @@ def test_kills_at_any_moment_leave_whole_files(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_two_runs_may_save_in_the_same_folder(tmp_path):
-    with common.output_folder(tmp_path) as first:
-        (first / "file").write_text("first")
-        with common.output_folder(tmp_path) as second:
-            (second / "file").write_text("second")
-        assert (tmp_path / "file").read_text() == "second"
-    assert (tmp_path / "file").read_text() == "first"
-
-
-# --- Nothing can be written or drawn -----------------------------------------------------------
+# --- Nothing can be written, printed or drawn --------------------------------------------------
 
 
 @pytest.mark.parametrize("out", ["file", "file/below"])
@@ -166,16 +154,6 @@ def test_a_folder_that_cannot_be_made(out, tmp_path, capsys):
     (tmp_path / "file").touch()
     assert sine_gan.main([*QUICK, str(tmp_path / out)]) == 1
     assert "choose another --out" in one_line(capsys)
-
-
-def test_a_folder_that_vanishes(tmp_path, monkeypatch, capsys):
-    def vanish():
-        shutil.rmtree(tmp_path / "out")
-        interrupt()
-
-    at_epoch(monkeypatch, 3, vanish)
-    assert sine_gan.main([*ENDLESS, str(tmp_path / "out")]) == 1
-    assert "cannot save" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_full_disk(earlier, capsys):
@@ -191,10 +169,17 @@ def test_a_full_disk(earlier, capsys):
     assert contents(earlier) == before
 
 
-def test_a_closed_standard_output(tmp_path, monkeypatch):
+def test_standard_output_may_be_closed_and_have_any_encoding(tmp_path, monkeypatch):
+    (tmp_path / "data.csv").write_text("größe,城市\n" + "1.5,東京\n2.5,Köln\n" * 40, "utf-8")
+    use = [*QUICK, str(tmp_path / "größe")]
     monkeypatch.setattr(sys, "stdout", None)  # like `>&-` in a shell
-    assert sine_gan.main([*QUICK, str(tmp_path)]) == 0
-    assert set(contents(tmp_path)) == FILES
+    assert table_gan.main([*use, "--data", str(tmp_path / "data.csv")]) == 0
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="ascii"))
+    assert table_gan.main([*use, "--generate", "50"]) == 0
+    header, *rows = printed.getvalue().decode("utf-8").splitlines()
+    assert header == "größe,城市"
+    assert {row.split(",")[1] for row in rows} == {"東京", "Köln"}
 
 
 @pytest.mark.parametrize("script", [sine_gan, multiples_of_five_gan, table_gan], ids=name_of)
@@ -206,18 +191,6 @@ def test_a_picture_that_cannot_be_drawn(script, tmp_path, monkeypatch, capsys):
     assert script.main([*QUICK, str(tmp_path)]) == 0
     assert one_line(capsys) == "samples.png could not be drawn: too many bins\n"
     assert set(contents(tmp_path)) == FILES - {"samples.png"}
-
-
-def test_names_are_printed_in_any_encoding(tmp_path, monkeypatch):
-    (tmp_path / "data.csv").write_text("größe,城市\n" + "1.5,東京\n2.5,Köln\n" * 40, "utf-8")
-    use = [*QUICK, str(tmp_path / "größe")]
-    for more in (["--data", str(tmp_path / "data.csv")], ["--generate", "50"]):
-        printed = io.BytesIO()
-        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="ascii"))
-        assert table_gan.main([*use, *more]) == 0
-    header, *rows = printed.getvalue().decode("utf-8").splitlines()
-    assert header == "größe,城市"
-    assert {row.split(",")[1] for row in rows} == {"東京", "Köln"}
 
 
 # --- Damaged files and absurd rates ------------------------------------------------------------
@@ -254,7 +227,7 @@ def test_a_damaged_file_is_refused_and_runs_no_code(kind, name, earlier, data_di
 
 @pytest.mark.parametrize(
     ("script", "rate"),
-    [*((script, "1e30") for script in POINT_GANS), (multiples_of_five_gan, "1e30"),
+    [*((script, "1e30") for script in [*POINT_GANS, multiples_of_five_gan]),
      (sine_gan, "1000"), (digits_gan, "1000"), (fashion_classifier, "1000")],
     ids=name_of,
 )  # fmt: skip

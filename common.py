@@ -15,6 +15,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -122,16 +123,19 @@ def as_rows(data: object) -> Tensor:
 class Standardize(nn.Module):
     """Shifts and scales columns (n, features) to mean 0 and standard deviation 1, as float32.
 
-    `one_unit`, for pixels, uses one mean and one deviation for all columns.
+    `one_unit`, for pixels, uses one mean and one deviation for all columns. If more than 0.5 % of a
+    column lies beyond `max_std`, it is scaled down further: far clusters would be lost.
     """
 
     mean: Tensor  # (features,)
     std: Tensor  # (features,), 0 for constant columns
 
-    def __init__(self, rows: Tensor, one_unit: bool = False) -> None:
+    def __init__(self, rows: Tensor, one_unit: bool = False, max_std: float = math.inf) -> None:
         super().__init__()
         # float64: float32 loses the variance of columns with a large mean
         std, mean = torch.std_mean(rows.double(), None if one_unit else 0, correction=0)
+        far = (rows - mean).abs().kthvalue(math.ceil(0.995 * len(rows)), dim=0).values
+        std = torch.maximum(std, far / max_std)
         varies = one_unit | (rows != rows[0]).any(dim=0)
         self.register_buffer("mean", mean.where(varies, rows[0]).to(rows.dtype))
         self.register_buffer("std", std.where(varies, 0).to(rows.dtype))
@@ -184,14 +188,8 @@ class FourierFeatures(nn.Module):
     The frequencies are fixed: the positional encoding of NeRF (Mildenhall et al. 2020).
     """
 
-    frequencies: Tensor
-
-    def __init__(self, frequencies: Sequence[float] = (1, 2, 4)) -> None:
-        super().__init__()
-        self.register_buffer("frequencies", torch.tensor(frequencies, dtype=torch.float32))
-
     def forward(self, inputs: Tensor) -> Tensor:
-        phases = (inputs.unsqueeze(2) * self.frequencies).flatten(1)
+        phases = torch.cat([inputs, 2 * inputs, 4 * inputs], dim=1)
         return torch.cat([inputs, phases.sin(), phases.cos()], dim=1)
 
 
@@ -207,12 +205,10 @@ def gradient_penalty(scores: Tensor, rows: Tensor) -> Tensor:
 
 @torch.no_grad()
 def update_ema(ema: nn.Module, model: nn.Module, decay: float) -> None:
-    """Updates the moving average (EMA) of weights and of batch-norm statistics."""
-
-    def numbers(network: nn.Module) -> list[Tensor]:
-        return [x for x in (*network.parameters(), *network.buffers()) if x.is_floating_point()]
-
-    get_ema_multi_avg_fn(decay)(numbers(ema), numbers(model), 0)
+    """Updates the exponential moving average (EMA) of weights and of batch-norm statistics."""
+    parts = [[*network.parameters(), *network.buffers()] for network in (ema, model)]
+    old, new = ([part for part in each if part.is_floating_point()] for each in parts)
+    get_ema_multi_avg_fn(decay)(old, new, 0)
 
 
 # --- Distance ----------------------------------------------------------------------------------
@@ -258,12 +254,9 @@ def precision_and_coverage(real: Tensor, generated: Tensor) -> tuple[float, floa
     deviations: precision (Kynkaanniemi et al. 2019) and coverage (Naeem et al. 2020). At most
     4,096 real rows and 8,192 generated ones are compared.
     """
-    standardize, random = Standardize(real), stream("rows compared")
-
-    def some(rows: Tensor, most: int) -> Tensor:
-        return standardize(rows[torch.randperm(len(rows), generator=random)[:most]])
-
-    real, generated = some(real, 4096), some(generated, 8192)
+    standardize = Standardize(real)
+    real = standardize(real[:: math.ceil(len(real) / 4096)])
+    generated = standardize(generated[:: math.ceil(len(generated) / 8192)])
     fifth = min(1 + 5, len(real))  # past the row itself
     reach = torch.cdist(real, real).kthvalue(fifth, dim=1).values.clamp(min=0.1)
     near = torch.cdist(generated, real) <= reach
@@ -355,18 +348,21 @@ class Training:
 
     def __init__(
         self, data: object, *, seed: int, epochs: int, patience: int, batch_size: int | None,
-        progress: bool, cooldown: int = 0, standardize: bool = False, pixels: bool = False,
+        progress: bool, cooldown: int = 0, max_std: float | None = None, pixels: bool = False,
     ) -> None:  # fmt: skip
         """For `data` (n, features); seeds torch; ValueError if they or a setting are invalid.
 
-        With `standardize`, the networks see rows of mean 0 and standard deviation 1.
+        With `max_std`, the networks see standardised rows, as by Standardize.
         """
         self.data, self.pixels, self.progress = as_rows(data), pixels, progress
         n = len(self.data)
         if check_count("batch_size", n if batch_size is None else batch_size) > n:
             raise InputError(f"batch_size {batch_size} is larger than the data, {n} rows")
-        self.standardize: nn.Module = Standardize(self.data) if standardize else nn.Identity()
-        self.restore = Unstandardize(self.data) if standardize else nn.Identity()
+        self.standardize: nn.Module = nn.Identity()
+        self.restore: nn.Module = nn.Identity()
+        if max_std:
+            self.standardize = Standardize(self.data, max_std=max_std)
+            self.restore = Unstandardize(self.data, max_std=max_std)
         self.train_rows = self.standardize(self.data).float()
         self.real = self.data[:: math.ceil(n / 5000)]
         self.unit = Standardize(self.real, one_unit=pixels)
@@ -535,11 +531,11 @@ def plot_points(data: Tensor, training: Training) -> Figure:
     top = [["real", "generated", "x"], ["real", "generated", "y"]]
     figure, axes = plot_history(training, top)
     for name, points, colour in (("real", data, REAL), ("generated", training.samples, GENERATED)):
-        points = points[: len(data)].numpy()
-        axes[name].scatter(*points.T, s=4, color=colour, linewidths=0)
-        axes[name].set(title=f"{name}: {len(points):,} points", xlabel="x", ylabel="y")
+        x, y = points[: len(data)].T.numpy()
+        axes[name].scatter(x, y, s=4, color=colour, linewidths=0)
+        axes[name].set(title=f"{name}: {len(x):,} points", xlabel="x", ylabel="y")
         axes[name].axis(axes["real"].axis())
-        for part, numbers, ends in zip("xy", points.T, grid(data)[[0, -1]].T, strict=True):
+        for part, numbers, ends in zip("xy", (x, y), grid(data)[[0, -1]].T, strict=True):
             axes[part].hist(numbers, 40, tuple(ends.tolist()), color=colour, histtype="step")
             axes[part].set(xlabel=part, ylabel="points")
     return figure
@@ -565,8 +561,8 @@ def plot_interpolation(generated: Tensor, path: Tensor, names: Sequence[str]) ->
         path = torch.cat([torch.arange(1.0, len(path) + 1).unsqueeze(1), path], dim=1)
     figure = Figure(figsize=(7, 5), dpi=120, layout="constrained")
     axes = figure.subplots()
-    axes.scatter(*generated[:, :2].T.numpy(), s=4, color=REAL, linewidths=0, label="generated")
-    x, y = path[:, :2].T.numpy()
+    axes.scatter(generated[:, 0], generated[:, 1], s=4, color=REAL, linewidths=0, label="generated")
+    x, y = path[:, 0].numpy(), path[:, 1].numpy()
     axes.plot(x, y, color=GENERATED, linewidth=0.5)
     steps = range(1, len(path) + 1)
     dots = axes.scatter(x, y, s=40, c=steps, cmap="Blues", edgecolors=GENERATED, zorder=3)
@@ -580,7 +576,7 @@ def animate_points(data: Tensor, training: Training, x: str = "x", y: str = "y")
     """A GIF of generated points (n, features), epoch by epoch, over the real ones."""
     figure = Figure(figsize=(5, 4), layout="constrained")
     axes = figure.subplots()
-    axes.scatter(*data[:1000, :2].T.numpy(), s=4, color=REAL, linewidths=0, label="real")
+    axes.scatter(data[:1000, 0], data[:1000, 1], s=4, color=REAL, linewidths=0, label="real")
     dots = axes.scatter([], [], s=4, color=GENERATED, linewidths=0, label="generated")
     axes.set(xlabel=x, ylabel=y)
     outputs = [output for _, _, *seen in training.snapshots.values() for output in seen]
@@ -627,20 +623,21 @@ def output_folder(folder: Path, messages: TextIO | None = None) -> Iterator[Path
 
     Failure if files cannot be written. If anything fails, the earlier files stay.
     """
-    temporary = folder / f".partial-{os.getpid()}"
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        names = sorted(path.name for path in temporary.iterdir())
-        for name in names:
-            if (folder / name).is_dir():  # a folder of images: only an empty one can be replaced
-                (folder / name).rename(temporary / f"earlier {name}")
-            (temporary / name).replace(folder / name)
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
+        try:
+            yield temporary
+            names = sorted(path.name for path in temporary.iterdir())
+            for name in names:
+                if (folder / name).is_dir():  # of images: only an empty one could be replaced
+                    (folder / name).rename(temporary / f"earlier {name}")
+                (temporary / name).replace(folder / name)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         remedy = "free some space, or choose another --out"
         raise Failure(f"cannot save in {folder}: {error.strerror or error}; {remedy}") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     print(f"Saved in {folder}: {', '.join(names)}", file=messages)
 
 

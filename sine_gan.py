@@ -34,6 +34,7 @@ BETAS = (0.0, 0.95)  # beta1 = 0: with momentum the two networks oscillate
 EMA_DECAY = 0.99  # of the moving average of the weights
 PENALTY = 0.3  # weight of the gradient penalty: higher blurs clusters, lower distorts their shares
 INSTANCE_NOISE = 0.5  # initial standard deviation (Sonderby et al. 2016)
+MAX_STD = 3**0.5  # range of the uniform noise, in standard deviations; data are scaled to fit
 
 
 def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -64,7 +65,7 @@ class Generator(nn.Module):
         nn.init.eye_(self.skip.weight)
 
     def forward(self, noise: Tensor) -> Tensor:
-        uniform = 3**0.5 * torch.erf(noise / 2**0.5)  # mean 0, standard deviation 1
+        uniform = MAX_STD * torch.erf(noise / 2**0.5)  # mean 0, standard deviation 1
         return self.skip(uniform) + self.layers(uniform)
 
 
@@ -88,7 +89,7 @@ def train(
     device = common.choose_device(device)
     training = Training(
         data, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
-        progress=progress, cooldown=COOLDOWN, standardize=True,
+        progress=progress, cooldown=COOLDOWN, max_std=MAX_STD,
     )  # fmt: skip
     n, features = training.data.shape
     batch_size = batch_size or min(BATCH_SIZE, n)

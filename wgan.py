@@ -86,7 +86,7 @@ def train(
     device = common.choose_device(device)
     training = Training(
         data, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
-        progress=progress, cooldown=COOLDOWN, standardize=True,
+        progress=progress, cooldown=COOLDOWN, max_std=math.inf,
     )  # fmt: skip
     real = training.train_rows.to(device)
     n, features = real.shape

@@ -28,9 +28,9 @@ import wgan
 ROOT = Path(__file__).parent.parent
 POINT_GANS = [exp_curve_gan, sine_gan, wgan]
 IMAGE_GANS = [digits_gan, dcgan, conditional_gan, cycle_gan]
+IMAGE_SCRIPTS = [*IMAGE_GANS, fashion_classifier]
 GANS = [*POINT_GANS, multiples_of_five_gan, table_gan, *IMAGE_GANS]
 SCRIPTS = [*GANS, fashion_classifier]
-
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
 DEVICES = ["cpu", pytest.param("cuda", marks=needs_cuda)]
 torch.set_num_threads(1)  # tests run side by side
@@ -76,7 +76,7 @@ def at_epoch(monkeypatch: pytest.MonkeyPatch, epoch: int, act: Callable[[], obje
     monkeypatch.setattr(common.Training, "evaluate", evaluate_and_act)
 
 
-def write_images(folder: Path, name: str, train: int = 60, test: int = 20) -> Path:
+def write_images(folder: Path, name: str, train: int = 160, test: int = 20) -> Path:
     """Writes a tiny data set for torchvision: each class has a bright bar in one of ten places.
 
     `name` is the class in torchvision.datasets; returns the folder, for --data-dir.
@@ -104,31 +104,28 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def own_data(script: ModuleType, data_dir: Path) -> tuple:
-    """The data that a script learns by default, few rows, as arguments of its `train`."""
-    if script is fashion_classifier or script in IMAGE_GANS:
-        pytest.importorskip("torchvision")
+    """The first arguments of a script's `train`: few rows of its own data."""
+    if script not in IMAGE_SCRIPTS:
+        return (script.real_samples(1024, seeded(0)),)
+    pytest.importorskip("torchvision")
     if script is fashion_classifier:
         return images.load_images("fashion", data_dir)
-    where = {"data_dir": data_dir} if script in IMAGE_GANS else {}
-    return (script.real_samples(60 if where else 1024, seeded(0), **where),)
+    return (script.real_samples(60, seeded(0), data_dir=data_dir),)
 
 
 def arguments(script: ModuleType, data_dir: Path, out: Path) -> list[str]:
     """The options that each test gives on the command line."""
     use = ["--device", "cpu", "--quiet", "--out", str(out)]
-    if script is fashion_classifier or script in IMAGE_GANS:
-        pytest.importorskip("torchvision")
-        use += ["--data-dir", str(data_dir)]
-    return use
+    if script not in IMAGE_SCRIPTS:
+        return use
+    pytest.importorskip("torchvision")
+    return [*use, "--data-dir", str(data_dir)]
 
 
-def run_python(*command: object, folder: Path = ROOT, **more: Any) -> subprocess.CompletedProcess:
-    """Runs Python in a process of its own, with a minimal environment, for at most two minutes."""
-    drop = ("DISPLAY", "WAYLAND_DISPLAY", "LANG", "PYTHONUTF8")
-    environment = {name: value for name, value in os.environ.items() if name not in drop}
-    environment |= {"HOME": "/nowhere", "LC_ALL": "C", "OMP_NUM_THREADS": "1"}
-    settings: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | more
+def run_python(*command: object) -> subprocess.CompletedProcess:
+    """Runs Python in a process of its own, in the folder of the project."""
     return subprocess.run(
         [sys.executable, *map(str, command)],
-        cwd=folder, env=environment, text=True, timeout=120, check=False, **settings,
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip

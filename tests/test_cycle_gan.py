@@ -35,8 +35,8 @@ def trained(data_dir, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
     use = arguments(cycle_gan, data_dir, out)
     with pytest.MonkeyPatch.context() as patch:
-        capped(patch, cycle_gan, 20)
-        assert cycle_gan.main([*use, "--epochs", "10"]) == 0
+        capped(patch, cycle_gan, 10)
+        assert cycle_gan.main([*use, "--epochs", "5"]) == 0
     return out, use, [torch.jit.load(out / f"{name}.pt") for name in NAMES]
 
 

@@ -27,8 +27,7 @@ def test_the_metrics_name_the_accuracy_of_each_category(trained):
     assert metrics["test_accuracy"] > 0.9
     assert set(metrics["test_accuracy_by_category"]) == set(script.CATEGORIES)
     assert metrics["converged"]
-    words = r"Good: [\d.]+% of 10 validation images .*; [\d.]+% of 20 test images"
-    assert re.match(words, metrics["verdict"])
+    assert re.match(r"Good: .*[\d.]+% of 20 test images", metrics["verdict"])
 
 
 def test_keeps_the_epoch_with_the_lowest_validation_loss(data_dir):
@@ -69,5 +68,5 @@ def test_a_file_that_is_no_image_is_one_line(trained, capsys):
 def test_learns_real_clothes():
     folder = os.environ["GAN_DATA_DIR"]
     learned, test = (images.load_images("fashion", folder, train) for train in (True, False))
-    classifier = script.train(*learned, epochs=10, progress=False).classifier
+    classifier = script.train(*learned, epochs=30, progress=False).classifier
     assert (classifier(test[0]).argmax(dim=1) == test[1]).float().mean() > 0.7

@@ -1,11 +1,8 @@
-"""sine_gan.py: its data, points from a file, and copies of it."""
-
-import importlib
+"""sine_gan.py: its data, points from a file, and the same bytes for the same seed."""
 
 import numpy as np
-import pytest
 import torch
-from conftest import ROOT, capped
+from conftest import capped
 
 import sine_gan
 
@@ -39,16 +36,3 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path, monkeypatch):
         assert sine_gan.main([*use, "--out", str(tmp_path / folder)]) == 0
     for path in (tmp_path / "first").glob("[!g]*"):  # torch gives each generator.pt a new number
         assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes(), path.name
-
-
-def test_a_copy_under_another_name_keeps_its_own_results(tmp_path, monkeypatch, capsys):
-    (tmp_path / "spiral_gan.py").write_text((ROOT / "sine_gan.py").read_text())
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    spiral_gan = importlib.import_module("spiral_gan")
-    capped(monkeypatch, spiral_gan)
-    assert spiral_gan.main(["--epochs", "1", "--quiet"]) == 0
-    assert (tmp_path / "outputs" / "spiral" / "generator.pt").exists()
-    with pytest.raises(SystemExit):
-        spiral_gan.main(["--nonsense"])
-    assert capsys.readouterr().err.startswith("spiral_gan.py: ")

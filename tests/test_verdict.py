@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import new_training, seeded
+from conftest import new_training
 from torch import nn
 
 import common
@@ -30,23 +30,18 @@ def uniform(noise):
     return (1 + torch.erf(noise[:, 0] / 2**0.5)) / 2
 
 
-def choose(rows, noise):
-    """One of the rows for each of the noise."""
-    return rows[(len(rows) * uniform(noise)).long().clamp(max=len(rows) - 1)]
-
-
 def on_curve(x):
     return torch.stack([x, 1.08**x], dim=1)
+
+
+def curve():
+    return on_curve(50 * torch.rand(2048))
 
 
 def clusters(share, noise):
     """Two round clusters; `share` of the points lie in the second."""
     second = (uniform(noise) < share).float()
     return 5 * second[:, None] * torch.tensor([1.0, 2.0]) + 0.1 * torch.randn(len(noise), 2)
-
-
-def curve():
-    return on_curve(50 * torch.rand(2048))
 
 
 def two_clusters():
@@ -65,9 +60,7 @@ def two_clusters():
 def test_a_good_generator_is_good(draw, function):
     """For at least six of seven random data sets."""
     trainings = [judge(draw(), function) for _ in range(7)]
-    verdicts = [training.verdict for training in trainings if training.converged]
-    assert len(verdicts) >= 6
-    assert all(verdict.startswith("Good: ") for verdict in verdicts)
+    assert sum(training.verdict.startswith("Good: ") for training in trainings) >= 6
 
 
 @pytest.mark.parametrize(
@@ -78,14 +71,13 @@ def test_a_good_generator_is_good(draw, function):
         (curve, lambda noise: on_curve(50 * uniform(noise)) + 3 * noise),
         (two_clusters, lambda noise: clusters(0, noise)),
         (two_clusters, lambda noise: clusters(0.05, noise) + noise.clamp(min=0)),
+        (lambda: torch.randn(49, 2), lambda noise: noise),
     ],
-    ids=["one point", "a third missing", "thick", "rare cluster missing", "off the data"],
+    ids=["one point", "a third missing", "thick", "a cluster missing", "off the data", "few rows"],
 )
 def test_a_bad_generator_is_never_good(draw, function):
     for _ in range(2):
-        training = judge(draw(), function)
-        assert not training.converged
-        assert training.verdict.startswith("WARNING, not converged: ")
+        assert judge(draw(), function).verdict.startswith("WARNING, not converged: ")
 
 
 def test_the_limit_is_what_fresh_rows_reach():
@@ -108,21 +100,12 @@ def test_a_small_cluster_that_is_missing_is_noticed_in_few_rows():
 
 def test_missing_integers_are_named():
     data = multiples_of_five_gan.real_samples(1024)
-    some = common.one_hot_encode(5 * torch.arange(13), 100)
-    training = judge(data, lambda noise: choose(some, noise), 100)
+    first = common.one_hot_encode(5 * torch.arange(13), 100)  # 0 to 60
+    training = judge(data, lambda noise: first[(13 * uniform(noise)).long().clamp(max=12)], 100)
     training.check_missing(*map(common.one_hot_decode, (data, training.samples)))
     assert training.metrics["missing_values"] == [65, 70, 75, 80, 85, 90, 95]
     assert not training.converged
     assert "missing or rare: 65, 70" in training.verdict
-
-
-@pytest.mark.parametrize("count", [1, 2, 49])
-def test_few_rows_are_never_good(count):
-    rows = torch.randn(count, 2, generator=seeded(0))
-    training = judge(rows, lambda noise: choose(rows, noise))
-    assert not training.converged
-    assert f"too few rows of data to tell: {count} of 50" in training.verdict
-    assert "more rows" in training.verdict
 
 
 def test_the_last_finite_generator_is_kept():

@@ -83,7 +83,7 @@ def test_integers_that_are_not_one_hot_are_refused(data):
 @pytest.mark.parametrize(
     "setting",
     [{"epochs": 0}, {"epochs": 1.5}, {"patience": None}, {"batch_size": 0}, {"batch_size": 2.0},
-     {"batch_size": 10**12}, {"device": "quantum"}],
+     {"batch_size": 10**12}, {"device": "quantum"}, {"device": "cuda:99"}],
     ids=str,
 )  # fmt: skip
 @pytest.mark.parametrize("script", GANS, ids=name_of)

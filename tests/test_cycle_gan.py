@@ -12,21 +12,16 @@ import images
 NAMES = ["to_outline", "to_digit"]
 
 
-def test_an_outline_is_bright_beside_bright_pixels():
-    digit, expected = torch.zeros(2, 28, 28)
-    digit[10:14, 10:14] = 1
-    expected[9:15, 9:15] = 1
-    assert cycle_gan.outline(digit.view(1, -1)).view(28, 28).equal(expected - digit)
-
-
 def test_real_samples_are_digits_and_outlines_of_others(data_dir):
     (rows,) = own_data(cycle_gan, data_dir)
     digits, _ = images.load_images("mnist", data_dir)
-    distances = [torch.cdist(half, real) for half, real in zip(
-        rows.chunk(2, dim=1), (digits, cycle_gan.outline(digits)), strict=True)]  # fmt: skip
-    assert all(each.amin(dim=1).max() < 1e-2 for each in distances)
-    shown, outlined = (set(each.argmin(dim=1).tolist()) for each in distances)
-    assert not shown & outlined
+    padded = torch.nn.functional.pad(digits.view(-1, 28, 28), (1, 1, 1, 1))
+    largest = padded.unfold(1, 3, 1).unfold(2, 3, 1).amax(dim=(3, 4))  # in windows of 3 by 3
+    known = digits, largest.flatten(1) - digits
+    pairs = zip(rows.chunk(2, dim=1), known, strict=True)
+    nearest = [torch.cdist(half, real).min(dim=1) for half, real in pairs]
+    assert all(each.values.max() < 1e-2 for each in nearest)
+    assert not set(nearest[0].indices.tolist()) & set(nearest[1].indices.tolist())
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +31,7 @@ def trained(data_dir, tmp_path_factory):
     use = arguments(cycle_gan, data_dir, out)
     with pytest.MonkeyPatch.context() as patch:
         capped(patch, cycle_gan, 10)
-        assert cycle_gan.main([*use, "--epochs", "5"]) == 0
+        assert cycle_gan.main([*use, "--epochs", "8"]) == 0
     return out, use, [torch.jit.load(out / f"{name}.pt") for name in NAMES]
 
 
@@ -45,12 +40,9 @@ def test_it_translates_without_having_seen_a_pair(trained, data_dir):
     digits, _ = images.load_images("mnist", data_dir)
     outlines = cycle_gan.outline(digits)
 
-    def distance(rows, real):
-        """To the nearest: the data do not decide which bar becomes which."""
-        return torch.cdist(rows, real).amin(dim=1).mean()
-
-    assert distance(to_outline(digits), outlines) < 0.8 * distance(digits, outlines)
-    assert distance(to_digit(outlines), digits) < 0.8 * distance(outlines, digits)
+    for translate, rows, real in ((to_outline, digits, outlines), (to_digit, outlines, digits)):
+        before, after = (torch.cdist(each, real).amin(dim=1) for each in (rows, translate(rows)))
+        assert after.mean() < 0.8 * before.mean()  # which bar becomes which is not decided
 
 
 def test_translates_all_files_both_ways(trained, tmp_path):
@@ -58,8 +50,7 @@ def test_translates_all_files_both_ways(trained, tmp_path):
     files = [tmp_path / name for name in ("a/one.png", "b/one.png", "two.bmp")]
     for file in files:
         file.parent.mkdir(exist_ok=True)
-        pixels = np.random.randint(0, 100, (28, 28), dtype=np.uint8)
-        Image.fromarray(pixels).save(file)
+        Image.fromarray(torch.randint(100, (28, 28)).byte().numpy()).save(file)
     assert cycle_gan.main([*use, "--translate", *map(str, files)]) == 0
     for name, translate in zip(NAMES, translators, strict=True):
         written = sorted((out / name).iterdir())
@@ -68,8 +59,3 @@ def test_translates_all_files_both_ways(trained, tmp_path):
             expected = translate(images.read_image(file)).view(28, 28).numpy()
             pixels = np.asarray(Image.open(path))
             assert np.abs(pixels / 255 - expected).max() < 0.01
-
-
-def test_a_missing_image_is_named(trained, capsys):
-    assert cycle_gan.main([*trained[1], "--translate", "absent.png"]) == 1
-    assert "absent.png" in capsys.readouterr().err

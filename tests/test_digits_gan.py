@@ -3,7 +3,6 @@
 import signal
 from functools import partial
 
-import numpy as np
 import torch
 from conftest import arguments, at_epoch, capped
 
@@ -32,14 +31,3 @@ def test_a_resumed_training_ends_as_if_it_had_not_been_interrupted(
     assert resumed(noise).equal(due(noise))
     assert digits_gan.main([*parts, "--resume"]) == 1  # it has ended
     assert "omit --resume" in capsys.readouterr().err
-
-
-def test_generates_one_array(data_dir, tmp_path, monkeypatch):
-    capped(monkeypatch, digits_gan)
-    use = arguments(digits_gan, data_dir, tmp_path)
-    assert digits_gan.main([*use, "--epochs", "1"]) == 0
-    assert digits_gan.main([*use, "--generate", "5000", "--format", "npz"]) == 0
-    pixels = np.load(tmp_path / "generated.npz")["images"]
-    assert pixels.shape == (5000, 28, 28)
-    assert pixels.dtype == np.uint8
-    assert len(np.unique(pixels.reshape(5000, -1), axis=0)) > 4000

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import DEVICES, capped, seeded
+from conftest import DEVICES, seeded
 
 import common
 import multiples_of_five_gan as script
@@ -34,14 +34,3 @@ def test_learns_other_integers_of_another_depth():
     counts = common.one_hot_decode(training.generator(torch.randn(3000, 8))).bincount(minlength=8)
     assert counts[integers].sum() > 0.95 * 3000
     assert counts[integers].min() > 0.2 * 3000
-
-
-def test_learns_integers_from_a_file(tmp_path, monkeypatch, capsys):
-    capped(monkeypatch, script)
-    file = tmp_path / "integers.csv"
-    use = ["--data", str(file), "--epochs", "1", "--quiet", "--out", str(tmp_path)]
-    file.write_text("3\n1\n4\n" * 50)
-    assert script.main(use) == 0
-    file.write_text("3\n100\n")
-    assert script.main(use) == 1
-    assert "line 2: expected an integer in 0..99" in capsys.readouterr().err

@@ -159,7 +159,7 @@ WRONG = {  # option: hint in the message
     "--nonsense": "--nonsense", "stray": "stray", "--epoch 3": "--epoch", "--epochs 0": "at least",
     "--patience 1.5": "at least 1", "--batch-size 0": "at least 1", "--lr -1": "positive",
     "--lr nan": "positive", "--seed -1": "integer", "--device quantum": "choose from auto, cpu",
-    "--generate 0": "--generate", "--interpolate 0": "--interpolate",
+    "--generate 0": "--generate", "--interpolate 0": "--interpolate", "--batch-size 9999": "larger",
 }  # fmt: skip
 
 

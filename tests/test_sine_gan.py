@@ -1,9 +1,10 @@
 """sine_gan.py: its data, points from a file, and the same bytes for the same seed."""
 
-import numpy as np
+import pytest
 import torch
-from conftest import capped
+from conftest import capped, name_of
 
+import multiples_of_five_gan
 import sine_gan
 
 
@@ -14,19 +15,24 @@ def test_real_samples_lie_on_the_sine():
     assert torch.allclose(y, x.sin())
 
 
-def test_learns_points_from_a_file(tmp_path, monkeypatch, capsys):
-    capped(monkeypatch, sine_gan)
-    np.savetxt(
-        tmp_path / "points.csv", np.random.rand(100, 2), "%.6f", ",", header="a,b", comments=""
-    )
-    use = ["--data", str(tmp_path / "points.csv"), "--epochs", "1", "--quiet"]
-    assert sine_gan.main([*use, "--out", str(tmp_path)]) == 0
-    assert "Trained on 100 samples" in capsys.readouterr().out
-    (tmp_path / "points.csv").write_text("1,2,3\n")
-    assert sine_gan.main([*use, "--out", str(tmp_path)]) == 1
-    assert "line 1: expected 2 finite number" in capsys.readouterr().err
-    assert sine_gan.main(["--data", "absent.csv", "--out", str(tmp_path)]) == 1
-    assert "cannot read absent.csv" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("script", "text", "wrong", "complaint"),
+    [
+        (sine_gan, "a,b\n" + "1,2\n3,4\n" * 50, "1,2,3\n", "line 1: expected 2 finite number"),
+        (multiples_of_five_gan, "3\n4\n" * 50, "3\n100\n", "line 2: expected an integer in 0..99"),
+    ],
+    ids=name_of,
+)
+def test_learns_a_file(script, text, wrong, complaint, tmp_path, monkeypatch, capsys):
+    capped(monkeypatch, script)
+    file = tmp_path / "data.csv"
+    use = ["--data", str(file), "--epochs", "1", "--quiet", "--out", str(tmp_path)]
+    for content, status in ((text, 0), (wrong, 1)):
+        file.write_text(content)
+        assert script.main(use) == status
+    printed = capsys.readouterr()
+    assert "Trained on 100 samples" in printed.out
+    assert complaint in printed.err
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path, monkeypatch):

@@ -2,10 +2,10 @@
 # requires-python = ">=3.11"
 # dependencies = ["torch>=2.7", "torchvision", "numpy", "matplotlib>=3.8", "tqdm"]
 # ///
-"""A conditional GAN: it writes the digit that it is asked for.
+"""A conditional GAN: it generates a requested digit.
 
 The generator gets noise and a one-hot label (Mirza and Osindero 2014). The discriminator has one
-output per label, as in Mescheder et al. 2018, and only that of the image's label is used.
+output per label, as in Mescheder et al. 2018; only the output of the image's label is used.
 
     python conditional_gan.py                              train, and save in outputs/conditional
     python conditional_gan.py --generate 100 --label 7     sevens; without --label, all in turn
@@ -22,12 +22,13 @@ from torch.optim import Adam
 
 import common
 import images
+from common import Standardize, Training, one_hot_encode
 
 PIXELS, CLASSES, LATENT_DIM = 28 * 28, 10, 64
 EPOCHS, PATIENCE, BATCHES_PER_EPOCH, BATCH_SIZE = 46, 46, 240, 64
-LEARNING_RATE, BETAS = 0.001, (0.0, 0.99)  # no momentum, as what is to be learned moves
+LEARNING_RATE, BETAS = 0.001, (0.0, 0.99)  # beta1 = 0: with momentum the two networks oscillate
 EMA_DECAY = 0.998  # of the moving average of the weights
-PENALTY, PENALTY_DECAY = 0.4, 0.05  # weight of the penalty; its final fraction
+PENALTY, PENALTY_DECAY = 0.4, 0.05  # weight of the gradient penalty; its final fraction
 
 
 def real_samples(
@@ -35,14 +36,13 @@ def real_samples(
 ) -> Tensor:
     """`n` random rows (n, PIXELS + CLASSES): an image, 0 black to 1 white, and its label."""
     data, labels = images.load_images(dataset, data_dir)
-    rows = torch.cat([data, common.one_hot_encode(labels, CLASSES)], dim=1)
+    rows = torch.cat([data, one_hot_encode(labels, CLASSES)], dim=1)
     return rows[torch.randint(len(rows), (n,), generator=generator)]
 
 
-def asked(labels: Tensor, random: torch.Generator | None = None) -> Tensor:
-    """Generator input (n, LATENT_DIM + CLASSES): noise and one-hot labels, for labels (n,)."""
-    noise = torch.randn(len(labels), LATENT_DIM, generator=random)
-    return torch.cat([noise, common.one_hot_encode(labels, CLASSES)], dim=1)
+def generator_input(labels: Tensor) -> Tensor:
+    """Noise and one-hot labels (n, LATENT_DIM + CLASSES), for labels (n,)."""
+    return torch.cat([torch.randn(len(labels), LATENT_DIM), one_hot_encode(labels, CLASSES)], dim=1)
 
 
 def build_generator() -> nn.Module:
@@ -66,8 +66,8 @@ def build_discriminator() -> nn.Module:
 class WithLabel(nn.Sequential):
     """A generator whose images keep their labels: (n, PIXELS + CLASSES), like real rows."""
 
-    def forward(self, fixed_noise: Tensor) -> Tensor:
-        return torch.cat([super().forward(fixed_noise), fixed_noise[:, LATENT_DIM:]], dim=1)
+    def forward(self, noise: Tensor) -> Tensor:
+        return torch.cat([super().forward(noise), noise[:, LATENT_DIM:]], dim=1)
 
 
 @common.torch_defaults()
@@ -75,28 +75,27 @@ def train(
     data: Tensor, *, seed: int = 0, device: str | torch.device = "cpu", progress: bool = True,
     epochs: int = EPOCHS, patience: int = PATIENCE, batch_size: int | None = None,
     lr: float = LEARNING_RATE,
-) -> common.Training:  # fmt: skip
+) -> Training:  # fmt: skip
     """Learn rows (n, PIXELS + CLASSES): an image, pixels in 0..1, and its label, one-hot."""
     data = images.check_images(data, more=CLASSES)
-    label = data[:, PIXELS:]
-    if not label.equal(common.one_hot_encode(label.argmax(dim=1), CLASSES)):
+    if not data[:, PIXELS:].sort(dim=1).values.eq(torch.eye(CLASSES)[-1]).all():
         raise common.InputError(f"the last {CLASSES} columns must be one-hot labels")
     device = common.choose_device(device)
-    training = common.Training(
+    training = Training(
         data, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
-        progress=progress, one_unit=True,
+        progress=progress, pixels=True,
     )  # fmt: skip
-    batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # to have a deviation to norm
+    batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # batch norm needs two rows
     batches = common.Batches(training.train_rows.to(device), batch_size)
     generator = build_generator().to(device)
     ema_generator = copy.deepcopy(generator).eval()
-    scaled = common.Standardize(training.train_rows[:, :PIXELS], one_unit=True)
-    discriminator = nn.Sequential(scaled, build_discriminator()).to(device)
+    standardize = Standardize(training.train_rows[:, :PIXELS], one_unit=True)
+    discriminator = nn.Sequential(standardize, build_discriminator()).to(device)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     d_optimizer = Adam(discriminator.parameters(), lr, BETAS, fused=True)
     ones = torch.ones(batch_size, device=device)
     labels = torch.cat([ones, torch.zeros_like(ones)])
-    fixed_noise = asked(torch.arange(2048) // 8 % CLASSES).to(device)  # eight of each in a row
+    fixed_noise = generator_input(torch.arange(2048) // 8 % CLASSES).to(device)  # eight of each
 
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
         for epoch in training.epochs():
@@ -104,18 +103,18 @@ def train(
                 optimizer.param_groups[0]["lr"] = lr * (1 - (epoch - 1) / epochs)
             penalty = PENALTY * PENALTY_DECAY ** ((epoch - 1) / epochs)
             for step, rows in zip(range(BATCHES_PER_EPOCH), batches, strict=False):
-                shown, label = rows.split([PIXELS, CLASSES], dim=1)
-                noise = torch.randn_like(shown[:, :LATENT_DIM])
+                real, label = rows.split([PIXELS, CLASSES], dim=1)
+                noise = torch.randn(batch_size, LATENT_DIM, device=device)
                 fakes = generator(torch.cat([noise, label], dim=1))
 
                 # Discriminator step: tell real images of a label from generated ones
                 apply_penalty = step % 4 == 0  # lazy, same weight (StyleGAN2, Karras et al. 2020)
-                seen = images.augment(torch.cat([shown, fakes.detach()]))
-                seen.requires_grad_(apply_penalty)
-                scores = (discriminator(seen) * label.repeat(2, 1)).sum(dim=1)
+                augmented = images.augment(torch.cat([real, fakes.detach()]))
+                augmented.requires_grad_(apply_penalty)
+                scores = (discriminator(augmented) * label.repeat(2, 1)).sum(dim=1)
                 d_loss = bce(scores, labels)
                 if apply_penalty:
-                    d_loss = d_loss + penalty * common.gradient_penalty(scores, seen)
+                    d_loss = d_loss + penalty * common.gradient_penalty(scores, augmented)
                 d_optimizer.zero_grad()
                 d_loss.backward()
                 d_optimizer.step()
@@ -128,18 +127,9 @@ def train(
                 common.update_ema(ema_generator, generator, EMA_DECAY)
 
             training.evaluate(WithLabel(ema_generator), fixed_noise, d_loss, g_loss)
-    training.finish(WithLabel(ema_generator), asked(torch.arange(4096) // 20 % CLASSES))
+    training.finish(WithLabel(ema_generator), generator_input(torch.arange(4096) // 20 % CLASSES))
     training.generator, training.samples = ema_generator, training.samples[:, :PIXELS]
     return training
-
-
-def walks(steps: int, random: torch.Generator) -> Tensor:
-    """Ten walks (10 * steps, LATENT_DIM + CLASSES), of the label, then of the noise."""
-    label, way = torch.eye(CLASSES), torch.linspace(0, 1, steps).unsqueeze(1)
-    noises = [torch.randn(1, LATENT_DIM, generator=random).expand(steps, -1) for _ in range(5)]
-    noises += [common.interpolate(steps, LATENT_DIM, 2, random) for _ in range(5)]
-    labels = [label[i].lerp(label[(i + 5) % 10], way if i < 5 else 0 * way) for i in range(10)]
-    return torch.cat([torch.cat(noises), torch.cat(labels)], dim=1)
 
 
 @common.command
@@ -147,38 +137,24 @@ def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = common.Parser(__file__, __doc__, train)
     images.add_options(parser)
-    parser.add_argument("--label", type=int, choices=range(CLASSES), help="with --generate")
+    parser.add_argument("--label", type=int, choices=range(CLASSES), help="the digit to generate")
     options = parser.parse_args(argv)
-
     if options.generate or options.interpolate:
-        generator = common.load_model(options.out / "generator.pt", LATENT_DIM + CLASSES, PIXELS)
-        with common.output_folder(options.out) as folder:
-            if options.generate:
-                digits = torch.arange(options.generate) % CLASSES
-                labels = digits if options.label is None else 0 * digits + options.label
-                random = common.stream("samples", options.seed)
-                blocks = (generator(asked(some, random)) for some in labels.split(common.CHUNK))
-                images.save_images(folder / "generated", blocks, options.format)
-            if options.interpolate:
-                steps, random = options.interpolate, common.stream("walk", options.seed)
-                rows, picture = generator(walks(steps, random)), folder / "interpolation.png"
-                common.save_picture(picture, images.plot_interpolations, rows, steps)
-        return 0
+        digits = range(CLASSES) if options.label is None else [options.label]
+        return images.use_generator(options, LATENT_DIM, torch.eye(CLASSES)[list(digits)])
 
     data, labels = images.load_images(options.dataset, options.data_dir)
     with common.output_folder(options.out) as folder:
-        rows = torch.cat([data, common.one_hot_encode(labels, CLASSES)], dim=1)
-        training = train(rows, **common.training_settings(options))
-        wanted = torch.arange(2048) // 20 % CLASSES
-        right = (images.check_classes(training, data, labels) == wanted).float().mean()
-        training.check(bool(right >= 0.9), f"{right:.0%} show the requested class")
-        common.save_model(folder, "generator", training.generator, LATENT_DIM + CLASSES)
-        common.save_history(folder, training)
-        shown = training, training.samples[:200], 20, list("0123456789")
-        common.save_picture(folder / "samples.png", images.plot_image_rows, *shown)
+        rows = torch.cat([data, one_hot_encode(labels, CLASSES)], dim=1)
+        training = train(rows, **parser.settings(options))
+        classes = images.check_classes(training, data, labels)
+        right = (classes == torch.arange(2048) // 20 % CLASSES).float().mean().item()
+        training.check(right >= 0.9, f"{right:.0%} show the requested class")
+        common.save(folder, training, LATENT_DIM + CLASSES, generator=training.generator)
+        figure = training, training.samples[:200], 20, list("0123456789")
+        common.save_picture(folder / "samples.png", images.plot_images, *figure)
         if options.animate:
-            film = images.animate_images, training.snapshots
-            common.save_picture(folder / "training.gif", *film)
+            common.save_picture(folder / "training.gif", images.animate_images, training)
     return common.report(training, options)
 
 

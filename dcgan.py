@@ -4,12 +4,12 @@
 # ///
 """A deep convolutional GAN that learns to write digits: images of 28 by 28 pixels, from MNIST.
 
-Convolutions learn a stroke once for all places (Radford et al. 2015; here with hidden linear layers
-and no batch norm in the discriminator): better digits than digits_gan.py's, a quarter more time.
+Convolutions share weights between positions, so a stroke is learned once (Radford et al. 2015; here
+with hidden linear layers, and without batch norm in the discriminator).
 
     python dcgan.py                             train, and save in outputs/dcgan
     python dcgan.py --generate 100              images of the saved generator
-    python dcgan.py --interpolate 12            what lies between one digit and another
+    python dcgan.py --interpolate 12            interpolations between digits
     torchrun --nproc-per-node 2 dcgan.py        for several GPUs or machines; slower on two cores
 """
 
@@ -17,7 +17,6 @@ import copy
 import os
 import sys
 from contextlib import suppress
-from itertools import islice
 
 import torch
 from torch import Tensor, distributed, nn
@@ -31,15 +30,15 @@ from common import Standardize, Training
 
 PIXELS, LATENT_DIM, WIDTH = 28 * 28, 64, 16  # channels where there are fewest
 EPOCHS, PATIENCE, BATCHES_PER_EPOCH, BATCH_SIZE = 34, 34, 240, 64
-LEARNING_RATE, BETAS = 0.002, (0.0, 0.99)  # no momentum, as what is to be learned moves
+LEARNING_RATE, BETAS = 0.002, (0.0, 0.99)  # beta1 = 0: with momentum the two networks oscillate
 EMA_DECAY = 0.998  # of the moving average of the weights
-PENALTY, PENALTY_DECAY = 4.0, 0.02  # weight of the penalty; its final fraction
+PENALTY, PENALTY_DECAY = 4.0, 0.02  # weight of the gradient penalty; its final fraction
 
 
 def real_samples(
     n: int, generator: torch.Generator | None = None, dataset: str = "mnist", data_dir: str = "data"
 ) -> Tensor:
-    """`n` random images (n, 784) of a data set, 0 black to 1 white."""
+    """`n` random images (n, PIXELS) of a data set, 0 black to 1 white."""
     data, _ = images.load_images(dataset, data_dir)
     return data[torch.randint(len(data), (n,), generator=generator)]
 
@@ -75,50 +74,51 @@ def train(
     lr: float = LEARNING_RATE,
 ) -> Training:  # fmt: skip
     """Learn images (n, PIXELS) in 0..1; under torchrun, with a share of them for each process."""
-    data = images.check_images(data)
     device = common.choose_device(device)
     training = Training(
-        data, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
-        progress=progress, one_unit=True,
+        images.check_images(data), seed=seed, epochs=epochs, patience=patience,
+        batch_size=batch_size, progress=progress, pixels=True,
     )  # fmt: skip
-    batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # to have a deviation to norm
+    batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # batch norm needs two rows
     generator = build_generator().to(device).to(memory_format=torch.channels_last)
     ema_generator = copy.deepcopy(generator).eval()
-    scaled = Standardize(training.train_rows, one_unit=True)
-    discriminator = nn.Sequential(scaled, build_discriminator())
+    standardize = Standardize(training.train_rows, one_unit=True)
+    discriminator = nn.Sequential(standardize, build_discriminator())
     discriminator = discriminator.to(device).to(memory_format=torch.channels_last)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     d_optimizer = Adam(discriminator.parameters(), lr, BETAS, fused=True)
     ones = torch.ones(batch_size, 1, device=device)
     labels = torch.cat([ones, torch.zeros_like(ones)])
     fixed_noise = torch.randn(2048, LATENT_DIM, device=device)
-    generate, rank, processes = generator, 0, 1
-    judge: nn.Module = discriminator
-    if distributed.is_initialized():  # each backward pass averages the slopes of all processes
-        generate, judge = DistributedDataParallel(generator), DistributedDataParallel(discriminator)
+    rank, processes = 0, 1
+    ddp_generator: nn.Module = generator
+    ddp_discriminator: nn.Module = discriminator
+    if distributed.is_initialized():  # each backward pass averages the gradients of all processes
         rank, processes = distributed.get_rank(), distributed.get_world_size()
         torch.manual_seed(common.stream(f"process {rank}", seed).initial_seed())
-        for part in (*generator.parameters(), *discriminator.parameters()):
-            if 1 in part.shape:  # slopes may have another stride along it, and torch warns of that
-                part.register_hook(lambda slopes, like=part: torch.empty_like(like).copy_(slopes))
-    real = common.Batches(training.train_rows[rank::processes].to(device), batch_size)
+        for weights in (*generator.parameters(), *discriminator.parameters()):
+            if 1 in weights.shape:  # its gradient may have other strides, and torch warns of that
+                weights.register_hook(lambda grad, like=weights: torch.empty_like(like).copy_(grad))
+        ddp_generator = DistributedDataParallel(generator)
+        ddp_discriminator = DistributedDataParallel(discriminator)
+    batches = common.Batches(training.train_rows[rank::processes].to(device), batch_size)
 
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
         for epoch in training.epochs():
-            for optimizer in (g_optimizer, d_optimizer):  # sqrt rule (Malladi et al. 2022)
+            for optimizer in (g_optimizer, d_optimizer):  # square-root scaling
                 optimizer.param_groups[0]["lr"] = processes**0.5 * lr * (1 - (epoch - 1) / epochs)
             penalty = PENALTY * PENALTY_DECAY ** ((epoch - 1) / epochs)
-            for step, rows in enumerate(islice(real, BATCHES_PER_EPOCH // processes)):
-                fakes = generate(torch.randn(batch_size, LATENT_DIM, device=device))
+            for step, rows in zip(range(BATCHES_PER_EPOCH // processes), batches, strict=False):
+                fakes = ddp_generator(torch.randn(batch_size, LATENT_DIM, device=device))
 
                 # Discriminator step: tell real images from generated ones
                 apply_penalty = step % 4 == 0  # lazy, same weight (StyleGAN2, Karras et al. 2020)
-                seen = images.augment(torch.cat([rows, fakes.detach()]))
-                seen.requires_grad_(apply_penalty)
-                scores = judge(seen)
+                augmented = images.augment(torch.cat([rows, fakes.detach()]))
+                augmented.requires_grad_(apply_penalty)
+                scores = ddp_discriminator(augmented)
                 d_loss = bce(scores, labels)
                 if apply_penalty:
-                    d_loss = d_loss + penalty * common.gradient_penalty(scores, seen)
+                    d_loss = d_loss + penalty * common.gradient_penalty(scores, augmented)
                 d_optimizer.zero_grad()
                 d_loss.backward()
                 d_optimizer.step()
@@ -142,25 +142,23 @@ def main(argv: list[str] | None = None) -> int:
     parser = common.Parser(__file__, __doc__, train)
     images.add_options(parser)
     options = parser.parse_args(argv)
-    images.join_processes(options)  # if torchrun has started them
-
+    images.join_processes(options)  # under torchrun
     if options.generate or options.interpolate:
         return images.use_generator(options, LATENT_DIM)
 
-    settings = common.training_settings(options)
+    settings = parser.settings(options)
     data, labels = images.load_images(options.dataset, options.data_dir)
     if os.environ.get("RANK", "0") != "0":  # the first process saves
         train(data, **settings | {"progress": False})
         return 0
     with common.output_folder(options.out) as folder:
         training = train(data, **settings)
-        classes = images.check_classes(training, data, labels)
-        common.save(folder, training, LATENT_DIM)
-        figure = images.plot_images, training, data, labels, classes
-        common.save_picture(folder / "samples.png", *figure)
+        images.check_classes(training, data, labels)
+        common.save(folder, training, LATENT_DIM, generator=training.generator)
+        figure = training, torch.cat([data[:80], training.samples[:80]]), 20, ["real", "generated"]
+        common.save_picture(folder / "samples.png", images.plot_images, *figure)
         if options.animate:
-            film = images.animate_images, training.snapshots
-            common.save_picture(folder / "training.gif", *film)
+            common.save_picture(folder / "training.gif", images.animate_images, training)
     return common.report(training, options)
 
 

@@ -4,14 +4,14 @@
 # ///
 """A GAN that learns to write digits: images of 28 by 28 pixels, from MNIST.
 
-The generator turns normal noise (64 numbers) into an image. It is never told what a digit is, nor
-that there are ten of them.
+The generator turns normal noise (64 numbers) into an image. It is never told what a digit is, or
+that there are ten.
 
     python digits_gan.py                        train, and save in outputs/digits
     python digits_gan.py --dataset fashion      the same for clothes
-    python digits_gan.py --resume               go on with a training that was interrupted
+    python digits_gan.py --resume               continue a training that was interrupted
     python digits_gan.py --generate 100         images of the saved generator
-    python digits_gan.py --interpolate 12       what lies between one digit and another
+    python digits_gan.py --interpolate 12       interpolations between digits
 """
 
 import copy
@@ -29,39 +29,34 @@ import common
 import images
 from common import Standardize, Training
 
-PIXELS = 28 * 28
-
-LATENT_DIM = 64
-EPOCHS, PATIENCE = 50, 50
-BATCHES_PER_EPOCH = 240
-BATCH_SIZE = 64
-LEARNING_RATE = 0.001
-BETAS = (0.5, 0.99)
-EMA_DECAY = 0.998  # of the moving average of the weights
+PIXELS, LATENT_DIM = 28 * 28, 64
+EPOCHS, PATIENCE, BATCHES_PER_EPOCH, BATCH_SIZE = 50, 50, 240, 64
+LEARNING_RATE, BETAS = 0.001, (0.5, 0.99)
 LR_DECAY = 0.75  # share of the learning rate that is gone at the end
+EMA_DECAY = 0.998  # of the moving average of the weights
 
 
 def real_samples(
     n: int, generator: torch.Generator | None = None, dataset: str = "mnist", data_dir: str = "data"
 ) -> Tensor:
-    """`n` random images (n, 784) of a data set, 0 black to 1 white."""
+    """`n` random images (n, PIXELS) of a data set, 0 black to 1 white."""
     data, _ = images.load_images(dataset, data_dir)
     return data[torch.randint(len(data), (n,), generator=generator)]
 
 
-def build_generator(pixels: int = PIXELS) -> nn.Module:
-    """Standard normal noise (n, LATENT_DIM) to images (n, pixels), pixels in 0..1."""
+def build_generator() -> nn.Module:
+    """Standard normal noise (n, LATENT_DIM) to images (n, PIXELS), pixels in 0..1."""
     layers: list[nn.Module] = []
     sizes = (LATENT_DIM, 128, 256, 512, 1024)
     for inputs, outputs in zip(sizes, sizes[1:], strict=False):
         layers += [nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(sizes[-1], pixels), nn.Sigmoid())
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], PIXELS), nn.Sigmoid())
 
 
-def build_discriminator(pixels: int = PIXELS) -> nn.Module:
-    """Images (n, pixels) to logits (n, 1), above zero for "real"."""
+def build_discriminator() -> nn.Module:
+    """Images (n, PIXELS) to logits (n, 1), above zero for "real"."""
     return nn.Sequential(
-        nn.Linear(pixels, 512), nn.LeakyReLU(0.2),
+        nn.Linear(PIXELS, 512), nn.LeakyReLU(0.2),
         nn.Linear(512, 256), nn.LeakyReLU(0.2),
         nn.Linear(256, 128), nn.LeakyReLU(0.2),
         nn.Linear(128, 1),
@@ -72,45 +67,42 @@ def build_discriminator(pixels: int = PIXELS) -> nn.Module:
 def train(
     data: Tensor, *, seed: int = 0, device: str | torch.device = "cpu", progress: bool = True,
     epochs: int = EPOCHS, patience: int = PATIENCE, batch_size: int | None = None,
-    lr: float = LEARNING_RATE,
-    checkpoint: Path | None = None,
-    resume: bool = False,
+    lr: float = LEARNING_RATE, checkpoint: Path | None = None, resume: bool = False,
 ) -> Training:  # fmt: skip
     """Learn images (n, PIXELS) in 0..1; each epoch is saved to `checkpoint`, to `resume` from."""
-    data = images.check_images(data)
     device = common.choose_device(device)
     training = Training(
-        data, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
-        progress=progress, one_unit=True,
+        images.check_images(data), seed=seed, epochs=epochs, patience=patience,
+        batch_size=batch_size, progress=progress, pixels=True,
     )  # fmt: skip
-    batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # to have a deviation to norm
-    real = common.Batches(training.train_rows.to(device), batch_size)
-    generator = build_generator(data.shape[1]).to(device)
+    batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # batch norm needs two rows
+    batches = common.Batches(training.train_rows.to(device), batch_size)
+    generator = build_generator().to(device)
     ema_generator = copy.deepcopy(generator).eval()
     standardize = Standardize(training.train_rows, one_unit=True)
-    discriminator = nn.Sequential(standardize, build_discriminator(data.shape[1])).to(device)
+    discriminator = nn.Sequential(standardize, build_discriminator()).to(device)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     d_optimizer = Adam(discriminator.parameters(), lr, BETAS, fused=True)
     ones = torch.ones(batch_size, 1, device=device)
     labels = torch.cat([ones, torch.zeros_like(ones)])
     fixed_noise = torch.randn(2048, LATENT_DIM, device=device)
-    state = images.Checkpoint(
-        checkpoint, training, real, generator=generator, ema_generator=ema_generator,
-        discriminator=discriminator, g_optimizer=g_optimizer, d_optimizer=d_optimizer,
-    )  # fmt: skip
-    if resume:
-        state.load()
+    settings: dict[str, float] = {"seed": seed, "epochs": epochs, "patience": patience, "lr": lr}
+    settings |= {"batch size": batch_size, "mean pixel": training.train_rows.mean().item()}
+    networks = generator, ema_generator, discriminator
+    state = settings, training, batches, *networks, g_optimizer, d_optimizer
+    if checkpoint and resume:
+        images.load_checkpoint(checkpoint, *state)
 
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
         for epoch in training.epochs():
             for optimizer in (g_optimizer, d_optimizer):
                 optimizer.param_groups[0]["lr"] = lr * (1 - LR_DECAY * (epoch - 1) / epochs)
-            for rows in islice(real, BATCHES_PER_EPOCH):
+            for rows in islice(batches, BATCHES_PER_EPOCH):
                 fakes = generator(torch.randn(batch_size, LATENT_DIM, device=device))
 
                 # Discriminator step: tell real images from generated ones
-                seen = images.augment(torch.cat([rows, fakes.detach()]))
-                d_loss = bce(discriminator(seen), labels)
+                augmented = images.augment(torch.cat([rows, fakes.detach()]))
+                d_loss = bce(discriminator(augmented), labels)
                 d_optimizer.zero_grad()
                 d_loss.backward()
                 d_optimizer.step()
@@ -123,7 +115,8 @@ def train(
                 common.update_ema(ema_generator, generator, EMA_DECAY)
 
             training.evaluate(ema_generator, fixed_noise, d_loss, g_loss)
-            state.save()
+            if checkpoint and not training.stopping.diverged:
+                images.save_checkpoint(checkpoint, *state)
     return training.finish(ema_generator, torch.randn(4096, LATENT_DIM))
 
 
@@ -132,25 +125,21 @@ def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = common.Parser(__file__, __doc__, train)
     images.add_options(parser)
-    again = "continue a training that was interrupted"
-    parser.add_argument("--resume", action="store_true", help=again)
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted training")
     options = parser.parse_args(argv)
-
     if options.generate or options.interpolate:
         return images.use_generator(options, LATENT_DIM)
 
-    settings = common.training_settings(options)
+    settings, checkpoint = parser.settings(options), options.out / "checkpoint.pth"
     data, labels = images.load_images(options.dataset, options.data_dir)
-    checkpoint = options.out / "checkpoint.pth"
-    with images.resumable(checkpoint), common.output_folder(options.out) as folder:
+    with common.output_folder(options.out) as folder:
         training = train(data, **settings, checkpoint=checkpoint, resume=options.resume)
-        classes = images.check_classes(training, data, labels)
-        common.save(folder, training, LATENT_DIM)
-        figure = images.plot_images, training, data, labels, classes
-        common.save_picture(folder / "samples.png", *figure)
-        if options.animate and training.snapshots:  # resumed at its end, it has none
-            film = images.animate_images, training.snapshots
-            common.save_picture(folder / "training.gif", *film)
+        images.check_classes(training, data, labels)
+        common.save(folder, training, LATENT_DIM, generator=training.generator)
+        figure = training, torch.cat([data[:80], training.samples[:80]]), 20, ["real", "generated"]
+        common.save_picture(folder / "samples.png", images.plot_images, *figure)
+        if options.animate:
+            common.save_picture(folder / "training.gif", images.animate_images, training)
     if training.interrupted:
         print("Add --resume to continue.")
     else:

@@ -11,130 +11,136 @@ when to stop; the losses of a GAN do not.
     python fashion_classifier.py --predict shoe.png    what the saved classifier predicts
 """
 
-import math
 import sys
+from collections import namedtuple
 from contextlib import suppress
-from itertools import islice
-from pathlib import Path
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Adam
+from tqdm import tqdm
 
 import common
 import images
+from common import Figure, InputError
 
 PIXELS = 28 * 28
-CATEGORIES = ("T-shirt/top", "trouser", "pullover", "dress", "coat",
-              "sandal", "shirt", "sneaker", "bag", "ankle boot")  # fmt: skip
-
-EPOCHS, PATIENCE = 100, 10
-BATCH_SIZE = 64
-LEARNING_RATE = 0.001
-SHIFT = 1  # pixels, at random, of each image in each epoch
-SMOOTHING = 0.1  # label smoothing
-GOOD = 0.8  # share of images classified correctly: logistic regression, on 1,000, comes to 0.79
-VALIDATION = 1 / 6  # share of the labelled images, to choose the epoch
+CATEGORIES = ["T-shirt/top", "trouser", "pullover", "dress", "coat",
+              "sandal", "shirt", "sneaker", "bag", "ankle boot"]  # fmt: skip
+EPOCHS, PATIENCE, BATCH_SIZE, LEARNING_RATE = 100, 10, 64, 0.001
+SHIFT, SMOOTHING = 1, 0.1  # pixels by which images are randomly shifted; label smoothing
+GOOD = 0.8  # accuracy: logistic regression on 1,000 images reaches 0.79
+# The training loss is of shifted images and smoothed labels, so higher than that of plain ones
+Epoch = namedtuple("Epoch", ["epoch", "training_loss", "validation_loss", "validation_accuracy"])
 
 
-class Epoch(NamedTuple):
-    """What is noted of an epoch."""
+@dataclass
+class Training:
+    """What `train` returns."""
 
-    epoch: int
-    training_loss: float  # with images shifted and labels smoothed, which makes it harder
-    validation_loss: float
-    validation_accuracy: float
-
-
-class Training(common.Outcome):
-    """A finished training of the classifier."""
-
+    classifier: nn.Module  # of the kept epoch, on the CPU, in eval mode
     history: list[Epoch]
-    classifier: nn.Module  # on the CPU, in eval mode
+    stopping: common.EarlyStopping
+    interrupted: bool  # by Ctrl-C or a signal
+    metrics: dict
+    converged: bool = False  # whether the last accuracy is good
+    verdict: str = ""
+
+    def predict(self, data: Tensor, labels: Tensor, kind: str) -> Tensor:
+        """Predicts categories (n,) of images (n, PIXELS), and sets the verdict by their labels."""
+        predicted = self.classifier(data).argmax(dim=1)
+        accuracy = (predicted == labels).float().mean().item()
+        self.metrics[f"{kind}_accuracy"], self.converged = accuracy, accuracy >= GOOD
+        words = f"{accuracy:.1%} of {len(data):,} {kind} images are classified correctly."
+        self.verdict = ("Good: " if self.converged else "WARNING, not converged: ") + words
+        return predicted
 
 
 def build_classifier() -> nn.Module:
-    """Images (n, 784) in 0..1 to logits (n, 10), one for each category."""
+    """Images (n, PIXELS) in 0..1 to logits (n, 10), one for each category."""
     return nn.Sequential(
-        nn.Linear(PIXELS, 256), nn.ReLU(),
-        nn.Linear(256, 128), nn.ReLU(),
-        nn.Linear(128, 64), nn.ReLU(),
-        nn.Linear(64, len(CATEGORIES)),
+        nn.Linear(PIXELS, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(),
+        nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, len(CATEGORIES)),
     )  # fmt: skip
 
 
 @common.torch_defaults(threads=1)
 def train(
-    data: Tensor,
-    labels: Tensor,
-    *,
-    seed: int = 0,
-    device: str | torch.device = "cpu",
-    progress: bool = True,
-    epochs: int = EPOCHS,
-    patience: int = PATIENCE,
-    batch_size: int | None = None,
-    lr: float = LEARNING_RATE,
+    data: Tensor, labels: Tensor, *, seed: int = 0, device: str | torch.device = "cpu",
+    progress: bool = True, epochs: int = EPOCHS, patience: int = PATIENCE,
+    batch_size: int | None = None, lr: float = LEARNING_RATE,
 ) -> Training:  # fmt: skip
-    """Learn from images (n, 784) in 0..1 and their labels (n,) in 0..9.
-
-    Raises ValueError for data of another shape, range or type, and for bad settings.
-    """
-    data, labels = images.check_images(data), images.check_labels(labels, len(CATEGORIES))
-    if len(labels) != len(data):
-        raise common.InputError(f"{len(data)} images need as many labels, not {len(labels)}")
-    if len(data) < 2:
-        raise common.InputError("at least two images are needed")
-    training = Training(
-        len(data), seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
-        progress=progress,
-    )  # fmt: skip
-    device = common.choose_device(device)
-    data, labels = data.to(device), labels.to(device)
-    count = math.ceil(VALIDATION * len(data))
-    validation, learned = torch.randperm(len(data)).tensor_split([count])
-    batch_size = batch_size or min(BATCH_SIZE, len(learned))
-    batches = common.Batches(learned.to(device), batch_size)
-    steps = math.ceil(len(learned) / batch_size)
+    """Learn from images (n, PIXELS) in 0..1 and their labels (n,) in 0..9; or ValueError."""
+    data, labels = images.check_images(data), torch.as_tensor(labels).cpu()
+    known = torch.isin(labels, torch.arange(len(CATEGORIES))).all()
+    if len(data) < 2 or labels.shape != data.shape[:1] or not known:
+        wanted = "integers from 0 to 9, as many labels as images, at least two"
+        raise InputError(f"labels must be {wanted}")
+    batch_size = common.check_count("batch_size", batch_size or min(BATCH_SIZE, len(data)))
+    if batch_size > len(data):
+        raise InputError(f"batch_size {batch_size} is larger than the data, {len(data)} images")
+    stopping, device = common.EarlyStopping(epochs, patience), common.choose_device(device)
+    torch.manual_seed(common.stream("training", seed).initial_seed())
+    data, labels, order = data.to(device), labels.long().to(device), torch.randperm(len(data))
+    validation, train_rows = order.tensor_split([(len(data) + 5) // 6])  # a sixth to validate
+    batches = common.Batches(train_rows.to(device), batch_size)
     classifier = build_classifier().to(device)
     optimizer = Adam(classifier.parameters(), lr, fused=True)
+    history, stopped = [], False
 
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best classifier so far
-        for epoch in training.epochs():
-            classifier.train()
-            total = torch.zeros((), device=device)
-            for chosen in islice(batches, steps):
+        for epoch in tqdm(range(1, epochs + 1), unit="epoch", leave=False, disable=not progress):
+            losses = []
+            for _, chosen in zip(range(0, len(train_rows), batch_size), batches, strict=False):
                 logits = classifier(images.random_shift(data[chosen], SHIFT))
                 loss = cross_entropy(logits, labels[chosen], label_smoothing=SMOOTHING)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-                total += loss.detach()
+                losses.append(loss.detach())
 
-            classifier.eval()
             with torch.no_grad():
                 logits = classifier(data[validation])
             error = cross_entropy(logits, labels[validation]).item()
             accuracy = (logits.argmax(dim=1) == labels[validation]).float().mean().item()
-            training.note(Epoch(epoch, total.item() / steps, error, accuracy), error, classifier)
-    training.classifier = training.load_best(classifier)
-    accuracy = training.history[training.kept_epoch - 1].validation_accuracy
-    words = f"{accuracy:.1%} of {count:,} validation images are classified correctly"
-    training.check(accuracy >= GOOD, words)
+            history.append(Epoch(epoch, torch.stack(losses).mean().item(), error, accuracy))
+            if stopped := stopping.update(error, classifier):
+                break
+    classifier, metrics = stopping.load_best(classifier), {"samples": len(data), "seed": seed}
+    training = Training(classifier, history, stopping, not stopped, metrics)
+    training.predict(data[validation].cpu(), labels[validation].cpu(), "validation")
     return training
+
+
+def plot_predictions(training: Training, test: Tensor, predicted: Tensor, rates: Tensor) -> Figure:
+    """Plots 25 images (n, PIXELS), predictions (n,), losses, and the confusion matrix (10, 10)."""
+    figure = Figure(figsize=(10, 7), dpi=120, layout="constrained")
+    left, right = figure.subfigures(1, 2)  # type: ignore[misc]
+    for axes, image, category in zip(left.subplots(5, 5).flat, test, predicted, strict=False):
+        axes.imshow(image.view(28, 28).numpy(), cmap="gray_r")
+        axes.set_title(CATEGORIES[category], fontsize=6)
+        axes.set_axis_off()
+    matrix, losses = right.subplots(2, 1, height_ratios=[3, 1])
+    matrix.imshow(rates.numpy(), cmap="Blues", vmin=0, vmax=2)  # no blue hides the numbers
+    for i, j in torch.nonzero(rates >= 0.005).tolist():
+        matrix.text(j, i, f"{100 * rates[i, j]:.0f}", ha="center", va="center", fontsize=7)
+    matrix.set(title="% of each category (row) predicted as (column)")
+    matrix.set_xticks(range(len(CATEGORIES)), CATEGORIES, rotation=90)
+    matrix.set_yticks(range(len(CATEGORIES)), CATEGORIES)
+    for name in ("training_loss", "validation_loss"):
+        losses.plot([getattr(row, name) for row in training.history], label=name)
+    losses.legend(title="by epoch")
+    return figure
 
 
 @common.command
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = common.Parser(__file__, __doc__, train, gan=False)
-    images.add_options(parser, gan=False)
-    parser.add_argument("--predict", metavar="FILE", nargs="+", type=Path,
-        help=f"no training: what the saved classifier predicts, as CSV; {images.OWN}")  # fmt: skip
+    images.add_options(parser, gan=False, files="--predict")
     options = parser.parse_args(argv)
-
     if options.predict:
         classifier = common.load_model(options.out / "classifier.pt", PIXELS, len(CATEGORIES))
         print("image,category,probability")
@@ -143,26 +149,18 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{path},{CATEGORIES[category]},{probability.item():.3f}")
         return 0
 
-    settings = common.training_settings(options)
     data = images.load_images("fashion", options.data_dir)
     test, labels = images.load_images("fashion", options.data_dir, train=False)
     with common.output_folder(options.out) as folder:
-        training = train(*data, **settings)
-        predicted = training.classifier(test).argmax(dim=1)
-        accuracy = (predicted == labels).float().mean().item()
-        count = len(CATEGORIES)
-        confusions = (count * labels + predicted).bincount(minlength=count**2).view(count, count)
-        shares = confusions / confusions.sum(dim=1, keepdim=True).clamp(min=1)
-        found = test, labels, predicted, shares
-        of_each = dict(zip(CATEGORIES, shares.diag().tolist(), strict=True))
-        each = ", ".join(f"{name} {share:.0%}" for name, share in of_each.items())
-        words = f"{accuracy:.1%} of {len(labels):,} test images are classified correctly: {each}"
-        training.check(accuracy >= GOOD, words)
-        training.metrics |= {"test_accuracy": accuracy, "test_accuracy_by_category": of_each}
-        common.save_model(folder, "classifier", training.classifier, PIXELS)
-        common.save_history(folder, training)
-        shown = training, *found, CATEGORIES
-        common.save_picture(folder / "samples.png", images.plot_predictions, *shown)
+        training = train(*data, **parser.settings(options))
+        predicted = training.predict(test, labels, "test")
+        real, guess = (common.one_hot_encode(x, len(CATEGORIES)) for x in (labels, predicted))
+        rates = nn.functional.normalize(real.T @ guess, p=1, dim=1)  # confusion matrix
+        by_category = dict(zip(CATEGORIES, rates.diag().tolist(), strict=True))
+        training.metrics["test_accuracy_by_category"] = by_category
+        common.save(folder, training, PIXELS, classifier=training.classifier)
+        figure = plot_predictions, training, test, predicted, rates
+        common.save_picture(folder / "samples.png", *figure)
     return common.report(training, options)
 
 

@@ -1,10 +1,10 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["torch>=2.7", "numpy", "matplotlib>=3.8", "tqdm", "scikit-learn"]
+# dependencies = ["torch>=2.7", "numpy", "matplotlib>=3.8", "tqdm", "scikit-learn", "pandas>=2.2"]
 # ///
 """A GAN that learns a table: any CSV file with a header, with numeric and categorical columns.
 
-Numbers are replaced by normal scores and categories by codes, so that the GAN learns only the
+Numbers are replaced by normal scores and categories by codes, so that the GAN only has to learn the
 dependence between columns. The saved generator returns numbers and category indices; its buffer
 `columns` holds names and categories as JSON.
 
@@ -15,7 +15,6 @@ dependence between columns. The saved generator returns numbers and category ind
 
 import copy
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -40,14 +39,12 @@ EPOCHS, PATIENCE, COOLDOWN = 60, 3, 20  # the learning rate decays over the last
 LEARNING_RATE = 0.002  # of the generator; the discriminator's is 1.5 times as high, to keep up
 BETAS = (0.0, 0.95)  # beta1 = 0: with momentum the two networks oscillate
 EMA_DECAY = 0.99  # of the moving average of the weights
-PENALTY = 0.3  # on the discriminator's slope
+PENALTY = 0.3  # weight of the gradient penalty
+LIMITS: dict = {"min_rows": 200, "min_precision": 0.8, "min_coverage": 0.95}  # of a good training
 
 
 def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
-    """`n` penguins (n, 4): bill and flipper in mm, mass in kg, and the place of the species.
-
-    With the means and deviations of those around Palmer Station (Gorman et al. 2014).
-    """
+    """`n` penguins (n, 4), with means and deviations of real ones (Gorman et al. 2014)."""
     species = torch.multinomial(SHARES, n, replacement=True, generator=generator)
     size, own = torch.randn(n, 4, generator=generator).split([1, 3], dim=1)
     rows = MEANS[species] + DEVIATIONS[species] * (0.6 * size + 0.8 * own)
@@ -56,7 +53,7 @@ def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
 
 
 def layers(inputs: int, width: int, outputs: int, activation: nn.Module) -> nn.Sequential:
-    """Sines and cosines, then three hidden layers: (n, inputs) -> (n, outputs)."""
+    """Fourier features, then three hidden layers: (n, inputs) -> (n, outputs)."""
     hidden: list[nn.Module] = []
     for size in (7 * inputs, width, width):
         hidden += [nn.Linear(size, width), activation]
@@ -64,25 +61,23 @@ def layers(inputs: int, width: int, outputs: int, activation: nn.Module) -> nn.S
 
 
 class Generator(nn.Module):
-    """Standard normal noise (n, LATENT_DIM) to encoded rows (n, width).
+    """Noise (n, LATENT_DIM) to encoded rows (n, width), with exact categories in eval mode."""
 
-    A skip connection makes the initial distribution of each number right.
-    """
-
-    def __init__(self, width: int) -> None:
+    def __init__(self, columns: list[Column] = COLUMNS) -> None:
         super().__init__()
+        self.columns, width = columns, sum(column.codes.shape[1] for column in columns)
         self.inputs = min(LATENT_DIM, width)
         self.layers = layers(self.inputs, 128, width, nn.ReLU())
+        # Makes the initial distribution of each number right
         self.skip = nn.Linear(LATENT_DIM, width, bias=False)
         nn.init.eye_(self.skip.weight)
 
     def forward(self, noise: Tensor) -> Tensor:
-        return self.skip(noise) + self.layers(noise[:, : self.inputs])
+        rows = self.skip(noise) + self.layers(noise[:, : self.inputs])
+        return rows if self.training else tables.snap(rows, self.columns)
 
 
-def build_generator(width: int = 6) -> nn.Module:
-    """Standard normal noise (n, LATENT_DIM) to encoded rows (n, width)."""
-    return Generator(width)
+build_generator = Generator
 
 
 def build_discriminator(width: int = 6) -> nn.Module:
@@ -92,35 +87,24 @@ def build_discriminator(width: int = 6) -> nn.Module:
 
 @common.torch_defaults(threads=1)
 def train(
-    data: Tensor, *, columns: Sequence[Column] | None = None,
-    seed: int = 0,
-    device: str | torch.device = "cpu",
-    progress: bool = True,
-    epochs: int = EPOCHS,
-    patience: int = PATIENCE,
-    batch_size: int | None = None,
-    lr: float = LEARNING_RATE,
+    data: Tensor, *, columns: list[Column] | None = None, seed: int = 0,
+    device: str | torch.device = "cpu", progress: bool = True, epochs: int = EPOCHS,
+    patience: int = PATIENCE, batch_size: int | None = None, lr: float = LEARNING_RATE,
 ) -> Training:  # fmt: skip
-    """Learn to generate rows like those of `data` (n, columns); ValueError if that cannot be.
-
-    Columns are of numbers, unless `columns` says that they hold places in a list of categories.
-    """
-    device = common.choose_device(device)
-    cells, columns = tables.check(data, columns)
+    """Learn to generate rows like `data` (n, columns), by default of numbers; may be ValueError."""
+    device, cells = common.choose_device(device), common.as_rows(data)
+    columns = columns or [Column(f"x{i + 1}") for i in range(cells.shape[1])]
     rows = tables.encode(cells, columns)
     training = Training(
         rows, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
-        progress=progress, cooldown=COOLDOWN, is_held_out=tables.hold_out(len(rows), seed),
-        max_off_data=0.2, max_missed=0.05,  # neighbours are far apart in many dimensions
-        min_rows=200,  # a forest sees nothing among the few rows held out of smaller tables
+        progress=progress, cooldown=COOLDOWN,
     )  # fmt: skip
-    batch_size, width = batch_size or BATCH_SIZE, rows.shape[1]
-    batches = tables.NeighbourhoodBatches(training.train_rows.to(device), batch_size, columns)
+    batch_size, held_out = batch_size or BATCH_SIZE, tables.hold_out(len(rows), seed)
+    batches = tables.augmented_batches(rows[~held_out].to(device), batch_size, columns)
     noise_batches = common.sobol_noise(batch_size, LATENT_DIM, device)
-    generator = build_generator(width).to(device)
-    ema_generator = copy.deepcopy(generator)
-    learned = nn.Sequential(ema_generator, tables.SnapCategories(columns))
-    discriminator = build_discriminator(width).to(device)
+    generator = build_generator(columns).to(device)
+    ema_generator = copy.deepcopy(generator).eval()
+    discriminator = build_discriminator(rows.shape[1]).to(device)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     d_optimizer = Adam(discriminator.parameters(), lr, BETAS, fused=True)
     ones = torch.ones(batch_size, 1, device=device)
@@ -153,47 +137,33 @@ def train(
                 g_optimizer.step()
                 common.update_ema(ema_generator, generator, EMA_DECAY)
 
-            training.evaluate(learned, fixed_noise, d_loss, g_loss)
-    training.finish(learned, torch.randn(16384, LATENT_DIM))
-    return tables.judge(training, cells, columns)
+            training.evaluate(ema_generator, fixed_noise, d_loss, g_loss)
+    training.finish(ema_generator, torch.randn(16384, LATENT_DIM), **LIMITS)
+    return tables.judge(training, cells, columns, held_out)
 
 
 @common.command
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = common.Parser(__file__, __doc__, train)
-    about = "train on a CSV file with a header; text, or up to 10 numbers, are categories"
-    parser.add_argument("--data", metavar="FILE", type=Path, help=about)
-    about = "numeric columns to treat as categories, instead of those with few numbers"
+    parser.add_argument("--data", metavar="FILE", type=Path, help="train on a table in a CSV file")
+    about = "numeric columns to treat as categories, instead of those with up to 10 values"
     parser.add_argument("--categories", metavar="NAME,...", type=lambda x: x.split(","), help=about)
     options = parser.parse_args(argv)
-
     if options.generate or options.interpolate:
-        generator = common.load_model(options.out / "generator.pt", LATENT_DIM)
-        columns = tables.columns_of(generator)
-        if options.generate:
-            tables.write_table(common.generate(generator, LATENT_DIM, options), columns)
-        if options.interpolate:
-            random = common.stream("walk", options.seed)
-            rows = generator(torch.randn(2048, LATENT_DIM, generator=random))
-            path = generator(common.interpolate(options.interpolate, LATENT_DIM, generator=random))
-            shown = rows, path, *[each.name for each in columns[:2]]
-            messages = sys.stderr if options.generate else None
-            with common.output_folder(options.out, messages) as folder:
-                walk = common.plot_interpolation, *shown
-                common.save_picture(folder / "interpolation.png", *walk)
-        return 0
+        return tables.use_generator(options, LATENT_DIM)
 
-    own = real_samples(500, common.stream("data", options.seed)), COLUMNS
-    data, columns = tables.read_table(options.data, options.categories) if options.data else own
+    tables.check_packages()
+    data, columns = real_samples(500, common.stream("data", options.seed)), COLUMNS
+    if options.data:
+        data, columns = tables.read_table(options.data, options.categories)
     with common.output_folder(options.out) as folder:
-        training = train(data, columns=columns, **common.training_settings(options))
-        common.save(folder, training, LATENT_DIM)
-        figure = tables.plot_table, data, columns, training
-        common.save_picture(folder / "samples.png", *figure)
+        training = train(data, columns=columns, **parser.settings(options))
+        common.save(folder, training, LATENT_DIM, generator=training.generator)
+        common.save_picture(folder / "samples.png", tables.plot_table, data, columns, training)
         if options.animate:
-            film = data, training.snapshots, *[each.name for each in columns[:2]]
-            common.save_picture(folder / "training.gif", common.animate_points, *film)
+            film, names = common.animate_points, [column.name for column in columns[:2]]
+            common.save_picture(folder / "training.gif", film, data, training, *names)
     return common.report(training, options)
 
 

@@ -47,7 +47,7 @@ def test_real_samples_are_digits_and_outlines_of_others(data_dir):
 @pytest.mark.parametrize("device", DEVICES)
 def test_it_translates_without_having_seen_a_pair(data_dir, device):
     digits, _ = images.load_images("mnist", data_dir)
-    training = script.train(script.unpaired(digits), device=device, epochs=30, progress=False)
+    training = script.train(script.unpaired_rows(digits), device=device, epochs=30, progress=False)
     to_digit, to_outline = training.generator.children()
     outlines = script.outline(digits)
 

@@ -82,7 +82,7 @@ def torchrun(data_dir, tmp_path, monkeypatch):
         monkeypatch.setattr("torch.accelerator.current_accelerator", lambda: torch.device("cuda"))
         monkeypatch.setattr("torch.cuda.is_available", lambda: gpus > 0)
         monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
-        monkeypatch.setattr("torch.cuda.set_device", asked.append)
+        monkeypatch.setattr("torch.cuda.set_device", lambda gpu: asked.append(gpu.index))
         monkeypatch.setattr("torch.distributed.init_process_group", asked.append)
         monkeypatch.setattr("atexit.register", lambda _: None)
         wrap = functools.wraps(script.train)  # as the defaults of options are those of `train`
@@ -113,7 +113,7 @@ def test_more_processes_than_gpus_are_refused(torchrun, device, gpus, capsys):
     assert torchrun(device, 1, gpus) == (2, [])
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "more processes than GPUs" in said
+    assert "is not available; choose from auto, cpu, cuda:0" in said
 
 
 def test_of_two_machines_the_first_has_the_process_that_saves(tmp_path):

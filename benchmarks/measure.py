@@ -92,7 +92,6 @@ GRID = [(float(i), float(j)) for i in range(-2, 3) for j in range(-2, 3)]
 TURNED_GRID = [(0.866 * x - 0.5 * y, 0.5 * x + 0.866 * y) for x, y in GRID]  # by 30 degrees
 CORNERS = [(0.0, 0.0), (4.0, 0.0), (0.0, 4.0), (5.0, 5.0)]
 
-
 SHAPES = {
     "exponential": curve(0, 50, lambda x: 1.08**x),
     "sine": curve(-5, 5, torch.sin),
@@ -119,10 +118,8 @@ SHAPES = {
 CLUSTERS = [name for name in SHAPES if "scattered" in name or "unequal" in name]
 OWN_SHAPES = ("exponential", "sine")  # the data of the scripts
 
-PRIMES, SQUARES = (
-    [2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47],
-    [i * i for i in range(1, 10)],
-)
+SQUARES = [i * i for i in range(1, 10)]
+PRIMES = [2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47]
 SETS = {
     "20 multiples of five": integers(range(0, 100, 5)),
     "2 values": integers([3, 77]),
@@ -266,10 +263,9 @@ def write_blocks(path: Path, **blocks: str) -> None:
         replace(path, rf"(?s){start}.*{end}", start + block + end)
 
 
-def write_rows(path: Path, rows: Iterable[Sequence[str]]) -> None:
-    """Replace the rows of tables that have the same first cells."""
-    for row in rows:
-        replace(path, rf"(?m)^\| {row[0]} \|.*\n", line(row))
+def write_row(path: Path, row: Sequence[str]) -> None:
+    """Replace the row of a table that has the same first cell."""
+    replace(path, rf"(?m)^\| {row[0]} \|.*\n", line(row))
 
 
 def replace(path: Path, pattern: str, new: str) -> None:

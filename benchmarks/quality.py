@@ -140,7 +140,7 @@ def main() -> None:
     )
     save_picture(measure.RESULTS / "quality.png", samples)
     measure.write_blocks(measure.README, quality=f"{short_table(runs, book)}\n{measure.source()}")
-    measure.write_rows(measure.README, [["wgan", measure.words(ring["wgan"], RING_COLUMNS)]])
+    measure.write_row(measure.README, ["wgan", measure.words(ring["wgan"], RING_COLUMNS)])
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import measure
 import textbook
 import torch
 from matplotlib.figure import Figure
-from measure import GENERATED, OWN_SET, SHAPES
+from measure import OWN_SET, SHAPES
 from torch import Tensor, nn
 
 import common
@@ -34,7 +34,7 @@ Course = list[tuple[float, float]]  # the same seconds, and F
 
 
 def our_course(name: str, seed: int, **settings: Any) -> Course:
-    """F at each epoch of a training, and in the end."""
+    """F after each epoch of a training, and at the end."""
     data = measure.training_data(name, seed)
     moments: Moments = []
     evaluate, noting = common.Training.evaluate, 0.0
@@ -55,7 +55,7 @@ def our_course(name: str, seed: int, **settings: Any) -> Course:
 
 
 def textbook_course(name: str, seed: int, limit: float) -> tuple[Course, bool]:
-    """F in the textbook's loop, at moments each a tenth later; and whether it stopped by itself."""
+    """F in the textbook's loop, each time a tenth later, and whether it stopped by itself."""
     moments: Moments = []
 
     def watch(seconds: float, generator: nn.Module) -> None:
@@ -73,7 +73,7 @@ def textbook_course(name: str, seed: int, limit: float) -> tuple[Course, bool]:
 def measured(name: str, moments: Moments) -> Course:
     """F of 100,000 generated points at each moment."""
     distance, typical = measure.truth(name)
-    noise = torch.randn(GENERATED, 2)
+    noise = torch.randn(measure.GENERATED, 2)
     return [(seconds, distance(each.eval()(noise)) / typical) for seconds, each in moments]
 
 
@@ -90,7 +90,7 @@ def seconds_until(level: float, courses: list[Course]) -> str:
 def row(loop: str, courses: list[Course], complete: int, cut: bool = False) -> list[str]:
     """A row of the table; the first `complete` courses were run to the end."""
     ends = median(course[-1][0] for course in courses[:complete])
-    after = mean([f for s, f in course if s <= BUDGET][-1] for course in courses)
+    after = mean([f for s, f in course if s <= max(BUDGET, course[0][0])][-1] for course in courses)
     until = [seconds_until(level, courses[:complete]) for level in LEVELS]
     return [loop, *until, f"{after:.2f}", f"{ends:.{1 if ends < 10 else 0}f}" + " (cut)" * cut]
 
@@ -118,24 +118,23 @@ def main() -> None:
     courses: dict[str, list[Course]] = defaultdict(list)
     rows = []
     for name in CURVES:
-        cut = False
+        ours, book, cut = f"{name}, ours", f"{name}, textbook", False
         for seed in range(options.seeds):  # both loops in turn
-            courses[f"{name}, ours"].append(our_course(name, seed, **options.settings))
+            courses[ours].append(our_course(name, seed, **options.settings))
             complete = seed < options.textbook_seeds
             course, stopped = textbook_course(name, seed, options.limit if complete else BUDGET)
-            courses[f"{name}, textbook"].append(course)
+            courses[book].append(course)
             cut |= complete and not stopped
-        rows.append(row(f"{name}, ours", courses[f"{name}, ours"], options.seeds))
-        loop = f"{name}, textbook"
-        rows.append(row(loop, courses[loop], options.textbook_seeds, cut))
+        rows.append(row(ours, courses[ours], options.seeds))
+        rows.append(row(book, courses[book], options.textbook_seeds, cut))
         print(*rows[-2:], sep="\n", flush=True)
-    ours, book = [], []
+    seconds: dict[str, list[float]] = defaultdict(list)
     for seed in range(options.seeds):
         figures = measure.learn(multiples_of_five_gan, OWN_SET, seed, **options.settings)[1]
-        ours.append(figures["seconds"])
-        book.append(textbook.learn_integers(measure.training_data(OWN_SET, seed), seed).seconds)
-    for loop, seconds in (("ours", ours), ("textbook", book)):
-        rows.append([f"integers, {loop}", "", "", "", f"{median(seconds):.1f}"])
+        seconds["ours"].append(figures["seconds"])
+        result = textbook.learn_integers(measure.training_data(OWN_SET, seed), seed)
+        seconds["textbook"].append(result.seconds)
+    rows += [[f"integers, {x}", "", "", "", f"{median(seconds[x]):.1f}"] for x in seconds]
     table = measure.table(["loop", *HEADER], rows)
     for page in (measure.README, measure.RESULTS / "speed.md"):
         measure.write_blocks(page, speed=f"{table}\n{measure.source()}")

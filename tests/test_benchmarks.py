@@ -4,123 +4,86 @@ import shutil
 import sys
 
 import ablation
-import exp_curve_gan
 import measure
-import multiples_of_five_gan
 import pytest
 import quality
-import sine_gan
 import speed
 import table_quality
 import textbook
 import torch
 import verdict
 from conftest import capped
-from matplotlib.figure import Figure
 
 
 @pytest.fixture(autouse=True)
 def trial(monkeypatch, tmp_path):
-    """Short trainings on little data, in one process, and results in a copy of the pages."""
+    """Little data, in one process; a function that runs a benchmark, with a copy of its pages."""
     shutil.copytree(measure.RESULTS, tmp_path / "results")
     shutil.copy(measure.README, tmp_path)
-    small = {"SAMPLES": 200, "GENERATED": 1000, "in_parallel": map}
-    places = {"README": tmp_path / "README.md", "RESULTS": tmp_path / "results"}
-    for name, value in (small | places).items():
+    settings = {"SAMPLES": 200, "GENERATED": 1000, "in_parallel": map}
+    settings |= {"README": tmp_path / "README.md", "RESULTS": tmp_path / "results"}
+    for name, value in settings.items():
         monkeypatch.setattr(measure, name, value)
-    for script in (sine_gan, exp_curve_gan, multiples_of_five_gan):
+    for script in (speed.exp_curve_gan, speed.sine_gan, speed.multiples_of_five_gan):
         capped(monkeypatch, script)
-    measure.truth.cache_clear()
+
+    def run(benchmark, *options):
+        monkeypatch.setattr(sys, "argv", [f"{benchmark.__name__}.py", "--seeds", "1", *options])
+        benchmark.main()
+
+    return run
 
 
-@pytest.mark.parametrize(
-    ("script", "parts", "name"),
-    [
-        (sine_gan, ablation.POINTS, "exponential"),
-        (multiples_of_five_gan, ablation.INTEGERS, "2 values"),
-    ],
-)
-def test_each_part_that_is_removed_changes_the_training(script, parts, name):
-    ends = {}
-    for part, changes in parts.items():
-        with ablation.replaced(changes):
-            training = script.train(measure.training_data(name), epochs=2, progress=False)
-        ends[part] = training.history[-1]
-    assert [part for part in parts if ends[part] == ends["nothing"]] == ["nothing"]
+@pytest.mark.parametrize("name", ["exponential", "2 values"])
+def test_each_removed_part_changes_the_training(name):
+    parts = ablation.POINTS if name in measure.SHAPES else ablation.INTEGERS
+    figures = {part: ablation.learn((part, name, 0), epochs=2) for part in parts}
+    ratios = {part: figures[part]["ratio"] for part in parts}
+    assert [part for part in parts if ratios[part] == ratios["nothing"]] == ["nothing"]
 
 
 def test_each_failure_is_measured():
-    rows = ablation.draw_failures(Figure(), epochs=1).splitlines()[2:]
+    rows = ablation.draw_failures(ablation.Figure(), epochs=1).splitlines()[2:]
     assert [row.split(" | ")[0].strip("| ") for row in rows] == list(ablation.FAILURES)
 
 
 def test_a_training_set_is_as_good_as_itself():
-    data = measure.training_data("sine")
-    figures = measure.evaluate("sine", data, data)
+    figures = measure.evaluate("sine", *2 * [measure.training_data("sine")])
     assert (figures["excess"], figures["inside"]) == (0, 1)
-    assert figures["off-curve"] < 1e-6
-    two = measure.training_data("2 values")
-    assert measure.evaluate("2 values", two, two)["valid"] == 1
-    assert measure.evaluate("2 values", two, two[:, :1].expand(-1, 100))["valid"] == 0
+    rows = measure.training_data("2 values")
+    assert measure.evaluate("2 values", rows, rows)["valid"] == 1
+    assert measure.evaluate("2 values", rows, rows.roll(1, dims=1))["valid"] == 0
 
 
-def test_the_worst_is_the_highest_or_the_lowest():
-    runs = [{"near": 0.5, "lost": 1.0}, {"near": 0.7, "lost": 3.0}]
-    columns = {"near": min, "lost": max, "KL": max}
-    assert measure.cells(runs, columns) == ["0.6 / 0.5", "2 / 3", ""]
-    assert measure.words(runs, columns) == "near 0.6 / 0.5; lost 2 / 3"
+def test_speed_and_its_command_are_written_into_readme(trial):
+    trial(speed, "--limit", "0", "--epochs", "1")
+    block = measure.README.read_text().partition("<!-- speed -->")[2]
+    assert "| sine, textbook | not in 0 s | not in 0 s |" in block
+    assert "`python benchmarks/speed.py --seeds 1 --limit 0 --epochs 1`" in block
 
 
-def test_only_the_named_parts_of_a_page_are_replaced(tmp_path):
-    page = tmp_path / "page.md"
-    page.write_text("# It\n<!-- a -->\nold\n<!-- end of a -->\n| x | 1 |\n| y | 2 |\n")
-    measure.write_blocks(page, a="new\n")
-    measure.write_rows(page, [["y", "3"]])
-    assert page.read_text() == "# It\n<!-- a -->\nnew\n<!-- end of a -->\n| x | 1 |\n| y | 3 |\n"
-    with pytest.raises(ValueError, match="0 places"):
-        measure.write_rows(page, [["z", "4"]])
-
-
-def test_speed_is_written_into_readme(monkeypatch):
-    command = ["speed.py", "--seeds", "1", "--limit", "0", "--epochs", "1"]
-    monkeypatch.setattr(sys, "argv", command)
-    speed.main()
-    text = measure.README.read_text().partition("<!-- speed -->")[2]
-    assert "| exponential, textbook | not in 0 s | not in 0 s |" in text
-    assert f"`python benchmarks/{' '.join(command)}`" in text
-
-
-def test_verdicts_on_faults_are_counted(monkeypatch):
+def test_verdicts_on_faults_are_counted(trial, monkeypatch):
     monkeypatch.setattr(verdict, "ROWS", (300,))
     monkeypatch.setattr(verdict, "COLUMNS", (2,))
-    monkeypatch.setattr(sys, "argv", ["verdict.py", "--seeds", "1"])
-    verdict.main()
-    text = (measure.RESULTS / "verdict.md").read_text()
-    assert "| good | the truth | 0% | 0.0% |" in text
-    assert "| bad | a cluster of 10 % lost | 0% | 0.0% |" in text
+    trial(verdict)
+    page = (measure.RESULTS / "verdict.md").read_text()
+    assert "| bad | a cluster of 10 % lost | 0% | 0.0% |" in page
 
 
-def test_copies_of_rows_are_found(monkeypatch):
-    def copy(train, columns, n, seed, epochs):
-        return train.repeat(2, 1)[:n]
-
+def test_copies_of_rows_are_found(trial, monkeypatch):
     monkeypatch.setattr(table_quality, "TABLES", {"iris": table_quality.TABLES["iris"]})
-    monkeypatch.setitem(table_quality.METHODS, "CTGAN", copy)
-    monkeypatch.setattr(sys, "argv", ["table_quality.py", "--seeds", "1", "--epochs", "1"])
-    table_quality.main()
-    (row,) = [row for row in measure.README.read_text().splitlines() if "| CTGAN |" in row]
+    monkeypatch.setitem(table_quality.METHODS, "CTGAN", lambda rows, *_, **__: rows)
+    trial(table_quality, "--epochs", "1")
+    (row,) = (row for row in measure.README.read_text().splitlines() if "| CTGAN |" in row)
     assert row.split(" | ")[2] == "1 / 1"
 
 
-def test_readme_shows_what_both_loops_have():
-    ours = {"sine": [{"excess": 0.1, "coverage": 1.0}], "circle": [{"excess": 0.2}]}
-    table = quality.short_table(ours, {"sine": [{"excess": 2.0}, {"excess": 3.0}]})
-    assert table.splitlines()[2:] == ["| sine | excess | 0.1 | 0.1 | 2.5 | 3 |"]
+def test_mean_and_worst_stand_side_by_side():
+    runs = {"sine": [{"coverage": 0.8}, {"coverage": 1.0}], "circle": []}
+    table = quality.short_table(runs, {"sine": [{"coverage": 0.5, "excess": 2.0}]})
+    assert table.splitlines()[2:] == ["| sine | coverage | 0.9 | 0.8 | 0.5 | 0.5 |"]
 
 
-def test_the_textbook_stops_itself_or_at_the_limit():
-    data = measure.training_data("20 multiples of five")
-    assert textbook.learn_integers(data, seed=0).stopped
-    result = textbook.learn_digits(torch.rand(128, 784), seed=0, limit=0)
-    assert not result.stopped
-    assert result.generator(torch.randn(3, 64)).shape == (3, 784)
+def test_the_textbook_stops_by_itself_or_at_its_limit():
+    assert textbook.learn_integers(measure.training_data("2 values"), seed=0).stopped
+    assert not textbook.learn_digits(torch.rand(128, 784), seed=0, limit=0).stopped

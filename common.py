@@ -495,8 +495,8 @@ class Figure(matplotlib.figure.Figure):
     """A figure of matplotlib that a notebook shows, without pyplot."""
 
     def _repr_png_(self) -> bytes:
-        with warnings.catch_warnings(action="ignore"), rc_context({"text.parse_math": False}):
-            self.savefig(file := io.BytesIO(), format="png")  # names with two $ are not formulas
+        with warnings.catch_warnings(action="ignore"):  # that a font lacks a character
+            self.savefig(file := io.BytesIO(), format="png")
         return file.getvalue()
 
 
@@ -554,11 +554,11 @@ def plot_frequencies(axis: Axes, real: Tensor, generated: Tensor) -> None:
 def plot_interpolation(generated: Tensor, path: Tensor, names: Sequence[str]) -> Figure:
     """Plots interpolated points (steps, features), light to dark, over generated points.
 
-    A single feature is plotted over the steps.
+    Numbers (steps,) are plotted over the steps.
     """
-    if len(names) == 1:
-        names, generated = ["step", *names], generated[:0].expand(-1, 2)
-        path = torch.cat([torch.arange(1.0, len(path) + 1).unsqueeze(1), path], dim=1)
+    if path.ndim == 1:
+        names, generated = ["step", *names], torch.empty(0, 2)
+        path = torch.stack([torch.arange(len(path)) + 1, path], dim=1)
     figure = Figure(figsize=(7, 5), dpi=120, layout="constrained")
     axes = figure.subplots()
     axes.scatter(generated[:, 0], generated[:, 1], s=4, color=REAL, linewidths=0, label="generated")
@@ -572,11 +572,18 @@ def plot_interpolation(generated: Tensor, path: Tensor, names: Sequence[str]) ->
     return figure
 
 
-def animate_points(data: Tensor, training: Training, x: str = "x", y: str = "y") -> bytes:
-    """A GIF of generated points (n, features), epoch by epoch, over the real ones."""
+def animate_points(
+    data: Tensor, training: Training, x: str = "x", y: str = "y",
+    points: Callable[[Tensor], Tensor] = lambda rows: rows[:1000, :2],
+) -> bytes:  # fmt: skip
+    """A GIF of generated rows (n, features), epoch by epoch, over the real ones.
+
+    `points` turns rows into points (m, 2).
+    """
     figure = Figure(figsize=(5, 4), layout="constrained")
     axes = figure.subplots()
-    axes.scatter(data[:1000, 0], data[:1000, 1], s=4, color=REAL, linewidths=0, label="real")
+    real = points(data)
+    axes.scatter(real[:, 0], real[:, 1], s=4, color=REAL, linewidths=0, label="real")
     dots = axes.scatter([], [], s=4, color=GENERATED, linewidths=0, label="generated")
     axes.set(xlabel=x, ylabel=y)
     outputs = [output for _, _, *seen in training.snapshots.values() for output in seen]
@@ -592,7 +599,7 @@ def animate_points(data: Tensor, training: Training, x: str = "x", y: str = "y")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2, markerscale=3)
 
     def show(rows: Tensor, d_output: Tensor | None = None) -> None:
-        dots.set_offsets(rows[:1000, :2].numpy())
+        dots.set_offsets(points(rows).numpy())
         if d_output is not None:
             image.set_data(d_output.reshape(GRID_SIDE, GRID_SIDE).numpy())
 
@@ -644,7 +651,8 @@ def output_folder(folder: Path, messages: TextIO | None = None) -> Iterator[Path
 def save_picture(path: Path, draw: Callable[..., Figure | bytes], *shown: Any) -> None:
     """Writes the figure or GIF that `draw` makes; an error is only reported: training is saved."""
     try:
-        picture = draw(*shown)
+        with rc_context({"text.parse_math": False}):  # names with two $ are not formulas
+            picture = draw(*shown)
         content = picture._repr_png_() if isinstance(picture, Figure) else picture
     except Exception as error:  # any kind: what can be drawn depends on the data
         print(f"{path.name} could not be drawn: {error}", file=sys.stderr)
@@ -772,20 +780,19 @@ def number(text: str, kind: Callable[[str], float] = int, least: float = 1) -> f
 
 def use_generator(
     options: argparse.Namespace, latent_dim: int, names: Sequence[str],
-    outputs: int | None = None, decode: Callable[[Tensor], Tensor] = lambda rows: rows,
+    decode: Callable[[Tensor], Tensor] = lambda rows: rows, outputs: int = 2,
 ) -> int:  # fmt: skip
     """Serves --generate and --interpolate for columns with names; returns the exit status.
 
-    `decode` turns rows (n, outputs) of the saved generator into samples (n, len(names)).
+    `decode` turns rows (n, outputs) of the saved generator into samples, (n,) or (n, columns).
     """
-    generator = load_model(options.out / "generator.pt", latent_dim, outputs or len(names))
+    generator = load_model(options.out / "generator.pt", latent_dim, outputs)
     if options.generate:
         print(",".join(names))
         for rows in generate(generator, latent_dim, options):
-            samples = decode(rows)
-            exact = "%r" if samples.dtype == torch.float64 else "%.9g"
-            line = ",".join([exact] * samples.shape[1]) + "\n"
-            print(line * len(samples) % tuple(samples.flatten().tolist()), end="")
+            exact = "%r" if rows.dtype == torch.float64 else "%.9g"
+            line = ",".join([exact] * len(names)) + "\n"
+            print(line * len(rows) % tuple(decode(rows).flatten().tolist()), end="")
     if options.interpolate:
         random = stream("walk", options.seed)
         samples = decode(generator(torch.randn(2048, latent_dim, generator=random)))

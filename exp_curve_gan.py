@@ -29,11 +29,9 @@ X_MIN, X_MAX, BASE = 0.0, 50.0, 1.08
 LATENT_DIM = 2
 EPOCHS, PATIENCE, COOLDOWN = 60, 3, 20  # the learning rate decays over the last
 BATCHES_PER_EPOCH, BATCH_SIZE = 45, 256
-LEARNING_RATE = 0.004  # of the generator; the discriminator's is 1.5 times as high, to keep up
-BETAS = (0.0, 0.95)  # beta1 = 0: with momentum the two networks oscillate
+LEARNING_RATE, BETAS = 0.004, (0.0, 0.95)  # beta1 = 0: with momentum the two networks oscillate
 EMA_DECAY = 0.99  # of the moving average of the weights
 PENALTY = 0.3  # weight of the gradient penalty: higher blurs clusters, lower distorts their shares
-INSTANCE_NOISE = 0.5  # initial standard deviation (Sonderby et al. 2016)
 MAX_STD = 3**0.5  # range of the uniform noise, in standard deviations; data are scaled to fit
 
 
@@ -58,7 +56,7 @@ class Generator(nn.Module):
     makes the initial output as wide as the data.
     """
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, features: int = 2) -> None:
         super().__init__()
         self.layers = layers(LATENT_DIM, 128, features, nn.ReLU())
         self.skip = nn.Linear(LATENT_DIM, features, bias=False)
@@ -69,9 +67,7 @@ class Generator(nn.Module):
         return self.skip(uniform) + self.layers(uniform)
 
 
-def build_generator(features: int = 2) -> nn.Module:
-    """Standard normal noise (n, LATENT_DIM) to standardised points (n, features)."""
-    return Generator(features)
+build_generator = Generator
 
 
 def build_discriminator(features: int = 2) -> nn.Module:
@@ -91,9 +87,9 @@ def train(
         data, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
         progress=progress, cooldown=COOLDOWN, max_std=MAX_STD,
     )  # fmt: skip
-    n, features = training.data.shape
-    batch_size = batch_size or min(BATCH_SIZE, n)
-    batches = common.Batches(training.train_rows.to(device), batch_size)
+    rows, features = training.train_rows.to(device), training.train_rows.shape[1]
+    batch_size = batch_size or min(BATCH_SIZE, len(rows))
+    batches = common.Batches(rows, batch_size)
     noise_batches = common.sobol_noise(batch_size, LATENT_DIM, device)
     generator = build_generator(features).to(device)
     ema_generator = copy.deepcopy(generator)
@@ -105,18 +101,16 @@ def train(
     fixed_noise = torch.randn(1024, LATENT_DIM, device=device)
 
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
-        for epoch in training.epochs():
-            rate = lr * training.stopping.lr_factor
-            g_optimizer.param_groups[0]["lr"], d_optimizer.param_groups[0]["lr"] = rate, 1.5 * rate
-            noise_std = INSTANCE_NOISE * max(0, 1 - (epoch - 1) / 4)  # far clusters are reachable
+        for _ in training.epochs():
+            for optimizer in (g_optimizer, d_optimizer):
+                optimizer.param_groups[0]["lr"] = lr * training.stopping.lr_factor
             steps = zip(range(BATCHES_PER_EPOCH), batches, noise_batches, strict=False)
             for step, points, noise in steps:
                 fakes = generator(noise)
 
                 # Discriminator step: tell real points from generated ones
                 apply_penalty = step % 4 == 0  # lazy, same weight (StyleGAN2, Karras et al. 2020)
-                rows = torch.cat([points, fakes.detach()])
-                rows = (rows + noise_std * torch.randn_like(rows)).requires_grad_(apply_penalty)
+                rows = torch.cat([points, fakes.detach()]).requires_grad_(apply_penalty)
                 scores = discriminator(rows)
                 d_loss = bce(scores, labels)
                 if apply_penalty:
@@ -126,7 +120,7 @@ def train(
                 d_optimizer.step()
 
                 # Generator step: fool the discriminator
-                g_loss = bce(discriminator(fakes + noise_std * torch.randn_like(fakes)), ones)
+                g_loss = bce(discriminator(fakes), ones)
                 g_optimizer.zero_grad()
                 g_loss.backward(inputs=list(generator.parameters()))
                 g_optimizer.step()

@@ -12,7 +12,6 @@ is never told what the integers have in common, nor how many there are.
 """
 
 import copy
-import functools
 import sys
 from contextlib import suppress
 from itertools import islice
@@ -46,25 +45,23 @@ def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
 class Generator(nn.Module):
     """One linear layer: noise (n, depth) to one-hot rows (n, depth), 1 at the largest output.
 
-    argmax has no gradient. In training the softmax's is used (straight-through estimator, Bengio et
-    al. 2013), so that the discriminator sees one-hot rows.
+    In training it gives the softmax, as argmax has no gradient.
     """
 
-    def __init__(self, depth: int) -> None:
+    def __init__(self, depth: int = DEPTH) -> None:
         super().__init__()
         self.linear = nn.Linear(depth, depth)
         nn.init.eye_(self.linear.weight)  # at first, all integers are equally likely
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, noise: Tensor) -> Tensor:
-        share = self.linear(noise).softmax(dim=1)
-        row = one_hot(share.argmax(dim=1), share.shape[1]).to(share.dtype)
-        return row + share - share.detach() if self.training else row
+        logits = self.linear(noise)
+        if self.training:
+            return logits.softmax(dim=1)
+        return one_hot(logits.argmax(dim=1), logits.shape[1]).to(logits.dtype)
 
 
-def build_generator(depth: int = DEPTH) -> nn.Module:
-    """Standard normal noise (n, depth) to one-hot rows (n, depth)."""
-    return Generator(depth)
+build_generator = Generator
 
 
 def build_discriminator(depth: int = DEPTH) -> nn.Linear:
@@ -80,8 +77,6 @@ def train(
 ) -> Training:  # fmt: skip
     """Learn to generate integers like those of `data`, one-hot rows (n, depth); or ValueError."""
     device = common.choose_device(device)
-    if LATENT_DIM != DEPTH:
-        raise common.InputError(f"LATENT_DIM must be {DEPTH}, a number of noise for each integer")
     training = Training(
         data, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
         progress=progress, cooldown=COOLDOWN,
@@ -132,12 +127,11 @@ def plot_integers(data: Tensor, training: Training) -> Figure:
     """Plots the frequencies of real (n, depth) and generated integers, and the history."""
     figure, axes = common.plot_history(training, [["integer"] * 3])
     common.plot_frequencies(axes["integer"], *map(common.one_hot_decode, (data, training.samples)))
-    axes["integer"].set(xlabel="integer")
     return figure
 
 
-def as_points(rows: Tensor) -> Tensor:
-    """Frequencies in % of the integers in one-hot rows (n, depth), as points (depth, 2)."""
+def frequencies(rows: Tensor) -> Tensor:
+    """The integers in one-hot rows (n, depth) and their shares in %: (depth, 2)."""
     return torch.stack([torch.arange(rows.shape[1]), 100 * rows.mean(dim=0)], dim=1)
 
 
@@ -148,8 +142,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", metavar="FILE", type=Path, help="train on integers of a CSV file")
     options = parser.parse_args(argv)
     if options.generate or options.interpolate:
-        decode = functools.partial(torch.argmax, dim=1, keepdim=True)
-        return common.use_generator(options, LATENT_DIM, ["integer"], DEPTH, decode)
+        return common.use_generator(options, LATENT_DIM, ["integer"], common.one_hot_decode, DEPTH)
 
     data = real_samples(2048, common.stream("data", options.seed))
     if options.data:
@@ -160,9 +153,7 @@ def main(argv: list[str] | None = None) -> int:
         common.save(folder, training, LATENT_DIM, generator=training.generator)
         common.save_picture(folder / "samples.png", plot_integers, data, training)
         if options.animate:
-            for epoch, (row, rows) in training.snapshots.items():
-                training.snapshots[epoch] = row, as_points(rows)
-            film = common.animate_points, as_points(data), training, "integer", "share in %"
+            film = common.animate_points, data, training, "integer", "share in %", frequencies
             common.save_picture(folder / "training.gif", *film)
     return common.report(training, options)
 

@@ -199,10 +199,10 @@ def plot_table(cells: Tensor, columns: list[Column], training: Training) -> Figu
         values = [rows[:, i].numpy() for rows in (cells, training.samples)]
         bins = np.arange(len(names) + 1) - 0.5 if names else 20
         axis.hist(values, bins, density=True, color=[REAL, GENERATED])
-        axis.set_title(column.name[:20], parse_math=False)  # names with two $ are not formulas
+        axis.set_title(column.name[:20])
         if names:
             labels = [name[:9] for name in names[:8]]
-            axis.set_xticks(range(len(labels)), labels, rotation=20, parse_math=False)
+            axis.set_xticks(range(len(labels)), labels, rotation=20)
     axes["0"].legend(["real", "generated"])
     for name, rows in (("real", cells), ("generated", training.samples)):
         correlations = torch.corrcoef(rows.T).reshape(len(columns), -1).numpy()

@@ -1,13 +1,13 @@
-"""Draws the pictures of docs/ and tour.ipynb again, from default runs.
+"""Draws the pictures of docs/ and runs tour.ipynb, with default settings.
 
 python benchmarks/pictures.py --data-dir PATH     twelve minutes on 2 cores
 """
 
 import argparse
-import shutil
+import io
 import tempfile
-import types
 from pathlib import Path
+from types import ModuleType
 
 import nbclient
 import nbformat
@@ -22,36 +22,19 @@ import multiples_of_five_gan
 import sine_gan
 import wgan
 
-DOCS = ROOT / "docs"
 
-
-def draw(script: types.ModuleType, name: str, *options: str) -> Path:
-    """Train as a user does, and keep one file of what is saved, under the script's name."""
-    kept = DOCS / f"{script.__name__.removesuffix('_gan')}{Path(name).suffix}"
-    with tempfile.TemporaryDirectory() as folder:
-        if script.main(["--device", "cpu", "--out", folder, *options]):
+def draw(script: ModuleType, name: str, *options: str) -> bytes:
+    """One of the files that a training saves, run as a user does."""
+    with tempfile.TemporaryDirectory() as out:
+        if script.main(["--device", "cpu", "--out", out, *options]):
             raise SystemExit(1)
-        shutil.copyfile(Path(folder, name), kept)
-    return kept
-
-
-def draw_variants(data_dir: str) -> None:
-    """The pictures of the variants, as one."""
-    use = ("samples.png", "--data-dir", data_dir)
-    files = [draw(dcgan, *use), draw(conditional_gan, *use), draw(wgan, "samples.png")]
-    files.append(draw(cycle_gan, *use))
-    whole = Image.new("RGB", (1600, 1120))
-    for i, file in enumerate(files):
-        part = Image.open(file).convert("RGB").resize((800, 560), Image.Resampling.LANCZOS)
-        whole.paste(part, (800 * (i % 2), 560 * (i // 2)))
-        file.unlink()
-    whole.save(DOCS / "variants.png", optimize=True)
+        return Path(out, name).read_bytes()
 
 
 def run_notebook(path: Path) -> None:
-    """Run the notebook as a reader does, and keep what it shows, but for progress bars."""
+    """Run a notebook, and keep what it shows, without progress bars."""
     notebook = nbformat.read(path, as_version=4)
-    nbclient.NotebookClient(notebook, resources={"metadata": {"path": str(path.parent)}}).execute()
+    nbclient.NotebookClient(notebook, resources={"metadata": {"path": str(ROOT)}}).execute()
     for cell in notebook.cells:
         cell.metadata = {}
         if cell.cell_type == "code":
@@ -61,18 +44,21 @@ def run_notebook(path: Path) -> None:
 
 def main() -> None:
     """Draw all of them."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data-dir", default="data", help="of the image scripts (data)")
-    both = ["points", "variants"]
-    parser.add_argument("--only", nargs="+", choices=both, default=both, help="these pictures")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data-dir", default="data", help="folder of the images (%(default)s)")
     options = parser.parse_args()
-    if "points" in options.only:
-        draw(exp_curve_gan, "samples.png")
-        draw(sine_gan, "training.gif", "--animate")
-        draw(multiples_of_five_gan, "samples.png")
-        run_notebook(ROOT / "tour.ipynb")
-    if "variants" in options.only:
-        draw_variants(options.data_dir)
+    docs = ROOT / "docs"
+    (docs / "exp_curve.png").write_bytes(draw(exp_curve_gan, "samples.png"))
+    (docs / "sine.gif").write_bytes(draw(sine_gan, "training.gif", "--animate"))
+    (docs / "multiples_of_five.png").write_bytes(draw(multiples_of_five_gan, "samples.png"))
+    run_notebook(ROOT / "tour.ipynb")
+    whole = Image.new("RGB", (1600, 1120))
+    for i, script in enumerate((dcgan, conditional_gan, wgan, cycle_gan)):
+        data = () if script is wgan else ("--data-dir", options.data_dir)
+        part = Image.open(io.BytesIO(draw(script, "samples.png", *data))).convert("RGB")
+        part = part.resize((800, 560), Image.Resampling.LANCZOS)
+        whole.paste(part, (800 * (i % 2), 560 * (i // 2)))
+    whole.save(docs / "variants.png", optimize=True)
 
 
 if __name__ == "__main__":

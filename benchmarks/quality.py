@@ -1,195 +1,146 @@
 """How good the generators are, beside the textbook's loop: results/quality.md and quality.png.
 
-python benchmarks/quality.py     over 20 seeds, 20 minutes on 2 cores
+python benchmarks/quality.py     over 20 seeds, 25 minutes on 2 cores; needs scipy
 """
 
-import argparse
 import functools
-import time
-from collections import defaultdict
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-import matplotlib.figure
 import measure
 import textbook
 import torch
-from measure import CLUSTERS, GENERATED, OWN_SET, OWN_SHAPES, RESULTS, SAMPLES, SETS, SHAPES
+from matplotlib.figure import Figure
+from measure import CLUSTERS, OWN_SET, OWN_SHAPES, SETS, SHAPES, Figures
+from scipy.stats import spearmanr
+from torch import Tensor
 
 import multiples_of_five_gan
 import sine_gan
+import wgan
 
+OWN = [*OWN_SHAPES, OWN_SET]
 OTHER_SHAPES = [name for name in SHAPES if name not in (*OWN_SHAPES, *CLUSTERS)]
 OTHER_SETS = [name for name in SETS if name != OWN_SET]
+SHORT = {name: measure.COLUMNS[name] for name in ("excess", "off-curve", "coverage", "present")}
+RING = "ring of 8, deviation 0.05"  # the data of wgan.py
+RING_COLUMNS: measure.Columns = {
+    **{"clusters found": min, "near": min, "excess": max, "correlation": min, "seconds": max}
+}
+
+Runs = dict[str, list[Figures]]  # by name, for each seed
 
 
-def learn_points(job: tuple[str, int]) -> dict[str, float]:
-    """Train on a shape, and judge the generator against the truth that training never saw."""
+def learn(job: tuple[str, int], **settings: Any) -> tuple[Figures, Tensor]:
+    """Train a script on a shape or a set of integers; gives samples, too."""
     name, seed = job
-    data = measure.training_points(name, seed)
-    start = time.perf_counter()
-    training = sine_gan.train(data, seed=seed, progress=False)
-    seconds = time.perf_counter() - start
-    points = training.generator(torch.randn(GENERATED, sine_gan.LATENT_DIM))
-    told = {"ratio": training.ratio, "precision": training.precision}
-    told["row coverage"] = training.coverage  # Naeem et al. 2020
-    warned = {"warned": float(not training.converged)}
-    return measure.judge(name, data, points) | told | warned | {"seconds": seconds}
+    script = sine_gan if name in SHAPES else multiples_of_five_gan
+    training, figures = measure.learn(script, name, seed, **settings)
+    return figures, training.samples[: measure.SAMPLES]
 
 
-def learn_integers(job: tuple[str, int]) -> dict[str, float]:
-    """The same for a set of integers."""
+def learn_by_the_book(job: tuple[str, int], limit: float) -> tuple[Figures, Tensor]:
+    """The same by the textbook's loop, for at most `limit` seconds."""
     name, seed = job
-    data = measure.training_integers(name, seed)
-    start = time.perf_counter()
-    training = multiples_of_five_gan.train(data, seed=seed, progress=False)
-    seconds = time.perf_counter() - start
-    latents = torch.randn(GENERATED, multiples_of_five_gan.LATENT_DIM)
-    told = {"ratio": training.ratio, "warned": float(not training.converged)}
-    found = measure.judge_integers(name, training.generator(latents))
-    return found | told | {"seconds": seconds}
-
-
-def learn_points_by_the_book(job: tuple[str, int], limit: float) -> dict[str, float]:
-    """The textbook's loop on a shape."""
-    name, seed = job
-    curve = SHAPES[name].curve
-    assert curve is not None
     torch.set_num_threads(1)  # as two trainings run side by side
-    data = measure.training_points(name, seed)
-    ended = textbook.learn_points(data, curve, seed=seed, limit=limit)
-    with torch.no_grad():
-        points = ended.generator(torch.randn(GENERATED, 2))
-    return measure.judge(name, data, points) | {"seconds": ended.seconds}
+    data = measure.training_data(name, seed)
+    if name in SHAPES:
+        result = textbook.learn_points(data, SHAPES[name].curve, seed, limit)
+    else:
+        result = textbook.learn_integers(data, seed, limit)
+    rows = result.generator(torch.randn(measure.GENERATED, data.shape[1]))
+    return measure.evaluate(name, data, rows) | {"seconds": result.seconds}, rows[: measure.SAMPLES]
 
 
-def learn_integers_by_the_book(job: tuple[str, int]) -> dict[str, float]:
-    """The textbook's loop on a set of integers."""
-    name, seed = job
-    torch.set_num_threads(1)
-    ended = textbook.learn_integers(measure.training_integers(name, seed), seed=seed)
-    with torch.no_grad():
-        rows = ended.generator(torch.randn(GENERATED, measure.DEPTH))
-    return measure.judge_integers(name, rows) | {"seconds": ended.seconds}
+def over_seeds(function: Callable, seeds: dict[str, int]) -> tuple[Runs, dict[str, Tensor]]:
+    """The figures of so many seeds of each name, and samples of the first one."""
+    jobs = [(name, seed) for name in seeds for seed in range(seeds[name])]
+    runs: Runs = {name: [] for name in seeds}
+    samples: dict[str, Tensor] = {}
+    for (name, seed), found in zip(jobs, measure.in_parallel(function, jobs), strict=True):
+        print(f"{name}, seed {seed}:", found[0], flush=True)
+        runs[name].append(found[0])
+        samples.setdefault(name, found[1])
+    return runs, samples
 
 
-Found = dict[str, list[dict[str, float]]]  # by name, for each seed
+def table(runs: Runs, names: Sequence[str]) -> str:
+    """Mean / worst of every figure."""
+    measured = {key for name in names for key in runs[name][0]}
+    columns = {key: worst for key, worst in measure.COLUMNS.items() if key in measured}
+    rows = [[name, *measure.cells(runs[name], columns)] for name in names]
+    return measure.table(["data", *columns], rows)
 
 
-def over_seeds(
-    function: Callable[[tuple[str, int]], dict[str, float]], names: Sequence[str], seeds: int
-) -> Found:
-    """What a function of a name and a seed finds."""
-    jobs = [(name, seed) for name in names for seed in range(seeds)]
-    found: Found = defaultdict(list)
-    for (name, seed), figures in zip(jobs, measure.in_parallel(function, jobs), strict=True):
-        print(f"{name}, seed {seed}:", {key: round(figure, 4) for key, figure in figures.items()})
-        found[name].append(figures)
-    return found
-
-
-def table(found: Found) -> str:
-    """Mean and worst of every figure, a row a name."""
-    keys = list(dict.fromkeys(key for figures in found.values() for key in figures[0]))
-    rows = [[name, *(measure.mean_and_worst(found[name], key) for key in keys)] for name in found]
-    return measure.table(["data", *keys], rows)
-
-
-def short_table(ours: Found, textbook: Found) -> str:
-    """The figures that say most, ours beside the textbook's."""
+def short_table(ours: Runs, book: Runs) -> str:
+    """README's table."""
     rows = []
-    for name in ours:
-        for key in ("excess", "off-curve", "coverage", "present"):
-            cells = (measure.mean_and_worst(found[name], key, 2) for found in (ours, textbook))
-            means_and_worst = [part for cell in cells for part in cell.split(" / ")]
-            if len(means_and_worst) == 4:
-                rows.append([name, key, *means_and_worst])
+    for name in book:
+        both = (measure.cells(runs[name], SHORT, 2) for runs in (ours, book))
+        for key, *cells in zip(SHORT, *both, strict=True):
+            rows += [[name, key, *" / ".join(cells).split(" / ")]] if all(cells) else []
     header = ["data", "figure", "ours: mean", "worst", "textbook's: mean", "worst"]
     return measure.table(header, rows)
 
 
-def points_for_picture(name: str) -> torch.Tensor:
-    """2,048 generated points of a shape, seed 0."""
-    training = sine_gan.train(measure.training_points(name), progress=False)
-    return training.generator(torch.randn(SAMPLES, sine_gan.LATENT_DIM))
-
-
-def save_picture(path: Path) -> None:
-    """Real and generated points of every shape, seed 0."""
-    figure = matplotlib.figure.Figure(figsize=(15, 15), layout="constrained")
-    axes = figure.subplots(5, 6).flatten()
-    generated = measure.in_parallel(points_for_picture, list(SHAPES))
-    for axis in axes[len(SHAPES) :]:
-        axis.set_axis_off()
-    for axis, name, points in zip(axes, SHAPES, generated, strict=False):
-        for rows, colour, size in (
-            (measure.training_points(name), "#b8b8b8", 14),
-            (points, "#0b4f8a", 1.5),
-        ):
-            axis.scatter(*rows.T.numpy(), s=size, color=colour, linewidths=0)
-        axis.set_title(name)
-    figure.suptitle("Real points (grey) and generated ones (blue), seed 0")
+def save_picture(path: Path, samples: dict[str, Tensor]) -> None:
+    """Draw real and generated points of every shape."""
+    figure = Figure(figsize=(15, 15), layout="constrained")
+    for i, name in enumerate(SHAPES):
+        axis = figure.add_subplot(5, 6, i + 1, title=name)
+        axis.scatter(*measure.training_data(name).T, s=14, color="#b8b8b8", linewidths=0)
+        axis.scatter(*samples[name].T, s=1.5, color="#0b4f8a", linewidths=0)
+    figure.suptitle("Real points (grey) and generated ones (blue)")
     figure.savefig(path, dpi=80)
+
+
+def measure_ring(seeds: int, **settings: Any) -> Runs:
+    """Figures on the ring, with the correlation of the loss and the distance over the epochs."""
+    runs: Runs = {"wgan": [], "sine_gan": []}
+    for seed, script in itertools.product(range(seeds), (wgan, sine_gan)):
+        training, figures = measure.learn(script, RING, seed, **settings)
+        _, d_losses, g_losses, distances = zip(*training.history, strict=True)
+        # The critic's loss is minus its estimate of the distance
+        losses = [-loss for loss in d_losses] if script is wgan else g_losses
+        falling = 1 + next(i for i, far in enumerate(distances) if far <= 1.1 * min(distances))
+        figures["clusters found"] = 8 - figures["lost"]
+        figures["correlation"] = spearmanr(losses[:falling], distances[:falling]).statistic
+        runs[script.__name__].append(figures)
+    return runs
 
 
 def main() -> None:
     """Measure, and write the results."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add = functools.partial(parser.add_argument, type=int)
-    add("--seeds", default=20, help="of each script's own data (20)")
-    add("--other-seeds", default=3, help="of every other kind (3)")
-    add("--cluster-seeds", default=10, help="of every set of scattered or unequal clusters (10)")
+    parser = measure.parser(__doc__, seeds=20)
+    add = functools.partial(parser.add_argument, metavar="N", type=int)
+    add("--other-seeds", default=3, help="of every other kind of data (3)")
+    add("--cluster-seeds", default=10, help="of scattered and unequal clusters (10)")
+    add("--ring-seeds", default=10, help="of wgan.py and sine_gan.py on a ring of clusters (10)")
     add("--textbook-seeds", default=2, help="of the textbook's loop (2)")
-    add("--textbook-seconds", default=200, help="after which it is cut (200)")
-    add("--out", type=Path, default=RESULTS / "quality.md")
+    add("--textbook-seconds", default=100, help="time limit of the textbook's loop (100)")
     options = parser.parse_args()
-    points = over_seeds(learn_points, OWN_SHAPES, options.seeds)
-    integers = over_seeds(learn_integers, [OWN_SET], options.seeds)
-    other_points = over_seeds(learn_points, OTHER_SHAPES, options.other_seeds)
-    clusters = over_seeds(learn_points, CLUSTERS, options.cluster_seeds)
-    other_integers = over_seeds(learn_integers, OTHER_SETS, options.other_seeds)
-    by_the_book = functools.partial(learn_points_by_the_book, limit=options.textbook_seconds)
-    textbook_points = over_seeds(by_the_book, OWN_SHAPES, options.textbook_seeds)
-    textbook_integers = over_seeds(learn_integers_by_the_book, [OWN_SET], options.textbook_seeds)
-    source = measure.circumstances("quality.py")
-    text = f"""# Quality
-
-Mean / worst over seeds, {SAMPLES:,} rows drawn anew for each, {GENERATED:,} generated ones judged
-against the truth that training never saw. F (1 is ideal), its excess over the training set's own,
-off-curve error, KL: lower is better. Shares of 1: inside the range, bins covered, near a cluster,
-valid, values present. What the training itself says: ratio, precision, row coverage,
-and warned (the share of seeds that were told not to have converged). Two trainings run side by
-side, which slows both.
-
-{source}
-## The scripts' own data, {options.seeds} seeds
-
-{table(points)}
-{table(integers)}
-## The textbook's loop on the same, {options.textbook_seeds} seeds, \
-cut after {options.textbook_seconds} seconds
-
-{table(textbook_points)}
-{table(textbook_integers)}
-## Other shapes, {options.other_seeds} seeds each, no setting changed
-
-{table(other_points)}
-## Clusters of equal and unequal shares, {options.cluster_seeds} seeds each, no setting changed
-
-Lost is how many have less than a fifth of their due.
-
-{table(clusters)}
-## Other sets of integers, {options.other_seeds} seeds each
-
-{table(other_integers)}
-![real and generated points of every shape](quality.png)
-"""
-    options.out.parent.mkdir(exist_ok=True)
-    options.out.write_text(text)
-    save_picture(options.out.with_suffix(".png"))
-    if options.out.parent == RESULTS:
-        short = short_table(points | integers, textbook_points | textbook_integers)
-        measure.write_into_readme("quality", f"{short}\n{source}")
+    seeds = dict.fromkeys(OWN, options.seeds) | dict.fromkeys(CLUSTERS, options.cluster_seeds)
+    seeds |= dict.fromkeys([*OTHER_SHAPES, *OTHER_SETS], options.other_seeds)
+    runs, samples = over_seeds(functools.partial(learn, **options.settings), seeds)
+    by_the_book = functools.partial(learn_by_the_book, limit=options.textbook_seconds)
+    book, _ = over_seeds(by_the_book, dict.fromkeys(OWN, options.textbook_seeds))
+    ring = measure_ring(options.ring_seeds, **options.settings)
+    rows = [[name, *measure.cells(each, RING_COLUMNS, 3)] for name, each in ring.items()]
+    measure.write_blocks(
+        measure.RESULTS / "quality.md",
+        source=measure.source(),
+        own=table(runs, OWN),
+        textbook=table(book, OWN),
+        shapes=table(runs, OTHER_SHAPES),
+        clusters=table(runs, CLUSTERS),
+        sets=table(runs, OTHER_SETS),
+        ring=measure.table(["script", *RING_COLUMNS], rows),
+    )
+    save_picture(measure.RESULTS / "quality.png", samples)
+    measure.write_blocks(measure.README, quality=f"{short_table(runs, book)}\n{measure.source()}")
+    measure.write_row(measure.README, ["wgan", measure.words(ring["wgan"], RING_COLUMNS)])
 
 
 if __name__ == "__main__":

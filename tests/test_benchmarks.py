@@ -1,104 +1,89 @@
-"""The benchmarks still fit the scripts that they measure."""
+"""The benchmarks still fit the scripts that they measure, and write what they find."""
+
+import shutil
+import sys
 
 import ablation
-import failures
 import measure
 import pytest
+import quality
 import speed
+import table_quality
 import textbook
 import torch
-
-import common
-
-
-@pytest.mark.parametrize("without", ablation.POINTS_WITHOUT)
-def test_each_change_can_be_taken_out_of_the_curves(without):
-    module = measure.variant("exp_curve_gan", ablation.POINTS_WITHOUT[without])
-    training = module.train(module.real_samples(64), epochs=1, progress=False)
-    assert training.generator(torch.randn(5, 2)).shape == (5, 2)
+import verdict
+from conftest import capped
 
 
-@pytest.mark.parametrize("without", ablation.INTEGERS_WITHOUT)
-def test_each_change_can_be_taken_out_of_the_integers(without):
-    module = measure.variant("multiples_of_five_gan", ablation.INTEGERS_WITHOUT[without])
-    training = module.train(module.real_samples(64), epochs=1, progress=False)
-    assert training.generator(torch.randn(5, 100)).shape == (5, 100)
+@pytest.fixture(autouse=True)
+def trial(monkeypatch, tmp_path):
+    """Little data, in one process; a function that runs a benchmark, with a copy of its pages."""
+    shutil.copytree(measure.RESULTS, tmp_path / "results")
+    shutil.copy(measure.README, tmp_path)
+    settings = {"SAMPLES": 200, "GENERATED": 1000, "in_parallel": map}
+    settings |= {"README": tmp_path / "README.md", "RESULTS": tmp_path / "results"}
+    for name, value in settings.items():
+        monkeypatch.setattr(measure, name, value)
+    for script in (speed.exp_curve_gan, speed.sine_gan, speed.multiples_of_five_gan):
+        capped(monkeypatch, script)
+
+    def run(benchmark, *options):
+        monkeypatch.setattr(sys, "argv", [f"{benchmark.__name__}.py", "--seeds", "1", *options])
+        benchmark.main()
+
+    return run
 
 
-def test_a_change_that_is_not_in_the_script_is_refused():
-    with pytest.raises(ValueError, match="0 times"):
-        measure.variant("sine_gan", [("no such text", "")])
+@pytest.mark.parametrize("name", ["exponential", "2 values"])
+def test_each_removed_part_changes_the_training(name):
+    parts = ablation.POINTS if name in measure.SHAPES else ablation.INTEGERS
+    figures = {part: ablation.learn((part, name, 0), epochs=2) for part in parts}
+    ratios = {part: figures[part]["ratio"] for part in parts}
+    assert [part for part in parts if ratios[part] == ratios["nothing"]] == ["nothing"]
 
 
-def test_a_training_set_is_judged_as_good_as_itself():
-    data = measure.training_points("sine")
-    found = measure.judge("sine", data, data)
-    assert found["excess"] == 0
-    assert found["off-curve"] < 1e-6
-    assert found["inside"] == found["coverage"] == 1
+def test_each_failure_is_measured():
+    rows = ablation.draw_failures(ablation.Figure(), epochs=1).splitlines()[2:]
+    assert [row.split(" | ")[0].strip("| ") for row in rows] == list(ablation.FAILURES)
 
 
-def test_the_textbook_runs():
-    shape = measure.SHAPES["sine"]
-    ended = textbook.learn_points(shape.draw(256), shape.curve, limit=0)
-    assert ended.iterations == 2
-    assert not ended.stopped
-    ended = textbook.learn_integers(measure.training_integers("2 values"), limit=0)
-    assert ended.generator(torch.randn(3, 100)).shape == (3, 100)
+def test_a_training_set_is_as_good_as_itself():
+    figures = measure.evaluate("sine", *2 * [measure.training_data("sine")])
+    assert (figures["excess"], figures["inside"]) == (0, 1)
+    rows = measure.training_data("2 values")
+    assert measure.evaluate("2 values", rows, rows)["valid"] == 1
+    assert measure.evaluate("2 values", rows, rows.roll(1, dims=1))["valid"] == 0
 
 
-def test_moments_of_a_training_are_noted():
-    module = measure.variant("exp_curve_gan", [])
-    evaluate = common.Training.evaluate
-    with speed.noting_moments() as moments:
-        training = module.train(module.real_samples(64), epochs=2, progress=False)
-    assert common.Training.evaluate is evaluate
-    assert 0 < moments[0][0] < moments[1][0]
-    latents = torch.randn(5, 2)
-    assert torch.equal(moments[1][1].eval()(latents), training.generator(latents))
+def test_speed_and_its_command_are_written_into_readme(trial):
+    trial(speed, "--limit", "0", "--epochs", "1")
+    block = measure.README.read_text().partition("<!-- speed -->")[2]
+    assert "| sine, textbook | not in 0 s | not in 0 s |" in block
+    assert "`python benchmarks/speed.py --seeds 1 --limit 0 --epochs 1`" in block
 
 
-def test_moments_are_looked_up():
-    course = [(1.0, 4.0), (2.0, 1.9), (3.0, 1.2)]
-    assert speed.first_at_most(2.0, course) == 2.0
-    assert speed.first_at_most(1.0, course) == float("inf")
-    assert speed.last_by(2.5, course) == 1.9
-    assert speed.in_words([1.0, 2.0], 400) == "1.5"
-    assert speed.in_words([1.0, float("inf")], 400) == "1.0; 1 of 2 never"
+def test_verdicts_on_faults_are_counted(trial, monkeypatch):
+    monkeypatch.setattr(verdict, "ROWS", (300,))
+    monkeypatch.setattr(verdict, "COLUMNS", (2,))
+    trial(verdict)
+    page = (measure.RESULTS / "verdict.md").read_text()
+    assert "| bad | a cluster of 10 % lost | 0% | 0.0% |" in page
 
 
-def test_the_floor_counts_each_product_of_the_networks():
-    """Of 3 hidden layers and an output: generator 3 each, discriminator 6 and 2 each."""
-    products = speed.products_of_points(10)
-    assert len(products) == (3 + 6 + 2) * 4 - 2 + 3  # and 3 of the generator's linear way around
-    assert sum(n == 20 for n, _, _ in products) == 6 * 4 - 1
-    assert speed.floor_seconds(products) > 0
+def test_copies_of_rows_are_found(trial, monkeypatch):
+    monkeypatch.setattr(table_quality, "TABLES", {"iris": table_quality.TABLES["iris"]})
+    monkeypatch.setitem(table_quality.METHODS, "CTGAN", lambda rows, *_, **__: rows)
+    trial(table_quality, "--epochs", "1")
+    (row,) = (row for row in measure.README.read_text().splitlines() if "| CTGAN |" in row)
+    assert row.split(" | ")[2] == "1 / 1"
 
 
-def test_code_is_run_in_its_own_process():
-    found = speed.in_its_own_process("import sys; spent = {'seconds': int(sys.argv[1])}", 7)
-    assert found["seconds"] == 7
-    assert found["MB"] > 1
+def test_mean_and_worst_stand_side_by_side():
+    runs = {"sine": [{"coverage": 0.8}, {"coverage": 1.0}], "circle": []}
+    table = quality.short_table(runs, {"sine": [{"coverage": 0.5, "excess": 2.0}]})
+    assert table.splitlines()[2:] == ["| sine | coverage | 0.9 | 0.8 | 0.5 | 0.5 |"]
 
 
-@pytest.mark.parametrize("failure", failures.FAILURES)
-def test_each_failure_can_be_brought_about(failure):
-    module = measure.variant("sine_gan", failures.FAILURES[failure])
-    training = module.train(module.real_samples(64), epochs=1, progress=False)
-    assert training.generator(torch.randn(5, 2)).shape == (5, 2)
-
-
-def test_what_one_benchmark_finds_stays_when_another_is_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(measure, "STORE", tmp_path / "found.json")
-    monkeypatch.setattr(measure, "ROOT", tmp_path)
-    (tmp_path / "README.md").write_text("# It\n<!-- variants -->\n<!-- end of variants -->\n")
-    measure.store("digits_gan", [{"Frechet": 3.0, "seconds": 2.0}] * 2, "one.py")
-    found = [{"plain": 0.9, "Frechet": 2.0, "seconds": 200.0}]
-    measure.store("dcgan", [*found, {"plain": 0.8, "Frechet": 3.0, "seconds": 400.0}], "other.py")
-    readme = (tmp_path / "README.md").read_text()
-    assert "| digits_gan | Frechet 3 / 3; seconds 2 / 2 |" in readme
-    assert "| dcgan | Frechet 2.5 / 3; seconds 300 / 400 |" in readme
-    table = measure.stored_table(["digits_gan", "dcgan"])
-    assert "| digits_gan | 3 / 3 | 2 / 2 |  |" in table
-    assert "| dcgan | 2.5 / 3 | 300 / 400 | 0.85 / 0.8 |" in table
-    assert "dcgan: Measured by" in table
+def test_the_textbook_stops_by_itself_or_at_its_limit():
+    assert textbook.learn_integers(measure.training_data("2 values"), seed=0).stopped
+    assert not textbook.learn_digits(torch.rand(128, 784), seed=0, limit=0).stopped

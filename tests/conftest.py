@@ -1,118 +1,131 @@
-"""What the tests share: where the scripts are, and how a user runs one."""
+"""What the tests share: the scripts, tiny images, short trainings, and signals at an epoch."""
 
 import os
 import struct
 import subprocess
 import sys
-import tempfile
-import types
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 import common
+import conditional_gan
+import cycle_gan
+import dcgan
+import digits_gan
+import exp_curve_gan
+import fashion_classifier
+import images
+import multiples_of_five_gan
+import sine_gan
+import table_gan
+import wgan
 
 ROOT = Path(__file__).parent.parent
+POINT_GANS = [exp_curve_gan, sine_gan, wgan]
+IMAGE_GANS = [digits_gan, dcgan, conditional_gan, cycle_gan]
+IMAGE_SCRIPTS = [*IMAGE_GANS, fashion_classifier]
+GANS = [*POINT_GANS, multiples_of_five_gan, table_gan, *IMAGE_GANS]
+SCRIPTS = [*GANS, fashion_classifier]
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
 DEVICES = ["cpu", pytest.param("cuda", marks=needs_cuda)]
-torch.set_num_threads(1)  # as tests run side by side
+torch.set_num_threads(1)  # tests run side by side
+
+
+def name_of(value: object) -> str | None:
+    """The name of a script in the name of a test."""
+    return value.__name__ if isinstance(value, ModuleType) else None
 
 
 @pytest.fixture(autouse=True)
 def same_random_numbers() -> None:
-    """Let each test draw the same random numbers, whatever ran before it."""
+    """Each test starts with the same random numbers, whatever ran before."""
     torch.manual_seed(0)
 
 
 def seeded(seed: int) -> torch.Generator:
-    """A source of random numbers of its own."""
+    """A separate source of random numbers."""
     return torch.Generator().manual_seed(seed)
 
 
 def new_training(data: object, epochs: int = 1, **more: Any) -> common.Training:
-    """A training that no script has begun."""
+    """A training before its first epoch."""
     settings: dict[str, Any] = {"seed": 0, "epochs": epochs, "patience": epochs}
     return common.Training(data, batch_size=None, progress=False, **settings | more)
 
 
-def new_outcome(rows: int = 10, **more: Any) -> common.Outcome:
-    """A training of something else than a GAN."""
-    settings: dict[str, Any] = {"seed": 0, "epochs": 1, "patience": 1, "batch_size": None}
-    return common.Outcome(rows, progress=False, **settings | more)
-
-
-def capped(monkeypatch: pytest.MonkeyPatch, script: types.ModuleType, batches: int = 3) -> None:
-    """Make the epochs of a script short, where how well it learns is not what is tested."""
-    monkeypatch.setattr(script, "BATCHES_PER_EPOCH", batches)
+def capped(monkeypatch: pytest.MonkeyPatch, script: ModuleType, batches: int = 3) -> None:
+    """Shortens a script's epochs, narrows its convolutions, and averages fewer weights."""
+    for name, value in {"BATCHES_PER_EPOCH": batches, "WIDTH": 8, "EMA_DECAY": 0.9}.items():
+        monkeypatch.setattr(script, name, value, raising=False)
 
 
 def at_epoch(monkeypatch: pytest.MonkeyPatch, epoch: int, act: Callable[[], object]) -> None:
-    """Let something happen in a training, at the end of this epoch, the first time."""
+    """Calls `act` once, at the end of this epoch of a GAN's training."""
     evaluate, acts = common.Training.evaluate, [act]
 
-    def evaluate_and_act(training: common.Training, *given: Any) -> None:
-        evaluate(training, *given)
+    def evaluate_and_act(training: common.Training, *arguments: Any) -> None:
+        evaluate(training, *arguments)
         if len(training.history) == epoch and acts:
             acts.pop()()
 
     monkeypatch.setattr(common.Training, "evaluate", evaluate_and_act)
 
 
-def model_file(model: nn.Module, inputs: int, kind: str = "pt") -> bytes:
-    """A saved model."""
-    with tempfile.TemporaryDirectory() as folder:
-        common.save_model(Path(folder), "model", model, inputs)
-        return Path(folder, f"model.{kind}").read_bytes()
+def write_images(folder: Path, name: str, train: int = 160, test: int = 20) -> Path:
+    """Writes a tiny data set for torchvision: each class has a bright bar in one of ten places.
 
-
-def run_script(name: str, *arguments: object, folder: Path) -> subprocess.CompletedProcess:
-    """Run a script in a process of its own, in poor surroundings: no display, home or language."""
-    bare = ("DISPLAY", "WAYLAND_DISPLAY", "LANG", "LC_ALL", "PYTHONUTF8")
-    environment = {name: value for name, value in os.environ.items() if name not in bare}
-    return subprocess.run(
-        [sys.executable, folder / name, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env=environment | {"HOME": "/nowhere", "LC_ALL": "C"},
-        timeout=120,
-    )
-
-
-def write_images(folder: Path, name: str, train: int = 60, test: int = 20) -> Path:
-    """A tiny data set for torchvision to read: in each class, one bright bar at a place of its own.
-
-    `name` is that of the class in torchvision.datasets; gives the folder, as for --data-dir.
+    `name` is the class in torchvision.datasets; returns the folder, for --data-dir.
     """
     raw = folder / name / "raw"
     raw.mkdir(parents=True)
-    random = torch.Generator().manual_seed(0)
     for part, count in (("train", train), ("t10k", test)):
         labels = torch.arange(count) % 10
-        images = torch.randint(0, 50, (count, 28, 28), generator=random)
-        for image, label in zip(images, labels, strict=True):
-            image[2 * label + 4 : 2 * label + 6, 4:24] = 255
-        for kind, values in (("images-idx3", images), ("labels-idx1", labels)):
+        pixels = torch.randint(0, 50, (count, 28, 28), generator=seeded(0))
+        for image, label in zip(pixels, labels, strict=True):
+            top, left = 4 + 4 * (label // 2), 4 + 10 * (label % 2)
+            image[top : top + 3, left : left + 10] = 255
+        for kind, values in (("images-idx3", pixels), ("labels-idx1", labels)):
             head = struct.pack(f">{values.ndim + 1}i", 0x800 + values.ndim, *values.shape)
             content = head + values.to(torch.uint8).numpy().tobytes()
             (raw / f"{part}-{kind}-ubyte").write_bytes(content)
     return folder
 
 
-def image_arguments(data_dir: Path, out: Path) -> list[str]:
-    """What an image script is told on the command line in every test."""
-    return ["--data-dir", str(data_dir), "--device", "cpu", "--quiet", "--out", str(out)]
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with tiny versions of both image data sets."""
+    folder = write_images(tmp_path_factory.mktemp("images"), "MNIST")
+    return write_images(folder, "FashionMNIST")
 
 
-class Recorder:
-    """When unpickled as code, it leaves a trace."""
+def own_data(script: ModuleType, data_dir: Path) -> tuple:
+    """The first arguments of a script's `train`: few rows of its own data."""
+    if script not in IMAGE_SCRIPTS:
+        return (script.real_samples(1024, seeded(0)),)
+    pytest.importorskip("torchvision")
+    if script is fashion_classifier:
+        return images.load_images("fashion", data_dir)
+    return (script.real_samples(60, seeded(0), data_dir=data_dir),)
 
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
 
-    def __reduce__(self) -> tuple:
-        return (self.trace.touch, ())
+def arguments(script: ModuleType, data_dir: Path, out: Path) -> list[str]:
+    """The options that each test gives on the command line."""
+    use = ["--device", "cpu", "--quiet", "--out", str(out)]
+    if script not in IMAGE_SCRIPTS:
+        return use
+    pytest.importorskip("torchvision")
+    return [*use, "--data-dir", str(data_dir)]
+
+
+def run_python(*command: object) -> subprocess.CompletedProcess:
+    """Runs Python in a process of its own, in the folder of the project."""
+    return subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip

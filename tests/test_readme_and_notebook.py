@@ -1,0 +1,84 @@
+"""The README's examples, and Jupyter: the notebook, `main`, `%run` and the stop button.
+
+All cells run in one kernel: two kernels that start at once may get the same ports.
+"""
+
+import json
+import re
+
+import pytest
+from conftest import ROOT, capped
+
+import exp_curve_gan
+import sine_gan
+
+README = (ROOT / "README.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture(autouse=True)
+def short_and_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for script in (exp_curve_gan, sine_gan):
+        capped(monkeypatch, script)
+
+
+def test_python_examples_run_alone():
+    assert exp_curve_gan.main(["--epochs", "1", "--quiet", "--device", "cpu"]) == 0
+    for example in EXAMPLES:
+        names = {}
+        exec(example, names)
+        assert names["points"].shape == (1000, 2)
+
+
+def outputs(cells):
+    """The kinds of what cells show, in their order."""
+    shown = [output for cell in cells for output in cell.get("outputs", [])]
+    return [kind for output in shown for kind in output.get("data", {}) if "image" in kind]
+
+
+def printed(cell, name):
+    """What a cell printed on "stdout" or "stderr"."""
+    return "".join(output.text for output in cell.outputs if output.get("name") == name)
+
+
+def test_the_notebook_is_saved_with_its_pictures():
+    cells = json.loads((ROOT / "tour.ipynb").read_text())["cells"]
+    assert outputs(cells) == ["image/png", "image/gif", "image/png", "image/png"]
+
+
+MAIN = """
+common.save = lambda *_, **__: None  # it takes seconds
+sine_gan.BATCHES_PER_EPOCH = 1
+sine_gan.main()  # not with the arguments of Jupyter
+"""
+STOPPED = """
+import signal
+def evaluate(training, *arguments, measure=common.Training.evaluate):
+    measure(training, *arguments)
+    if len(training.history) == 3:
+        signal.raise_signal(signal.SIGINT)  # like Jupyter's stop button
+common.Training.evaluate = evaluate
+result = sine_gan.train(data, epochs=1000, patience=1000, progress=False)
+print(result.interrupted, len(result.history))
+"""
+
+
+def test_the_notebook_and_the_scripts_run_in_jupyter(tmp_path, monkeypatch):
+    nbclient, nbformat = (pytest.importorskip(name) for name in ("nbclient", "nbformat"))
+    pytest.importorskip("ipykernel")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook = nbformat.read(ROOT / "tour.ipynb", as_version=4)
+    for cell in notebook.cells:
+        cell.source = re.sub(r"\.train\((\w+)\)", r".train(\1, epochs=2)", cell.source)
+    tour = len(notebook.cells)
+    for source in (MAIN, f"%run {ROOT / 'sine_gan.py'} --generate 3", STOPPED):
+        notebook.cells.append(nbformat.v4.new_code_cell(source))
+    place = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, timeout=120, startup_timeout=120, resources=place).execute()
+    assert outputs(notebook.cells[:tour]) == ["image/png", "image/gif", "image/png", "image/png"]
+    main, run, stopped = notebook.cells[tour:]
+    assert "Trained on 2,048 samples" in printed(main, "stdout")
+    assert "cannot read outputs/sine/generator.pt" in printed(run, "stderr")
+    assert printed(stopped, "stdout") == "True 3\n"
+    assert not any("Warning" in printed(cell, "stderr") for cell in notebook.cells[tour:])

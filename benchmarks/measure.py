@@ -217,6 +217,8 @@ def in_parallel(function: Callable, jobs: Sequence) -> Iterator:
     """function(job) of each job, in order, in one process a core."""
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
         yield from pool.imap(function, jobs)
+        pool.close()
+        pool.join()  # leaving the block would kill them
 
 
 def cells(runs: Sequence[Figures], columns: Columns, digits: int = 4) -> list[str]:

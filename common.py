@@ -455,6 +455,10 @@ class Training:
             self.check(self.precision >= min_precision, words)
             words = f"{self.coverage:.1%} of real samples are near generated ones"
             self.check(self.coverage >= min_coverage, words)
+            both = (self.unit(rows).round(decimals=3) for rows in (self.real, self.samples))
+            distinct_real, distinct = (len(rows.unique(dim=0)) for rows in both)
+            if distinct < 0.75 * distinct_real:  # repeats some of the rows
+                self.check(False, f"only {distinct:,} distinct samples are generated")
             self.metrics |= {"precision": self.precision, "coverage": self.coverage}
             self.metrics["recall"] = self.coverage  # its former name
         return self

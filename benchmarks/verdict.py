@@ -126,7 +126,8 @@ def main() -> None:
     truth = verdicts[verdicts.generator == "the truth"]
     settings = truth.groupby(["points", "rows", "columns"]).wrong.mean()
     summary = f"""\
-- The truth: "Good" in at least {1 - settings.max():.0%} of {20 * seeds} draws, in each of {len(settings)} settings
+- The truth: "Good" in at least {1 - settings.max():.0%} of {20 * seeds} draws, for each number of
+  rows and columns
 - False WARNING: {good.sum()} of {len(good)}, {good.mean():.1%}
 - False Good: {bad.sum()} of {len(bad)}, {bad.mean():.1%}, without {SMALL_FAULT}
 """

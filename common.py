@@ -77,7 +77,7 @@ def torch_defaults(threads: int | None = None) -> Iterator[None]:
 
 
 def stream(use: str, seed: int = 0) -> torch.Generator:
-    """Random numbers for one use: another use or another seed draws others."""
+    """A random generator of its own for each use and seed."""
     digest = hashlib.sha256(f"{use} {seed}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
 
@@ -103,7 +103,7 @@ LARGEST = 1e37  # allowed absolute value: sums of larger ones may overflow float
 def as_rows(data: object) -> Tensor:
     """Data (n, features), a tensor or what numpy reads as numbers, as a finite CPU tensor.
 
-    Numbers that float32 would change become float64. ValueError for data of another kind or shape.
+    Integers and float64 become float64, narrower floats float32. ValueError for other data.
     """
     try:
         if not isinstance(data, Tensor):
@@ -134,8 +134,9 @@ class Standardize(nn.Module):
         super().__init__()
         # float64: float32 loses the variance of columns with a large mean
         std, mean = torch.std_mean(rows.double(), None if one_unit else 0, correction=0)
-        far = (rows - mean).abs().kthvalue(math.ceil(0.995 * len(rows)), dim=0).values
-        std = torch.maximum(std, far / max_std)
+        if max_std < math.inf:
+            far = (rows - mean).abs().kthvalue(math.ceil(0.995 * len(rows)), dim=0).values
+            std = torch.maximum(std, far / max_std)
         varies = one_unit | (rows != rows[0]).any(dim=0)
         self.register_buffer("mean", mean.where(varies, rows[0]).to(rows.dtype))
         self.register_buffer("std", std.where(varies, 0).to(rows.dtype))
@@ -191,6 +192,14 @@ class FourierFeatures(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         phases = torch.cat([inputs, 2 * inputs, 4 * inputs], dim=1)
         return torch.cat([inputs, phases.sin(), phases.cos()], dim=1)
+
+
+def fourier_mlp(inputs: int, width: int, outputs: int, activation: nn.Module) -> nn.Sequential:
+    """Fourier features, then three hidden layers: (n, inputs) -> (n, outputs)."""
+    layers: list[nn.Module] = [FourierFeatures()]
+    for size in (7 * inputs, width, width):
+        layers += [nn.Linear(size, width), activation]
+    return nn.Sequential(*layers, nn.Linear(width, outputs))
 
 
 def gradient_penalty(scores: Tensor, rows: Tensor) -> Tensor:
@@ -318,7 +327,10 @@ class EarlyStopping:
         return 1 - math.sqrt(1 - left)
 
     def load_best(self, model: nn.Module) -> nn.Module:
-        """`model` with the kept weights, on the CPU, in eval mode; Failure if there are none."""
+        """`model` with the kept weights, on the CPU, in eval mode.
+
+        KeyboardInterrupt if no epoch has ended, Failure if training diverged from the start.
+        """
         if not self.epoch:
             raise KeyboardInterrupt("interrupted before an epoch ended, nothing was saved")
         if not self.kept_epoch:
@@ -526,10 +538,11 @@ def plot_history(training: Training, top: list[list[str]]) -> tuple[Figure, Any]
     return figure, axes
 
 
-def plot_points(data: Tensor, training: Training) -> Figure:
+def plot_points(training: Training) -> Figure:
     """Plots real and generated points (n, 2), their histograms, and the history."""
     top = [["real", "generated", "x"], ["real", "generated", "y"]]
     figure, axes = plot_history(training, top)
+    data = training.data
     for name, points, colour in (("real", data, REAL), ("generated", training.samples, GENERATED)):
         x, y = points[: len(data)].T.numpy()
         axes[name].scatter(x, y, s=4, color=colour, linewidths=0)
@@ -554,11 +567,11 @@ def plot_frequencies(axis: Axes, real: Tensor, generated: Tensor) -> None:
 def plot_interpolation(generated: Tensor, path: Tensor, names: Sequence[str]) -> Figure:
     """Plots interpolated points (steps, features), light to dark, over generated points.
 
-    Numbers (steps,) are plotted over the steps.
+    With one name, the numbers are plotted over the steps.
     """
-    if path.ndim == 1:
+    if len(names) == 1:
         names, generated = ["step", *names], torch.empty(0, 2)
-        path = torch.stack([torch.arange(len(path)) + 1, path], dim=1)
+        path = torch.stack([torch.arange(len(path)) + 1, path.flatten()], dim=1)
     figure = Figure(figsize=(7, 5), dpi=120, layout="constrained")
     axes = figure.subplots()
     axes.scatter(generated[:, 0], generated[:, 1], s=4, color=REAL, linewidths=0, label="generated")
@@ -573,7 +586,7 @@ def plot_interpolation(generated: Tensor, path: Tensor, names: Sequence[str]) ->
 
 
 def animate_points(
-    data: Tensor, training: Training, x: str = "x", y: str = "y",
+    training: Training, x: str = "x", y: str = "y",
     points: Callable[[Tensor], Tensor] = lambda rows: rows[:1000, :2],
 ) -> bytes:  # fmt: skip
     """A GIF of generated rows (n, features), epoch by epoch, over the real ones.
@@ -582,13 +595,13 @@ def animate_points(
     """
     figure = Figure(figsize=(5, 4), layout="constrained")
     axes = figure.subplots()
-    real = points(data)
+    real = points(training.data)
     axes.scatter(real[:, 0], real[:, 1], s=4, color=REAL, linewidths=0, label="real")
     dots = axes.scatter([], [], s=4, color=GENERATED, linewidths=0, label="generated")
     axes.set(xlabel=x, ylabel=y)
     outputs = [output for _, _, *seen in training.snapshots.values() for output in seen]
     if outputs:
-        (left, bottom), (right, top) = grid(data)[[0, -1]].tolist()
+        (left, bottom), (right, top) = grid(training.data)[[0, -1]].tolist()
         colours = LinearSegmentedColormap.from_list("", D_COLORS)
         extent = left, right, bottom, top
         image = axes.imshow(np.zeros((2, 2)), colours, extent=extent, aspect="auto", origin="lower")
@@ -677,11 +690,13 @@ def save(folder: Path, training: Any, inputs: int, **models: nn.Module) -> None:
         (folder / f"{name}.pt2").write_bytes(program.getvalue())
     lines = [training.history[0]._fields, *training.history]
     (folder / "history.csv").write_text("".join(",".join(map(str, line)) + "\n" for line in lines))
-    kept, stopping = training.stopping.kept_epoch, training.stopping
-    metrics = {"verdict": training.verdict, "converged": training.converged, **training.metrics}
-    metrics |= {"epochs": len(training.history), "kept_epoch": kept, "best_epoch": kept}
-    metrics |= {"interrupted": training.interrupted, "diverged": stopping.diverged}
-    metrics |= {"torch": torch.__version__, "python": sys.version.split()[0]}
+    kept = training.stopping.kept_epoch
+    metrics = {
+        "verdict": training.verdict, "converged": training.converged, **training.metrics,
+        "epochs": len(training.history), "kept_epoch": kept, "best_epoch": kept,
+        "interrupted": training.interrupted, "diverged": training.stopping.diverged,
+        "torch": torch.__version__, "python": sys.version.split()[0],
+    }  # fmt: skip
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
 
 
@@ -704,7 +719,7 @@ def load_model(path: Path, inputs: int, outputs: int | None = None) -> nn.Module
 
 
 def read_numbers(path: Path, columns: int, depth: int | None = None) -> Tensor:
-    """Rows (n, columns) of a CSV file; with `depth`, integers below it. Failure names the line."""
+    """Rows (n, columns) of a CSV file; with `depth`, integers below it. Errors name the line."""
     wanted = f"an integer in 0..{depth - 1}" if depth else f"{columns} finite number(s)"
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -720,10 +735,10 @@ def read_numbers(path: Path, columns: int, depth: int | None = None) -> Tensor:
             row, valid = [], number == 1 or not line.strip()  # the first line may be a header
         if not valid or len(row) not in (0, columns):
             reason = f"expected {wanted}, found {line[:40]!r}"
-            raise Failure(f"{path}, line {number}: {reason}")
+            raise InputError(f"{path}, line {number}: {reason}")
         rows += [row] if row else []
     if not rows:
-        raise Failure(f"{path} has no numbers; expected {wanted} per line")
+        raise InputError(f"{path} has no numbers; expected {wanted} per line")
     return torch.tensor(rows, dtype=torch.float64)
 
 
@@ -794,13 +809,20 @@ def use_generator(
             line = ",".join([exact] * len(names)) + "\n"
             print(line * len(rows) % tuple(decode(rows).flatten().tolist()), end="")
     if options.interpolate:
-        random = stream("walk", options.seed)
-        samples = decode(generator(torch.randn(2048, latent_dim, generator=random)))
-        path = decode(generator(interpolate(options.interpolate, latent_dim, generator=random)))
-        with output_folder(options.out, sys.stderr if options.generate else None) as folder:
-            picture = folder / "interpolation.png"
-            save_picture(picture, plot_interpolation, samples, path, names)
+        save_walk(lambda noise: decode(generator(noise)), latent_dim, options, names)
     return 0
+
+
+def save_walk(
+    generate: Callable[[Tensor], Tensor], latent_dim: int, options: argparse.Namespace,
+    names: Sequence[str],
+) -> None:  # fmt: skip
+    """Saves the picture of --interpolate; `generate` maps noise (n, latent_dim) to samples."""
+    random = stream("walk", options.seed)
+    samples = generate(torch.randn(2048, latent_dim, generator=random))
+    path = generate(interpolate(options.interpolate, latent_dim, generator=random))
+    with output_folder(options.out, sys.stderr if options.generate else None) as folder:
+        save_picture(folder / "interpolation.png", plot_interpolation, samples, path, names)
 
 
 def generate(model: nn.Module, latent_dim: int, options: argparse.Namespace) -> Iterator[Tensor]:
@@ -834,8 +856,8 @@ def report(training: Any, options: argparse.Namespace) -> int:
     samples, epochs = training.metrics["samples"], len(training.history)
     done = f"Trained on {samples:,} samples for {epochs} epochs{ending}"
     print(f"{done}, kept epoch {training.stopping.kept_epoch}.\n{training.verdict}")
-    if options.show:
-        Image.open(options.out / "samples.png").show()
+    if options.show and (picture := options.out / "samples.png").exists():
+        Image.open(picture).show()
     return 130 if training.interrupted else 0
 
 
@@ -869,7 +891,7 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
         except (Failure, InputError) as error:
             reason, status = str(error), 2 if isinstance(error, InputError) else 1
         except (MemoryError, RuntimeError) as error:
-            if "allocate" not in str(error):
+            if isinstance(error, RuntimeError) and "allocate" not in str(error):
                 raise
             reason = "out of memory; lower --batch-size, or use less data"
         except KeyboardInterrupt as interrupt:

@@ -108,7 +108,7 @@ def train(
                 fakes = generator(torch.cat([noise, label], dim=1))
 
                 # Discriminator step: tell real images of a label from generated ones
-                apply_penalty = step % 4 == 0  # lazy, same weight (StyleGAN2, Karras et al. 2020)
+                apply_penalty = step % 4 == 0  # lazy regularization (Karras et al. 2020)
                 augmented = images.augment(torch.cat([real, fakes.detach()]))
                 augmented.requires_grad_(apply_penalty)
                 scores = (discriminator(augmented) * label.repeat(2, 1)).sum(dim=1)

@@ -4,7 +4,7 @@
 # ///
 """A CycleGAN: it translates between two kinds of images, and never sees a pair (Zhu et al. 2017).
 
-Here digits and outlines; with cross-entropy, batch norm, and no buffer of earlier images.
+Here digits and outlines. Unlike the paper: cross-entropy, batch norm, no image buffer.
 
     python cycle_gan.py                            train, and save in outputs/cycle
     python cycle_gan.py --translate a.png b.png    images of your own, both ways
@@ -130,8 +130,9 @@ def use_generators(options: Namespace) -> int:
     names, steps = ("to_digit", "to_outline"), options.interpolate
     pair = Pair(common.load_model(options.out / f"{name}.pt", PIXELS, PIXELS) for name in names)
     with common.output_folder(options.out) as folder:
-        for name, part in zip(names, pair(swap_domains(rows)).chunk(2, dim=1), strict=True):
-            images.save_images(folder / name, part, options.format, options.translate)
+        if options.translate or options.generate:
+            for name, part in zip(names, pair(swap_domains(rows)).chunk(2, dim=1), strict=True):
+                images.save_images(folder / name, part, options.format, options.translate)
         if steps:
             walk = rows[:1].lerp(rows[-1:], torch.linspace(0, 1, steps).unsqueeze(1))
             parts = *walk.chunk(2, dim=1), *pair(swap_domains(walk)).chunk(2, dim=1)
@@ -152,7 +153,7 @@ def main(argv: list[str] | None = None) -> int:
     data, labels = images.load_images(options.dataset, options.data_dir)
     with common.output_folder(options.out) as folder:
         training = train(unpaired_rows(data), **parser.settings(options))
-        images.check_classes(training, data[: len(data) // 2], labels)
+        images.check_classes(training, data[: len(data) // 2], labels[: len(data) // 2])
         to_digit, to_outline = training.generator.children()
         common.save(folder, training, PIXELS, to_outline=to_outline, to_digit=to_digit)
         digits, outlines = data[:16], outline(data[:16])

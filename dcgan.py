@@ -14,7 +14,6 @@ with hidden linear layers, and without batch norm in the discriminator).
 """
 
 import copy
-import os
 import sys
 from contextlib import suppress
 
@@ -112,7 +111,7 @@ def train(
                 fakes = ddp_generator(torch.randn(batch_size, LATENT_DIM, device=device))
 
                 # Discriminator step: tell real images from generated ones
-                apply_penalty = step % 4 == 0  # lazy, same weight (StyleGAN2, Karras et al. 2020)
+                apply_penalty = step % 4 == 0  # lazy regularization (Karras et al. 2020)
                 augmented = images.augment(torch.cat([rows, fakes.detach()]))
                 augmented.requires_grad_(apply_penalty)
                 scores = ddp_discriminator(augmented)
@@ -148,7 +147,7 @@ def main(argv: list[str] | None = None) -> int:
 
     settings = parser.settings(options)
     data, labels = images.load_images(options.dataset, options.data_dir)
-    if os.environ.get("RANK", "0") != "0":  # the first process saves
+    if distributed.is_initialized() and distributed.get_rank():  # the first process saves
         train(data, **settings | {"progress": False})
         return 0
     with common.output_folder(options.out) as folder:

@@ -87,7 +87,10 @@ def train(
     labels = torch.cat([ones, torch.zeros_like(ones)])
     fixed_noise = torch.randn(2048, LATENT_DIM, device=device)
     settings: dict[str, float] = {"seed": seed, "epochs": epochs, "patience": patience, "lr": lr}
-    settings |= {"batch size": batch_size, "mean pixel": training.train_rows.mean().item()}
+    settings |= {
+        "batch size": batch_size,
+        "pixels": training.train_rows.double().sum().round().item(),
+    }
     networks = generator, ema_generator, discriminator
     state = settings, training, batches, *networks, g_optimizer, d_optimizer
     if checkpoint and resume:
@@ -138,7 +141,7 @@ def main(argv: list[str] | None = None) -> int:
         common.save(folder, training, LATENT_DIM, generator=training.generator)
         figure = training, torch.cat([data[:80], training.samples[:80]]), 20, ["real", "generated"]
         common.save_picture(folder / "samples.png", images.plot_images, *figure)
-        if options.animate:
+        if options.animate and training.snapshots:  # none, if it was resumed at its end
             common.save_picture(folder / "training.gif", images.animate_images, training)
     if training.interrupted:
         print("Add --resume to continue.")

@@ -22,7 +22,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.optim import Adam
 
 import common
-from common import FourierFeatures, Training
+from common import Training, fourier_mlp
 
 X_MIN, X_MAX, BASE = 0.0, 50.0, 1.08
 
@@ -41,14 +41,6 @@ def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
     return torch.stack([x, BASE**x], dim=1)
 
 
-def layers(inputs: int, width: int, outputs: int, activation: nn.Module) -> nn.Sequential:
-    """Fourier features, then three hidden layers: (n, inputs) -> (n, outputs)."""
-    hidden: list[nn.Module] = []
-    for size in (7 * inputs, width, width):
-        hidden += [nn.Linear(size, width), activation]
-    return nn.Sequential(FourierFeatures(), *hidden, nn.Linear(width, outputs))
-
-
 class Generator(nn.Module):
     """Standard normal noise (n, LATENT_DIM) to standardised points (n, features).
 
@@ -58,7 +50,7 @@ class Generator(nn.Module):
 
     def __init__(self, features: int = 2) -> None:
         super().__init__()
-        self.layers = layers(LATENT_DIM, 128, features, nn.ReLU())
+        self.layers = fourier_mlp(LATENT_DIM, 128, features, nn.ReLU())
         self.skip = nn.Linear(LATENT_DIM, features, bias=False)
         nn.init.eye_(self.skip.weight)
 
@@ -72,7 +64,7 @@ build_generator = Generator
 
 def build_discriminator(features: int = 2) -> nn.Module:
     """Standardised points (n, features) to logits (n, 1), above zero for "real"."""
-    return layers(features, 64, 1, nn.LeakyReLU(0.1))  # ReLU units could die early
+    return fourier_mlp(features, 64, 1, nn.LeakyReLU(0.1))  # ReLU units could die early
 
 
 @common.torch_defaults(threads=1)
@@ -109,12 +101,12 @@ def train(
                 fakes = generator(noise)
 
                 # Discriminator step: tell real points from generated ones
-                apply_penalty = step % 4 == 0  # lazy, same weight (StyleGAN2, Karras et al. 2020)
-                rows = torch.cat([points, fakes.detach()]).requires_grad_(apply_penalty)
-                scores = discriminator(rows)
+                apply_penalty = step % 4 == 0  # lazy regularization (Karras et al. 2020)
+                seen = torch.cat([points, fakes.detach()]).requires_grad_(apply_penalty)
+                scores = discriminator(seen)
                 d_loss = bce(scores, labels)
                 if apply_penalty:
-                    d_loss = d_loss + PENALTY * common.gradient_penalty(scores, rows)
+                    d_loss = d_loss + PENALTY * common.gradient_penalty(scores, seen)
                 d_optimizer.zero_grad()
                 d_loss.backward()
                 d_optimizer.step()
@@ -145,9 +137,9 @@ def main(argv: list[str] | None = None) -> int:
     with common.output_folder(options.out) as folder:
         training = train(data, **parser.settings(options))
         common.save(folder, training, LATENT_DIM, generator=training.generator)
-        common.save_picture(folder / "samples.png", common.plot_points, data, training)
+        common.save_picture(folder / "samples.png", common.plot_points, training)
         if options.animate:
-            common.save_picture(folder / "training.gif", common.animate_points, data, training)
+            common.save_picture(folder / "training.gif", common.animate_points, training)
     return common.report(training, options)
 
 

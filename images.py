@@ -4,6 +4,7 @@ Images are rows (n, 784) of 28 by 28 pixels, from 0, black, to 1, white.
 """
 
 import atexit
+import io
 import os
 import signal
 import sys
@@ -28,7 +29,7 @@ def add_options(parser: ArgumentParser, gan: bool = True, files: str = "") -> No
     """Adds --data-dir, for GANs --dataset and --format, and an option for `files` of images."""
     add = parser.add_argument
     if files:
-        own = "no training: for images of your own, light on black; others are inverted"
+        own = "no training: use your own images; dark ones on white are inverted"
         add(files, metavar="FILE", nargs="+", type=Path, default=[], help=own)
     add("--data-dir", metavar="DIR", type=Path, default=Path("data"), help="images (%(default)s)")
     if gan:
@@ -205,10 +206,12 @@ def save_checkpoint(
     """Saves a training and its `parts`, networks and optimizers, to be resumed."""
     stopping, history = vars(training.stopping), [tuple(row) for row in training.history]
     states = [part.state_dict() for part in parts]
-    random = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
+    random, device, content = [torch.get_rng_state()], batches.rows.device, io.BytesIO()
+    if device.type == "cuda":
+        random.append(torch.cuda.get_rng_state(device))
+    torch.save([settings, stopping, history, states, batches.shuffled, random], content)
     partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        torch.save([settings, stopping, history, states, batches.shuffled, random], file)
+    partial.write_bytes(content.getvalue())
     partial.replace(path)
 
 
@@ -226,7 +229,8 @@ def load_checkpoint(
         training.stopped = training.stopping.epoch >= training.stopping.last_epoch
         batches.shuffled = shuffled.to(batches.rows.device)
         torch.set_rng_state(random[0])
-        torch.cuda.set_rng_state_all(random[1:])
+        if len(random) == 2:
+            torch.cuda.set_rng_state(random[1], batches.rows.device)
     except Exception:  # torch raises many kinds of errors for files that it cannot read
         raise Failure(f"{path} is missing or damaged; omit --resume") from None
     if saved_settings != settings:

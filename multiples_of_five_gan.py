@@ -104,8 +104,8 @@ def train(
 
                 # Discriminator step: tell real rows from generated ones
                 scores = discriminator(torch.cat([rows, fakes.detach()]))
-                slope = discriminator.weight.square().sum()  # the gradient of a linear layer
-                d_loss = bce(scores, labels) + PENALTY * slope
+                penalty = discriminator.weight.square().sum()  # squared norm of its gradient
+                d_loss = bce(scores, labels) + PENALTY * penalty
                 d_optimizer.zero_grad()
                 d_loss.backward()
                 d_optimizer.step()
@@ -153,7 +153,7 @@ def main(argv: list[str] | None = None) -> int:
         common.save(folder, training, LATENT_DIM, generator=training.generator)
         common.save_picture(folder / "samples.png", plot_integers, data, training)
         if options.animate:
-            film = common.animate_points, data, training, "integer", "share in %", frequencies
+            film = common.animate_points, training, "integer", "share in %", frequencies
             common.save_picture(folder / "training.gif", *film)
     return common.report(training, options)
 

@@ -6,7 +6,7 @@
 
 Numbers are replaced by normal scores and categories by codes, so that the GAN only has to learn the
 dependence between columns. The saved generator returns numbers and category indices; its buffer
-`columns` holds names and categories as JSON.
+`columns` holds names, categories and decimals as JSON.
 
     python table_gan.py                         learn measures of penguins, save in outputs/table
     python table_gan.py --data table.csv        learn a table of your own
@@ -25,7 +25,7 @@ from torch.optim import Adam
 
 import common
 import tables
-from common import FourierFeatures, Training
+from common import Training, fourier_mlp
 from tables import Column
 
 SPECIES = ["Adelie", "Chinstrap", "Gentoo"]
@@ -52,14 +52,6 @@ def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
     return torch.cat([(rows * units).round() / units, species.unsqueeze(1)], dim=1)
 
 
-def layers(inputs: int, width: int, outputs: int, activation: nn.Module) -> nn.Sequential:
-    """Fourier features, then three hidden layers: (n, inputs) -> (n, outputs)."""
-    hidden: list[nn.Module] = []
-    for size in (7 * inputs, width, width):
-        hidden += [nn.Linear(size, width), activation]
-    return nn.Sequential(FourierFeatures(), *hidden, nn.Linear(width, outputs))
-
-
 class Generator(nn.Module):
     """Noise (n, LATENT_DIM) to encoded rows (n, width), with exact categories in eval mode."""
 
@@ -67,7 +59,7 @@ class Generator(nn.Module):
         super().__init__()
         self.columns, width = columns, sum(column.codes.shape[1] for column in columns)
         self.inputs = min(LATENT_DIM, width)
-        self.layers = layers(self.inputs, 128, width, nn.ReLU())
+        self.layers = fourier_mlp(self.inputs, 128, width, nn.ReLU())
         # Makes the initial distribution of each number right
         self.skip = nn.Linear(LATENT_DIM, width, bias=False)
         nn.init.eye_(self.skip.weight)
@@ -82,7 +74,7 @@ build_generator = Generator
 
 def build_discriminator(width: int = 6) -> nn.Module:
     """Encoded rows (n, width) to logits (n, 1), above zero for "real"."""
-    return layers(width, 64, 1, nn.LeakyReLU(0.1))
+    return fourier_mlp(width, 64, 1, nn.LeakyReLU(0.1))
 
 
 @common.torch_defaults(threads=1)
@@ -92,6 +84,7 @@ def train(
     patience: int = PATIENCE, batch_size: int | None = None, lr: float = LEARNING_RATE,
 ) -> Training:  # fmt: skip
     """Learn to generate rows like `data` (n, columns), by default of numbers; may be ValueError."""
+    tables.check_packages()
     device, cells = common.choose_device(device), common.as_rows(data)
     columns = columns or [Column(f"x{i + 1}") for i in range(cells.shape[1])]
     rows = tables.encode(cells, columns)
@@ -120,7 +113,7 @@ def train(
                 fakes = generator(noise)
 
                 # Discriminator step: tell real rows from generated ones
-                apply_penalty = step % 4 == 0  # lazy, same weight (StyleGAN2, Karras et al. 2020)
+                apply_penalty = step % 4 == 0  # lazy regularization (Karras et al. 2020)
                 seen = torch.cat([rows, fakes.detach()]).requires_grad_(apply_penalty)
                 scores = discriminator(seen)
                 d_loss = bce(scores, labels)
@@ -153,7 +146,6 @@ def main(argv: list[str] | None = None) -> int:
     if options.generate or options.interpolate:
         return tables.use_generator(options, LATENT_DIM)
 
-    tables.check_packages()
     data, columns = real_samples(500, common.stream("data", options.seed)), COLUMNS
     if options.data:
         data, columns = tables.read_table(options.data, options.categories)
@@ -163,7 +155,7 @@ def main(argv: list[str] | None = None) -> int:
         common.save_picture(folder / "samples.png", tables.plot_table, data, columns, training)
         if options.animate:
             film, names = common.animate_points, [column.name for column in columns[:2]]
-            common.save_picture(folder / "training.gif", film, data, training, *names)
+            common.save_picture(folder / "training.gif", film, training, *names)
     return common.report(training, options)
 
 

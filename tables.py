@@ -21,7 +21,7 @@ import common
 from common import GENERATED, REAL, Batches, Failure, Figure, InputError, Training
 
 MAX_AUGMENTED = 4096  # rows of a table whose numbers are augmented
-PULL, SPREAD, CODE_NOISE = 0.6, 1.1, 0.4  # towards the row, of the Gaussian, of codes
+PULL, SPREAD, CODE_NOISE = 0.6, 1.1, 0.4  # of a row's own value, of the Gaussian, of codes
 MAX_AUC = 0.75  # of a forest that separates generated rows from held-out ones
 MAX_CLOSER = 0.75  # share of rows closer to a training row than the median held-out row
 
@@ -88,7 +88,7 @@ class Decoder(nn.Module):
 
     def __init__(self, cells: Tensor, columns: list[Column]) -> None:
         super().__init__()
-        # At most one quantile for four rows, so that numbers are interpolated, not copied
+        # One quantile per four rows (20 to 1,000), so that numbers are interpolated, not copied
         count = min(max(len(cells) // 4, min(len(cells), 20)), 1000)
         chosen = torch.linspace(0, len(cells) - 1, count).round().long()
         self.quantiles = nn.Buffer(cells.sort(dim=0).values[chosen].T.contiguous())
@@ -116,7 +116,8 @@ def count_decimals(numbers: Tensor) -> int | None:
 def augmented_batches(rows: Tensor, size: int, columns: list[Column]) -> Iterator[Tensor]:
     """Endless batches (size, width) around encoded rows, as a small table would be memorised.
 
-    Numbers are drawn from a Gaussian fitted to a row's neighbours (Chapelle et al. 2000).
+    Numbers are drawn from a Gaussian fitted to a row's neighbours (Chapelle et al. 2000); codes of
+    categories get noise.
     """
     is_numeric = torch.tensor([not each.categories for each in columns for _ in each.codes.T])
     numeric = is_numeric.nonzero().flatten().to(rows.device)
@@ -136,7 +137,7 @@ def augmented_batches(rows: Tensor, size: int, columns: list[Column]) -> Iterato
 
 
 def hold_out(n: int, seed: int) -> Tensor:
-    """Mask (n,) of the rows that only the checks see: a random eighth, at least 10 or a half."""
+    """Mask (n,) of the rows that the networks are not trained on: an eighth, at least 10 or half."""
     order = torch.randperm(n, generator=common.stream("held-out rows", seed))
     return order < min(max(n // 8, 10), n // 2, 2048)
 
@@ -212,7 +213,7 @@ def plot_table(cells: Tensor, columns: list[Column], training: Training) -> Figu
 
 
 def read_table(path: Path, named: list[str] | None = None) -> tuple[Tensor, list[Column]]:
-    """The table in a CSV file with a header, and its columns; Failure names the line.
+    """The table in a CSV file with a header, and its columns; errors name the line.
 
     Text columns, and numeric ones in `named` (by default: with up to 10 values), are categorical.
     """
@@ -230,8 +231,8 @@ def read_table(path: Path, named: list[str] | None = None) -> tuple[Tensor, list
     lines = lines.apply(lambda cells: cells.str.strip())
     header, rows = lines.iloc[0], lines.iloc[1:]
     rows = rows[(rows != "").any(axis=1)].set_axis(header, axis=1)  # without blank lines
-    if rows.empty or pd.to_numeric(header, errors="coerce").count():
-        raise Failure(f"{path}: expected a header with a name for each column, and rows")
+    if rows.empty or pd.to_numeric(header, errors="coerce").notna().all():
+        raise InputError(f"{path}: expected a header with a name for each column, and rows")
     if unknown := {*(named or ())} - {*header}:
         raise InputError(f"--categories: {path} has no column {min(unknown)!r}")
     columns, data, point = [], [], "," if separator == ";" else "."
@@ -241,12 +242,12 @@ def read_table(path: Path, named: list[str] | None = None) -> tuple[Tensor, list
         if few or numbers.count() <= (cells != "").sum() / 2:
             numbers, names = pd.factorize(cells, sort=True)
             if len(names) > 1000:
-                raise Failure(f"{path}: column {name!r} has over 1,000 categories; leave it out")
+                raise InputError(f"{path}: column {name!r} has over 1,000 categories; leave it out")
             columns.append(Column(name, list(names)))
         elif numbers.hasnans:
             row = numbers.isna().idxmax()
             reason = f"expected a number, found {cells[row][:40]!r}"
-            raise Failure(f"{path}, line {row + 1}, column {name!r}: {reason}")
+            raise InputError(f"{path}, line {row + 1}, column {name!r}: {reason}")
         else:
             columns.append(Column(name))
         data.append(torch.tensor(np.asarray(numbers, dtype=np.float64)))
@@ -266,10 +267,5 @@ def use_generator(options: argparse.Namespace, latent_dim: int) -> int:
             cells = [column.text(values) for column, values in zip(columns, rows.T, strict=True)]
             writer.writerows(zip(*cells, strict=True))
     if options.interpolate:
-        random = common.stream("walk", options.seed)
-        samples = generator(torch.randn(2048, latent_dim, generator=random))
-        path = generator(common.interpolate(options.interpolate, latent_dim, generator=random))
-        with common.output_folder(options.out, sys.stderr if options.generate else None) as folder:
-            walk = common.plot_interpolation, samples, path, names
-            common.save_picture(folder / "interpolation.png", *walk)
+        common.save_walk(generator, latent_dim, options, names)
     return 0

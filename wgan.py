@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 import common
-from common import Figure, FourierFeatures, Training
+from common import Figure, Training, fourier_mlp
 
 CLUSTERS, RADIUS, DEVIATION = 8, 2.0, 0.05
 
@@ -43,14 +43,6 @@ def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
     return centres + DEVIATION * torch.randn(n, 2, generator=generator)
 
 
-def layers(inputs: int, width: int, outputs: int, activation: nn.Module) -> nn.Sequential:
-    """Sines and cosines, then three hidden layers: (n, inputs) -> (n, outputs)."""
-    hidden: list[nn.Module] = []
-    for size in (7 * inputs, width, width):
-        hidden += [nn.Linear(size, width), activation]
-    return nn.Sequential(FourierFeatures(), *hidden, nn.Linear(width, outputs))
-
-
 class Uniform(nn.Module):
     """Normal noise to uniform, of mean 0 and deviation 1: rare values would become stray points."""
 
@@ -60,12 +52,12 @@ class Uniform(nn.Module):
 
 def build_generator(features: int = 2) -> nn.Module:
     """Standard normal noise (n, LATENT_DIM) to standardised points (n, features)."""
-    return nn.Sequential(Uniform(), layers(LATENT_DIM, 128, features, nn.ReLU()))
+    return nn.Sequential(Uniform(), fourier_mlp(LATENT_DIM, 128, features, nn.ReLU()))
 
 
 def build_discriminator(features: int = 2) -> nn.Module:
     """The critic: standardised points (n, features) to scores (n, 1), higher for real ones."""
-    return layers(features, 64, 1, nn.LeakyReLU(0.1))
+    return fourier_mlp(features, 64, 1, nn.LeakyReLU(0.1))
 
 
 def slope_penalty(critic: nn.Module, points: Tensor, fakes: Tensor) -> Tensor:
@@ -155,10 +147,10 @@ def main(argv: list[str] | None = None) -> int:
     with common.output_folder(options.out) as folder:
         training = train(data, **parser.settings(options))
         common.save(folder, training, LATENT_DIM, generator=training.generator)
-        common.save_picture(folder / "samples.png", common.plot_points, data, training)
+        common.save_picture(folder / "samples.png", common.plot_points, training)
         common.save_picture(folder / "estimate.png", plot_estimate, training)
         if options.animate:
-            common.save_picture(folder / "training.gif", common.animate_points, data, training)
+            common.save_picture(folder / "training.gif", common.animate_points, training)
     return common.report(training, options)
 
 

@@ -24,7 +24,7 @@ import wgan
 OWN = [*OWN_SHAPES, OWN_SET]
 OTHER_SHAPES = [name for name in SHAPES if name not in (*OWN_SHAPES, *CLUSTERS)]
 OTHER_SETS = [name for name in SETS if name != OWN_SET]
-SHORT = {name: measure.COLUMNS[name] for name in ("excess", "off-curve", "coverage", "present")}
+SHORT = {name: measure.COLUMNS[name] for name in ("excess", "off-curve", "present")}
 RING = "ring of 8, deviation 0.05"  # the data of wgan.py
 RING_COLUMNS: measure.Columns = {
     **{"clusters found": min, "near": min, "excess": max, "correlation": min, "seconds": max}

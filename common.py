@@ -507,8 +507,7 @@ class Figure(matplotlib.figure.Figure):
     """A figure of matplotlib that a notebook shows, without pyplot."""
 
     def _repr_png_(self) -> bytes:
-        with warnings.catch_warnings(action="ignore"):  # that a font lacks a character
-            self.savefig(file := io.BytesIO(), format="png")
+        self.savefig(file := io.BytesIO(), format="png")
         return file.getvalue()
 
 
@@ -548,8 +547,10 @@ def plot_points(training: Training) -> Figure:
         axes[name].scatter(x, y, s=4, color=colour, linewidths=0)
         axes[name].set(title=f"{name}: {len(x):,} points", xlabel="x", ylabel="y")
         axes[name].axis(axes["real"].axis())
-        for part, numbers, ends in zip("xy", (x, y), grid(data)[[0, -1]].T, strict=True):
-            axes[part].hist(numbers, 40, tuple(ends.tolist()), color=colour, histtype="step")
+        for part, numbers, (low, high) in zip(
+            "xy", (x, y), grid(data)[[0, -1]].T.tolist(), strict=True
+        ):
+            axes[part].hist(numbers, np.linspace(low, high, 41), color=colour, histtype="step")
             axes[part].set(xlabel=part, ylabel="points")
     return figure
 
@@ -664,9 +665,9 @@ def output_folder(folder: Path, messages: TextIO | None = None) -> Iterator[Path
 def save_picture(path: Path, draw: Callable[..., Figure | bytes], *shown: Any) -> None:
     """Writes the figure or GIF that `draw` makes; an error is only reported: training is saved."""
     try:
-        with rc_context({"text.parse_math": False}):  # names with two $ are not formulas
-            picture = draw(*shown)
-        content = picture._repr_png_() if isinstance(picture, Figure) else picture
+        with rc_context({"text.parse_math": False}), warnings.catch_warnings(action="ignore"):
+            picture = draw(*shown)  # names with two $ are not formulas
+            content = picture._repr_png_() if isinstance(picture, Figure) else picture
     except Exception as error:  # any kind: what can be drawn depends on the data
         print(f"{path.name} could not be drawn: {error}", file=sys.stderr)
     else:

@@ -137,7 +137,7 @@ def augmented_batches(rows: Tensor, size: int, columns: list[Column]) -> Iterato
 
 
 def hold_out(n: int, seed: int) -> Tensor:
-    """Mask (n,) of the rows that the networks are not trained on: an eighth, at least 10 or half."""
+    """Mask (n,) of the rows that networks are not trained on: an eighth, at least 10 or half."""
     order = torch.randperm(n, generator=common.stream("held-out rows", seed))
     return order < min(max(n // 8, 10), n // 2, 2048)
 

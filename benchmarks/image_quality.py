@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import measure
 import textbook
@@ -99,7 +100,7 @@ class Bench:
         """The generator of dcgan.py on two processes, with one thread each."""
         epochs = self.options.settings.get("epochs", dcgan.EPOCHS)
         with tempfile.TemporaryDirectory() as out:
-            command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+            command: list[Any] = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
             command += ["--nproc-per-node=2", measure.ROOT / "dcgan.py", "--quiet", f"--out={out}"]
             command += [f"--data-dir={self.options.data_dir}", f"--epochs={epochs}"]
             environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -109,7 +109,7 @@ def by_ctgan(train: Tensor, columns: list[Column], n: int, seed: int, epochs: in
     return torch.from_numpy(model.sample(n).to_numpy(dtype=np.float32))
 
 
-METHODS = {"table_gan.py": by_table_gan, "CTGAN": by_ctgan}
+METHODS: dict[str, Callable[..., Tensor]] = {"table_gan.py": by_table_gan, "CTGAN": by_ctgan}
 
 
 def auc(real: Tensor, generated: Tensor, seed: int) -> float:

@@ -7,6 +7,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import measure
 import pandas
@@ -61,7 +62,7 @@ def resampled(rows: Tensor, n: int) -> Tensor:
     return rows[torch.randint(len(rows), (n,))]
 
 
-POINTS = {"curve": curve, "clusters": clusters}
+POINTS: dict[str, Callable[..., Tensor]] = {"curve": curve, "clusters": clusters}
 GOOD = ("the truth", "blurred by 1 %", "resampled rows")
 
 
@@ -95,7 +96,7 @@ def is_wrong(case: tuple[str, int, int, str, int]) -> bool:
     draw = functools.partial(POINTS[points], columns=columns)
     data = draw(rows)
     generate = generators(points, draw, data)[name]
-    settings = {"epochs": 1, "patience": 1, "batch_size": None, "progress": False}
+    settings: dict[str, Any] = {"epochs": 1, "patience": 1, "batch_size": None, "progress": False}
     training, loss = common.Training(data, seed=seed, **settings), torch.tensor(0.5)
     # In place of noise, a network that changes nothing gets the points that it is to generate
     training.evaluate(nn.Identity(), generate(1024), loss, loss)

@@ -79,9 +79,9 @@ def test_copies_of_rows_are_found(trial, monkeypatch):
 
 
 def test_mean_and_worst_stand_side_by_side():
-    runs = {"sine": [{"coverage": 0.8}, {"coverage": 1.0}], "circle": []}
-    table = quality.short_table(runs, {"sine": [{"coverage": 0.5, "excess": 2.0}]})
-    assert table.splitlines()[2:] == ["| sine | coverage | 0.9 | 0.8 | 0.5 | 0.5 |"]
+    runs = {"sine": [{"excess": 0.8}, {"excess": 1.0}], "circle": []}
+    table = quality.short_table(runs, {"sine": [{"excess": 0.5, "present": 0.2}]})
+    assert table.splitlines()[2:] == ["| sine | excess | 0.9 | 1 | 0.5 | 0.5 |"]
 
 
 def test_the_textbook_stops_by_itself_or_at_its_limit():

@@ -19,7 +19,7 @@ from torch import nn
 import common
 import digits_gan
 import sine_gan
-from common import EarlyStopping, Failure, sliced_wasserstein
+from common import EarlyStopping, Failure, InputError, sliced_wasserstein
 
 # --- Codec, data and building blocks -----------------------------------------------------------
 
@@ -246,7 +246,7 @@ def test_numbers_are_read_with_or_without_a_header(tmp_path):
 )
 def test_a_file_without_such_numbers_is_refused_with_the_line(tmp_path, content, depth, complaint):
     (tmp_path / "numbers.csv").write_bytes(content)
-    with pytest.raises(Failure, match=complaint):
+    with pytest.raises((Failure, InputError), match=complaint):
         common.read_numbers(tmp_path / "numbers.csv", 1, depth)
 
 

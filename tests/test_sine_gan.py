@@ -27,7 +27,7 @@ def test_learns_a_file(script, text, wrong, complaint, tmp_path, monkeypatch, ca
     capped(monkeypatch, script)
     file = tmp_path / "data.csv"
     use = ["--data", str(file), "--epochs", "1", "--quiet", "--out", str(tmp_path)]
-    for content, status in ((text, 0), (wrong, 1)):
+    for content, status in ((text, 0), (wrong, 2)):
         file.write_text(content)
         assert script.main(use) == status
     printed = capsys.readouterr()

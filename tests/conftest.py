@@ -106,7 +106,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own_data(script: ModuleType, data_dir: Path) -> tuple:
     """The first arguments of a script's `train`: few rows of its own data."""
     if script not in IMAGE_SCRIPTS:
-        return (script.real_samples(1024, seeded(0)),)
+        return (script.real_samples(300, seeded(0)),)
     pytest.importorskip("torchvision")
     if script is fashion_classifier:
         return images.load_images("fashion", data_dir)

@@ -23,7 +23,7 @@ def trained(data_dir, tmp_path_factory):
     """The options for a generator that has learned the tiny digits."""
     out = tmp_path_factory.mktemp("out")
     with pytest.MonkeyPatch.context() as patch:
-        capped(patch, conditional_gan, 15)
+        capped(patch, conditional_gan, 12)
         use = arguments(conditional_gan, data_dir, out)
         assert conditional_gan.main([*use, "--epochs", "10"]) == 0
     return out, use

@@ -13,12 +13,12 @@ def test_a_resumed_training_ends_as_if_it_had_not_been_interrupted(
     data_dir, tmp_path, monkeypatch, capsys
 ):
     capped(monkeypatch, digits_gan)
-    use = ["--epochs", "5", "--seed", "5"]
+    use = ["--epochs", "3", "--seed", "5"]
     whole, parts = (
         [*arguments(digits_gan, data_dir, tmp_path / name), *use] for name in ("whole", "parts")
     )
     assert digits_gan.main(whole) == 0
-    at_epoch(monkeypatch, 3, partial(signal.raise_signal, signal.SIGINT))
+    at_epoch(monkeypatch, 2, partial(signal.raise_signal, signal.SIGINT))
     assert digits_gan.main(parts) == 130
     assert "--resume" in capsys.readouterr().out
     assert digits_gan.main([*parts, "--resume", "--seed", "6"]) == 2

@@ -41,7 +41,7 @@ def is_blank(path):
 @pytest.fixture
 def train(script, data_dir, monkeypatch):
     """`train` of a script with short epochs, on the script's own data."""
-    capped(monkeypatch, script, 2 if script is multiples_of_five_gan else 10)
+    capped(monkeypatch, script, 3 if script is multiples_of_five_gan else 10)
     return functools.partial(script.train, *own_data(script, data_dir), progress=False)
 
 

@@ -57,9 +57,9 @@ def two_clusters():
     ids=["curve", "slightly thick curve", "clusters"],
 )
 def test_a_good_generator_is_good(draw, function):
-    """For at least six of seven random data sets."""
-    trainings = [judge(draw(), function) for _ in range(7)]
-    assert sum(training.verdict.startswith("Good: ") for training in trainings) >= 6
+    """For at least four of five random data sets."""
+    trainings = [judge(draw(), function) for _ in range(5)]
+    assert sum(training.verdict.startswith("Good: ") for training in trainings) >= 4
 
 
 @pytest.mark.parametrize(

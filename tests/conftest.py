@@ -1,9 +1,6 @@
 """What the tests share: the scripts, tiny images, short trainings, and signals at an epoch."""
 
-import os
 import struct
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -120,12 +117,3 @@ def arguments(script: ModuleType, data_dir: Path, out: Path) -> list[str]:
         return use
     pytest.importorskip("torchvision")
     return [*use, "--data-dir", str(data_dir)]
-
-
-def run_python(*command: object) -> subprocess.CompletedProcess:
-    """Runs Python in a process of its own, in the folder of the project."""
-    return subprocess.run(
-        [sys.executable, *map(str, command)],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip

@@ -18,7 +18,6 @@ import exp_curve_gan
 import fashion_classifier
 import multiples_of_five_gan
 import sine_gan
-import wgan
 
 ROWS = torch.randn(60, 2, generator=seeded(0))
 UNUSUAL = {
@@ -37,11 +36,10 @@ WIDE = {  # rows are generated as float64
 
 
 @pytest.mark.parametrize("kind", UNUSUAL | WIDE)
-@pytest.mark.parametrize("script", [exp_curve_gan, wgan], ids=name_of)
-def test_unusual_points_are_learned(script, kind, monkeypatch):
-    capped(monkeypatch, script, 2)
+def test_unusual_points_are_learned(kind, monkeypatch):
+    capped(monkeypatch, exp_curve_gan, 2)
     data = (UNUSUAL | WIDE)[kind]
-    samples = script.train(data, epochs=1, progress=False).samples
+    samples = exp_curve_gan.train(data, epochs=1, progress=False).samples
     assert samples.dtype == (torch.float64 if kind in WIDE else torch.float32)
     assert samples.isfinite().all()
     real = data.detach() if isinstance(data, torch.Tensor) else torch.tensor(np.array(data))

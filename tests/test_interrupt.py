@@ -4,12 +4,13 @@ import io
 import os
 import signal
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import POINT_GANS, arguments, at_epoch, capped, name_of, run_python
+from conftest import POINT_GANS, arguments, at_epoch, capped, name_of
 
 import common
 import digits_gan
@@ -22,7 +23,7 @@ import wgan
 QUICK = ["--epochs", "1", "--quiet", "--device", "cpu", "--out"]
 ENDLESS = ["--epochs", "100000", "--patience", "100000", *QUICK[2:]]
 FILES = {"generator.pt", "generator.pt2", "samples.png", "history.csv", "metrics.json"}
-REPEATS = int(os.environ.get("REPEATS", "10"))  # kills at random moments
+REPEATS = int(os.environ.get("REPEATS", "20"))  # kills at random moments
 interrupt = partial(signal.raise_signal, signal.SIGINT)
 
 
@@ -89,43 +90,39 @@ def test_in_code_an_interrupted_training_returns_the_best_so_far(monkeypatch):
         sine_gan.train(sine_gan.real_samples(500), progress=False)
 
 
-KILLED = """
-import os, random, signal, sys, time
-from pathlib import Path
-import common
-
-out, size = Path(sys.argv[1]), 10_000
-sys.stdout = open(os.devnull, "w")
-
-def save(digit):
-    with common.output_folder(out) as folder:
-        for name in "abc":
-            (folder / name).write_bytes(digit * size)
-
-save(b"0")
-for repeat in range(int(sys.argv[2])):
-    children = []
-    for digit in (b"1", b"2"):  # two runs at once
-        children.append(os.fork())
-        if children[-1] == 0:
+def fork(function, *arguments):
+    """The id of a process that calls the function again and again until it is killed."""
+    child = os.fork()
+    if child == 0:
+        try:
             while True:
-                save(digit)
-    time.sleep(random.uniform(0, 0.02))
-    for child in children:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    for name in "abc":
-        content = (out / name).read_bytes()
-        assert len(content) == size and len(set(content)) == 1, "a file is not whole"
-save(b"3")  # the next run
-assert (out / "a").read_bytes() == b"3" * size
-"""
+                function(*arguments)
+        finally:
+            os._exit(1)
+    return child
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot fork")
-def test_kills_at_any_moment_leave_whole_files(tmp_path):
-    done = run_python("-c", KILLED, tmp_path / "out", REPEATS)
-    assert done.returncode == 0, done.stderr
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # the children only write files
+def test_two_runs_killed_at_any_moment_leave_whole_files(tmp_path):
+    def save(digit):
+        with common.output_folder(tmp_path, io.StringIO()) as folder:
+            for name in "abc":
+                (folder / name).write_bytes(digit * 10_000)
+
+    save(b"0")
+    for repeat in range(REPEATS):
+        children = [fork(save, digit) for digit in (b"1", b"2")]
+        time.sleep(0.001 * repeat)
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        for name in "abc":
+            assert (tmp_path / name).read_bytes() in [
+                digit * 10_000 for digit in (b"0", b"1", b"2")
+            ]
+    save(b"3")  # the next run
+    assert (tmp_path / "a").read_bytes() == b"3" * 10_000
 
 
 # --- Nothing can be written, printed or drawn --------------------------------------------------

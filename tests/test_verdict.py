@@ -34,7 +34,7 @@ def on_curve(x):
 
 
 def curve():
-    return on_curve(50 * torch.rand(2048))
+    return on_curve(50 * torch.rand(1000))
 
 
 def clusters(share, noise):
@@ -44,7 +44,7 @@ def clusters(share, noise):
 
 
 def two_clusters():
-    return clusters(0.05, torch.randn(2048, 2))
+    return clusters(0.05, torch.randn(1000, 2))
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,8 @@ def test_two_processes_learn_the_same_and_one_saves(tmp_path):
     use = ["--epochs", "1", "--device", "cpu", "--out", tmp_path / "out"]
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [sys.executable, *torchrun, tmp_path / "two.py", *use], env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=120, check=False,
+        [sys.executable, *torchrun, tmp_path / "two.py", *use], capture_output=True, text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "Grad strides" not in done.stderr

@@ -39,9 +39,13 @@ from tqdm import tqdm
 class Failure(Exception):
     """The operation failed; the message says why and what to do, in one line."""
 
+    status = 1  # exit status
 
-class InputError(ValueError):
+
+class InputError(Failure, ValueError):
     """An option or the data are invalid; the message says why, in one line."""
+
+    status = 2
 
 
 # --- Device and one-hot codec ------------------------------------------------------------------
@@ -115,8 +119,9 @@ def as_rows(data: object) -> Tensor:
         raise InputError("data must be rows of numbers, all of the same length") from None
     if rows.ndim != 2 or 0 in rows.shape:
         raise InputError(f"data must have the shape (n, features), not {tuple(rows.shape)}")
-    if not (rows.abs() <= LARGEST).all():
-        raise InputError(f"data must be finite numbers up to {LARGEST:g}")
+    wrong = rows[~(rows.abs() <= LARGEST)]  # also NaN
+    if len(wrong):
+        raise InputError(f"data must be finite numbers up to {LARGEST:g}, but hold {wrong[0]:g}")
     return rows
 
 
@@ -661,6 +666,8 @@ def output_folder(folder: Path, messages: TextIO | None = None) -> Iterator[Path
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
+        if error.filename and not Path(error.filename).is_relative_to(folder):
+            raise  # not about these files
         remedy = "free some space, or choose another --out"
         raise Failure(f"cannot save in {folder}: {error.strerror or error}; {remedy}") from None
     print(f"Saved in {folder}: {', '.join(names)}", file=messages)
@@ -883,24 +890,27 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
             argv = []  # in a notebook, as the command line is Jupyter's own
         with suppress(ValueError):  # outside the main thread, Python has no signals
             signal.signal(signal.SIGTERM, terminate)
-        if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
-            sys.stdout.reconfigure(encoding="utf-8")
+        if isinstance(sys.stdout, io.TextIOWrapper):  # any name can be printed
+            encoding = None if sys.stdout.isatty() else "utf-8"
+            sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
         reason, status = "", 1
         try:
             status = main(argv)
             print(end="", flush=True)
         except OSError as error:  # standard output is full, or closed, as by `| head`
+            if error.filename:
+                raise
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the last flush
             status = 0 if isinstance(error, BrokenPipeError) else 1
             reason = f"cannot print: {error.strerror}" if status else ""
-        except (Failure, InputError) as error:
-            reason, status = str(error), 2 if isinstance(error, InputError) else 1
+        except Failure as error:
+            reason, status = str(error), error.status
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "allocate" not in str(error):
                 raise
             reason = "out of memory; lower --batch-size, or use less data"
         except KeyboardInterrupt as interrupt:
-            reason, status = str(interrupt) or "interrupted, nothing new was saved", 130
+            reason, status = str(interrupt) or "interrupted, results were not saved", 130
         if reason:
             print(f"{script}: {reason}", file=sys.stderr)
         return 143 if terminated and status == 130 else status

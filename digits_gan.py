@@ -120,6 +120,8 @@ def train(
             training.evaluate(ema_generator, fixed_noise, d_loss, g_loss)
             if checkpoint and not training.stopping.diverged:
                 images.save_checkpoint(checkpoint, *state)
+    if checkpoint and training.interrupted and training.history:
+        print("Add --resume to continue.", file=sys.stderr)
     return training.finish(ema_generator, torch.randn(4096, LATENT_DIM))
 
 
@@ -143,9 +145,7 @@ def main(argv: list[str] | None = None) -> int:
         common.save_picture(folder / "samples.png", images.plot_images, *figure)
         if options.animate and training.snapshots:  # none, if it was resumed at its end
             common.save_picture(folder / "training.gif", images.animate_images, training)
-    if training.interrupted:
-        print("Add --resume to continue.")
-    else:
+    if not training.interrupted:
         checkpoint.unlink(missing_ok=True)
     return common.report(training, options)
 

@@ -29,7 +29,7 @@ def add_options(parser: ArgumentParser, gan: bool = True, files: str = "") -> No
     """Adds --data-dir, for GANs --dataset and --format, and an option for `files` of images."""
     add = parser.add_argument
     if files:
-        own = "no training: use your own images; dark ones on white are inverted"
+        own = "no training: use your own images, light on black; others are inverted"
         add(files, metavar="FILE", nargs="+", type=Path, default=[], help=own)
     add("--data-dir", metavar="DIR", type=Path, default=Path("data"), help="images (%(default)s)")
     if gan:

@@ -77,6 +77,8 @@ def train(
 ) -> Training:  # fmt: skip
     """Learn to generate integers like those of `data`, one-hot rows (n, depth); or ValueError."""
     device = common.choose_device(device)
+    if LATENT_DIM != DEPTH:
+        raise common.InputError(f"LATENT_DIM must be {DEPTH}, as many as there are integers")
     training = Training(
         data, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
         progress=progress, cooldown=COOLDOWN,

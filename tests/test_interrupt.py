@@ -75,7 +75,7 @@ def test_a_second_interrupt_ends_at_once(earlier, monkeypatch, capsys):
     assert sine_gan.main([*ENDLESS, str(earlier)]) == 130
     first, second = capsys.readouterr().err.splitlines()
     assert "Interrupted after epoch 3" in first
-    assert "nothing new was saved" in second
+    assert "results were not saved" in second
     assert contents(earlier) == before
 
 

@@ -20,7 +20,7 @@ def test_a_resumed_training_ends_as_if_it_had_not_been_interrupted(
     assert digits_gan.main(whole) == 0
     at_epoch(monkeypatch, 2, partial(signal.raise_signal, signal.SIGINT))
     assert digits_gan.main(parts) == 130
-    assert "--resume" in capsys.readouterr().out
+    assert "--resume" in capsys.readouterr().err
     assert digits_gan.main([*parts, "--resume", "--seed", "6"]) == 2
     assert "omit --resume" in capsys.readouterr().err
     assert digits_gan.main([*parts, "--resume"]) == 0

@@ -1,4 +1,4 @@
-"""dcgan.py on several processes."""
+"""dcgan.py on several processes, started by torchrun."""
 
 import os
 import subprocess
@@ -12,38 +12,31 @@ from conftest import ROOT
 import common
 import images
 
-TWO = """
-import os, signal, socket, sys
+TWO = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
 import common, dcgan, images, torch
 images.load_images = lambda *_: (torch.rand(60, 784), torch.arange(60) % 10)
-common.save = lambda *_, **__: None  # it takes seconds
 dcgan.BATCHES_PER_EPOCH, dcgan.WIDTH = 4, 8
-torch.optim.Adam([torch.zeros(1)]).step()  # imports much, which no process need do again
-with socket.socket() as free:
-    free.bind(("localhost", 0))
-    port = str(free.getsockname()[1])
-os.environ |= {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": port}
-for rank in "01":
-    if os.fork() == 0:  # a process with the environment that torchrun gives it
-        os.environ |= {"RANK": rank, "LOCAL_RANK": rank}
-        signal.alarm(100)  # none waits for one that failed
-        networks, build = [], dcgan.build_generator
-        dcgan.build_generator = lambda: networks.append(build()) or networks[-1]
-        status = dcgan.main()
-        weights = next(networks[0].parameters()).detach()
-        others = [torch.empty_like(weights) for _ in "01"]
-        torch.distributed.all_gather(others, weights)
-        assert others[0].equal(others[1]), "the processes learned different weights"
-        sys.exit(status)
-sys.exit(any([os.wait()[1] for _ in "01"]))
+common.save = lambda *_, **__: None  # it takes seconds
+networks, build = [], dcgan.build_generator
+dcgan.build_generator = lambda: networks.append(build()) or networks[-1]
+status = dcgan.main()
+weights = next(networks[0].parameters()).detach()
+others = [torch.empty_like(weights) for _ in range(2)]
+torch.distributed.all_gather(others, weights)
+assert others[0].equal(others[1]), "the processes learned different weights"
+sys.exit(status)
 """
 
 
 def test_two_processes_learn_the_same_and_one_saves(tmp_path):
+    (tmp_path / "two.py").write_text(TWO)
     use = ["--epochs", "1", "--device", "cpu", "--out", tmp_path / "out"]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [sys.executable, "-c", TWO, *use], cwd=ROOT, capture_output=True, text=True, timeout=120,
-        env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False,
+        [sys.executable, *torchrun, tmp_path / "two.py", *use], capture_output=True, text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "Grad strides" not in done.stderr

@@ -246,7 +246,7 @@ def sliced_wasserstein(
     fewer, more = sorted((np.sort(each, axis=1) for each in projections), key=np.size)
     quantiles = (np.arange(more.shape[1]) + 0.5) / more.shape[1]
     same_quantile = fewer[:, (quantiles * fewer.shape[1]).astype(int)]
-    return float(np.sqrt(np.square(same_quantile - more).mean()))
+    return float(np.sqrt(np.square(same_quantile - more, dtype=np.float64).mean()))
 
 
 def fresh_distance(rows: Tensor, standardize: nn.Module) -> float:
@@ -886,6 +886,7 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def wrapper(argv: Sequence[str] | None = None) -> int:
+        terminated.clear()
         if argv is None and "ipykernel" in sys.modules and Path(sys.argv[0]).name != script:
             argv = []  # in a notebook, as the command line is Jupyter's own
         with suppress(ValueError):  # outside the main thread, Python has no signals
@@ -911,6 +912,9 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
             reason = "out of memory; lower --batch-size, or use less data"
         except KeyboardInterrupt as interrupt:
             reason, status = str(interrupt) or "interrupted, results were not saved", 130
+        finally:
+            with suppress(ValueError):
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if reason:
             print(f"{script}: {reason}", file=sys.stderr)
         return 143 if terminated and status == 130 else status

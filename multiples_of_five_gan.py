@@ -31,9 +31,8 @@ DEPTH, STEP = 100, 5
 LATENT_DIM = DEPTH
 EPOCHS, PATIENCE, COOLDOWN = 60, 3, 20  # the learning rate decays over the last
 BATCHES_PER_EPOCH, BATCH_SIZE = 40, 512
-LEARNING_RATE = 0.04
+LEARNING_RATE, PENALTY = 0.04, 0.003  # weight of the gradient penalty
 EMA_DECAY = 0.995  # of the moving average of the weights
-PENALTY = 0.003
 
 
 def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -42,22 +41,18 @@ def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
     return common.one_hot_encode(integers, DEPTH)
 
 
-class Generator(nn.Module):
-    """One linear layer: noise (n, depth) to one-hot rows (n, depth), 1 at the largest output.
-
-    In training it gives the softmax, as argmax has no gradient.
-    """
+class Generator(nn.Linear):
+    """One linear layer: noise (n, depth) to one-hot rows (n, depth), softmax rows in training."""
 
     def __init__(self, depth: int = DEPTH) -> None:
-        super().__init__()
-        self.linear = nn.Linear(depth, depth)
-        nn.init.eye_(self.linear.weight)  # at first, all integers are equally likely
-        nn.init.zeros_(self.linear.bias)
+        super().__init__(depth, depth)
+        nn.init.eye_(self.weight)  # at first, all integers are equally likely
+        nn.init.zeros_(self.bias)
 
     def forward(self, noise: Tensor) -> Tensor:
-        logits = self.linear(noise)
+        logits = super().forward(noise)
         if self.training:
-            return logits.softmax(dim=1)
+            return logits.softmax(dim=1)  # argmax has no gradient
         return one_hot(logits.argmax(dim=1), logits.shape[1]).to(logits.dtype)
 
 

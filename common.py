@@ -534,7 +534,8 @@ def plot_history(training: Training, top: list[list[str]]) -> tuple[Figure, Any]
     figure, width = Figure(figsize=(10, 7), dpi=120, layout="constrained"), len(top[0])
     bottom = ["loss"] * (width - width // 3) + ["distance"] * (width // 3)
     heights = [3 / len(top)] * len(top) + [1.4]
-    axes: Any = figure.subplot_mosaic([*top, bottom], height_ratios=heights)  # type: ignore
+    mosaic: Any = [*top, bottom]
+    axes: Any = figure.subplot_mosaic(mosaic, height_ratios=heights)
     epochs, d_losses, g_losses, distances = zip(*training.history, strict=True)
     axes["loss"].plot(epochs, d_losses, color=REAL, label="discriminator")
     axes["loss"].plot(epochs, g_losses, color=GENERATED, label="generator")

@@ -117,7 +117,7 @@ def train(
 def plot_predictions(training: Training, test: Tensor, predicted: Tensor, rates: Tensor) -> Figure:
     """Plots 25 images (n, PIXELS), predictions (n,), losses, and the confusion matrix (10, 10)."""
     figure = Figure(figsize=(10, 7), dpi=120, layout="constrained")
-    left, right = figure.subfigures(1, 2)  # type: ignore[misc]
+    left, right = figure.subfigures(1, 2, squeeze=False)[0]
     for axes, image, category in zip(left.subplots(5, 5).flat, test, predicted, strict=False):
         axes.imshow(image.view(28, 28).numpy(), cmap="gray_r")
         axes.set_title(CATEGORIES[category], fontsize=6)

@@ -124,6 +124,7 @@ def plot_integers(data: Tensor, training: Training) -> Figure:
     """Plots the frequencies of real (n, depth) and generated integers, and the history."""
     figure, axes = common.plot_history(training, [["integer"] * 3])
     common.plot_frequencies(axes["integer"], *map(common.one_hot_decode, (data, training.samples)))
+    axes["integer"].set_xlabel("integer")
     return figure
 
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT))
-import common  # noqa: E402 - found through the line above
+import common  # noqa: E402 - its folder must be on the path first
 
 README, RESULTS = ROOT / "README.md", ROOT / "benchmarks" / "results"
 SAMPLES, GENERATED = 2048, 100_000

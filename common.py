@@ -18,20 +18,21 @@ import sys
 import tempfile
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, Self, TextIO
+from typing import Any, NamedTuple, NoReturn, Self, TextIO, TypeVar
 
 import matplotlib.figure
 import numpy as np
 import torch
 from matplotlib import rc_context
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from PIL import Image  # installed with matplotlib
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.optim import Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
@@ -183,9 +184,9 @@ def sobol_noise(size: int, columns: int, device: str | torch.device) -> Iterator
     """
     while True:
         sobol = torch.quasirandom.SobolEngine(columns, scramble=True)
-        for _ in range(64):
-            even = sobol.draw(size).clamp(1e-6, 1 - 1e-6)  # 0 and 1 would become infinite
-            yield torch.special.ndtri(even).to(device)
+        for _ in range(8):
+            even = sobol.draw(8 * size).clamp(1e-6, 1 - 1e-6)  # 0 and 1 would become infinite
+            yield from torch.special.ndtri(even).to(device).split(size)
 
 
 class FourierFeatures(nn.Module):
@@ -223,6 +224,63 @@ def update_ema(ema: nn.Module, model: nn.Module, decay: float) -> None:
     parts = [[*network.parameters(), *network.buffers()] for network in (ema, model)]
     old, new = ([part for part in each if part.is_floating_point()] for each in parts)
     get_ema_multi_avg_fn(decay)(old, new, 0)
+
+
+Step = TypeVar("Step", bound=Callable)
+
+
+def recorded(device: torch.device) -> Callable[[Step], Step]:
+    """Decorates a training step: on a GPU, it is recorded as a CUDA graph after three calls.
+
+    A replay starts all of the step's short computations at once. Arguments are tensors; each
+    choice of keywords has its graph. A step that waits for the GPU is called as it is.
+    """
+
+    def decorate(step: Any) -> Any:
+        if device.type != "cuda" or (distributed.is_available() and distributed.is_initialized()):
+            return step
+        stream, calls = torch.cuda.Stream(device), Counter[tuple]()
+        graphs: dict[tuple, tuple] = {}
+
+        def call(*inputs: Tensor, **keywords: Any) -> Any:
+            key, current = tuple(keywords.items()), torch.cuda.current_stream(device)
+            if key in graphs:
+                graph, fixed, losses = graphs[key]
+                for old, new in zip(fixed, inputs, strict=True):
+                    old.copy_(new)
+                graph.replay()
+                return losses
+            stream.wait_stream(current)
+            with torch.cuda.stream(stream):
+                losses = step(*inputs, **keywords)
+            current.wait_stream(stream)
+            calls[key] += 1
+            if calls[key] == 3:
+                fixed, graph = [each.clone() for each in inputs], torch.cuda.CUDAGraph()
+                try:
+                    with torch.cuda.graph(graph, stream=stream):
+                        torch.cuda.set_sync_debug_mode("error")  # a wait would spoil the recording
+                        graphs[key] = graph, fixed, step(*fixed, **keywords)
+                except RuntimeError as error:
+                    print(f"Not recorded as a CUDA graph, so slower: {error}", file=sys.stderr)
+                finally:
+                    torch.cuda.set_sync_debug_mode("default")
+            return losses
+
+        return call
+
+    return decorate
+
+
+def set_lr(lr: float, *optimizers: Optimizer) -> None:
+    """Sets the learning rate; on a GPU as a tensor, which a recorded step reads each time."""
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        device = group["params"][0].device
+        if device.type == "cuda":
+            group["lr"] = torch.as_tensor(group["lr"], device=device).fill_(lr)
+            group["capturable"] = True
+        else:
+            group["lr"] = lr
 
 
 # --- Distance ----------------------------------------------------------------------------------
@@ -565,16 +623,6 @@ def plot_points(training: Training) -> Figure:
     return figure
 
 
-def plot_frequencies(axis: Axes, real: Tensor, generated: Tensor) -> None:
-    """Bar chart of the frequencies of integers, real (n,) and generated (m,)."""
-    for integers, width, colour in ((real, 0.9, REAL), (generated, 0.45, GENERATED)):
-        share = 100 * integers.bincount().numpy() / len(integers)
-        axis.bar(np.arange(len(share)), share, width, color=colour)
-    axis.set(ylabel="share in %")
-    axis.margins(y=0.2)  # room for the legend
-    axis.legend(["real", "generated"], loc="upper right", ncols=2)
-
-
 def plot_interpolation(generated: Tensor, path: Tensor, names: Sequence[str]) -> Figure:
     """Plots interpolated points (steps, features), light to dark, over generated points.
 
@@ -713,14 +761,16 @@ def save(folder: Path, training: Any, inputs: int, **models: nn.Module) -> None:
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
 
 
-def load_model(path: Path, inputs: int, outputs: int | None = None) -> nn.Module:
+def load_model(
+    path: Path, inputs: int, outputs: int | None = None, device: str | torch.device = "cpu"
+) -> nn.Module:
     """A saved model (n, inputs) -> (n, outputs); Failure if missing, damaged or of other sizes."""
     try:
         content = io.BytesIO(path.read_bytes())
         damaged = zipfile.ZipFile(content).testzip()  # torch does not verify checksums
         with torch.no_grad(), warnings.catch_warnings(action="ignore"):
-            model = torch.jit.load(io.BytesIO(content.getvalue()), map_location="cpu").eval()
-            shape = model(torch.zeros(3, inputs)).shape
+            model = torch.jit.load(io.BytesIO(content.getvalue()), map_location=device).eval()
+            shape = model(torch.zeros(3, inputs, device=device)).shape
         if damaged or shape != (3, outputs or shape[1]):
             raise ValueError
     except OSError as error:
@@ -806,6 +856,12 @@ def number(text: str, kind: Callable[[str], float] = int, least: float = 1) -> f
     raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
 
 
+def sampling_device(options: argparse.Namespace) -> torch.device:
+    """Where --generate runs: a CUDA GPU or the CPU (MPS has no float64)."""
+    device = choose_device(options.device)
+    return device if device.type == "cuda" else torch.device("cpu")
+
+
 def use_generator(
     options: argparse.Namespace, latent_dim: int, names: Sequence[str],
     decode: Callable[[Tensor], Tensor] = lambda rows: rows, outputs: int = 2,
@@ -814,7 +870,8 @@ def use_generator(
 
     `decode` turns rows (n, outputs) of the saved generator into samples, (n,) or (n, columns).
     """
-    generator = load_model(options.out / "generator.pt", latent_dim, outputs)
+    device = sampling_device(options)
+    generator = load_model(options.out / "generator.pt", latent_dim, outputs, device)
     if options.generate:
         print(",".join(names))
         for rows in generate(generator, latent_dim, options):
@@ -831,21 +888,21 @@ def save_walk(
     names: Sequence[str],
 ) -> None:  # fmt: skip
     """Saves the picture of --interpolate; `generate` maps noise (n, latent_dim) to samples."""
-    random = stream("walk", options.seed)
-    samples = generate(torch.randn(2048, latent_dim, generator=random))
-    path = generate(interpolate(options.interpolate, latent_dim, generator=random))
+    random, device = stream("walk", options.seed), sampling_device(options)
+    samples = generate(torch.randn(2048, latent_dim, generator=random).to(device)).cpu()
+    path = generate(interpolate(options.interpolate, latent_dim, generator=random).to(device)).cpu()
     with output_folder(options.out, sys.stderr if options.generate else None) as folder:
         save_picture(folder / "interpolation.png", plot_interpolation, samples, path, names)
 
 
 def generate(model: nn.Module, latent_dim: int, options: argparse.Namespace) -> Iterator[Tensor]:
-    """The samples (rows, features) for --generate, block by block."""
-    random = stream("samples", options.seed)
+    """The samples (rows, features) for --generate, block by block, of a model on --device."""
+    random, device = stream("samples", options.seed), sampling_device(options)
     for start in range(0, options.generate, CHUNK):
         # Whole blocks, the last one too: randn draws the numbers of a part in another order
         noise = torch.randn(CHUNK, latent_dim, generator=random)
         with torch.no_grad():
-            yield model(noise)[: options.generate - start]
+            yield model(noise.to(device))[: options.generate - start].cpu()
 
 
 def interpolate(

@@ -97,35 +97,37 @@ def train(
     labels = torch.cat([ones, torch.zeros_like(ones)])
     fixed_noise = generator_input(torch.arange(2048) // 8 % CLASSES).to(device)  # eight of each
 
+    @common.recorded(device)
+    def step(rows: Tensor, penalty: Tensor, *, apply_penalty: bool) -> tuple[Tensor, Tensor]:
+        real, label = rows.split([PIXELS, CLASSES], dim=1)
+        noise = torch.randn(batch_size, LATENT_DIM, device=device)
+        fakes = generator(torch.cat([noise, label], dim=1))
+
+        # Discriminator step: tell real images of a label from generated ones
+        augmented = images.augment(torch.cat([real, fakes.detach()]))
+        augmented.requires_grad_(apply_penalty)
+        scores = (discriminator(augmented) * label.repeat(2, 1)).sum(dim=1)
+        d_loss = bce(scores, labels)
+        if apply_penalty:  # lazy regularization (Karras et al. 2020)
+            d_loss = d_loss + penalty * common.gradient_penalty(scores, augmented)
+        d_optimizer.zero_grad()
+        d_loss.backward()
+        d_optimizer.step()
+
+        # Generator step: fool the discriminator
+        g_loss = bce((discriminator(images.augment(fakes)) * label).sum(dim=1), ones)
+        g_optimizer.zero_grad()
+        g_loss.backward(inputs=list(generator.parameters()))
+        g_optimizer.step()
+        common.update_ema(ema_generator, generator, EMA_DECAY)
+        return d_loss, g_loss
+
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
         for epoch in training.epochs():
-            for optimizer in (g_optimizer, d_optimizer):
-                optimizer.param_groups[0]["lr"] = lr * (1 - (epoch - 1) / epochs)
-            penalty = PENALTY * PENALTY_DECAY ** ((epoch - 1) / epochs)
-            for step, rows in zip(range(BATCHES_PER_EPOCH), batches, strict=False):
-                real, label = rows.split([PIXELS, CLASSES], dim=1)
-                noise = torch.randn(batch_size, LATENT_DIM, device=device)
-                fakes = generator(torch.cat([noise, label], dim=1))
-
-                # Discriminator step: tell real images of a label from generated ones
-                apply_penalty = step % 4 == 0  # lazy regularization (Karras et al. 2020)
-                augmented = images.augment(torch.cat([real, fakes.detach()]))
-                augmented.requires_grad_(apply_penalty)
-                scores = (discriminator(augmented) * label.repeat(2, 1)).sum(dim=1)
-                d_loss = bce(scores, labels)
-                if apply_penalty:
-                    d_loss = d_loss + penalty * common.gradient_penalty(scores, augmented)
-                d_optimizer.zero_grad()
-                d_loss.backward()
-                d_optimizer.step()
-
-                # Generator step: fool the discriminator
-                g_loss = bce((discriminator(images.augment(fakes)) * label).sum(dim=1), ones)
-                g_optimizer.zero_grad()
-                g_loss.backward(inputs=list(generator.parameters()))
-                g_optimizer.step()
-                common.update_ema(ema_generator, generator, EMA_DECAY)
-
+            common.set_lr(lr * (1 - (epoch - 1) / epochs), g_optimizer, d_optimizer)
+            penalty = fixed_noise.new_tensor(PENALTY * PENALTY_DECAY ** ((epoch - 1) / epochs))
+            for i, rows in zip(range(BATCHES_PER_EPOCH), batches, strict=False):
+                d_loss, g_loss = step(rows, penalty, apply_penalty=i % 4 == 0)
             training.evaluate(WithLabel(ema_generator), fixed_noise, d_loss, g_loss)
     training.finish(WithLabel(ema_generator), generator_input(torch.arange(4096) // 20 % CLASSES))
     training.generator, training.samples = ema_generator, training.samples[:, :PIXELS]

@@ -94,27 +94,30 @@ def train(
     labels = torch.cat([ones, torch.zeros_like(ones)])
     examples = swap_domains(training.real[:2048])  # in place of noise
 
+    @common.recorded(device)
+    def step(rows: Tensor) -> tuple[Tensor, Tensor]:
+        fakes = generators(swap_domains(rows))
+
+        # Discriminator step: tell real images from translations
+        d_loss = bce(discriminators(torch.cat([rows, fakes.detach()])), labels)
+        d_optimizer.zero_grad()
+        d_loss.backward()
+        d_optimizer.step()
+
+        # Generator step: fool the discriminators, and restore the images
+        g_loss = bce(discriminators(fakes), ones)
+        cycle_loss = l1_loss(generators(swap_domains(fakes)), rows)
+        g_optimizer.zero_grad()
+        (g_loss + CYCLE_WEIGHT * cycle_loss).backward(inputs=list(generators.parameters()))
+        g_optimizer.step()
+        common.update_ema(ema_generators, generators, EMA_DECAY)
+        return d_loss, g_loss
+
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generators so far
         for epoch in training.epochs():
-            for optimizer in (g_optimizer, d_optimizer):
-                optimizer.param_groups[0]["lr"] = lr * (1 - 0.75 * (epoch - 1) / epochs)
+            common.set_lr(lr * (1 - 0.75 * (epoch - 1) / epochs), g_optimizer, d_optimizer)
             for _, rows in zip(range(BATCHES_PER_EPOCH), batches, strict=False):
-                fakes = generators(swap_domains(rows))
-
-                # Discriminator step: tell real images from translations
-                d_loss = bce(discriminators(torch.cat([rows, fakes.detach()])), labels)
-                d_optimizer.zero_grad()
-                d_loss.backward()
-                d_optimizer.step()
-
-                # Generator step: fool the discriminators, and restore the images
-                g_loss = bce(discriminators(fakes), ones)
-                cycle_loss = l1_loss(generators(swap_domains(fakes)), rows)
-                g_optimizer.zero_grad()
-                (g_loss + CYCLE_WEIGHT * cycle_loss).backward(inputs=list(generators.parameters()))
-                g_optimizer.step()
-                common.update_ema(ema_generators, generators, EMA_DECAY)
-
+                d_loss, g_loss = step(rows)
             training.evaluate(ema_generators, examples[:512].to(device), d_loss, g_loss)
     training.finish(ema_generators, examples)
     error = l1_loss(training.generator(swap_domains(training.samples)), training.real[:2048]).item()

@@ -102,33 +102,36 @@ def train(
         ddp_discriminator = DistributedDataParallel(discriminator)
     batches = common.Batches(training.train_rows[rank::processes].to(device), batch_size)
 
+    @common.recorded(device)
+    def step(rows: Tensor, penalty: Tensor, *, apply_penalty: bool) -> tuple[Tensor, Tensor]:
+        fakes = ddp_generator(torch.randn(batch_size, LATENT_DIM, device=device))
+
+        # Discriminator step: tell real images from generated ones
+        augmented = images.augment(torch.cat([rows, fakes.detach()]))
+        augmented.requires_grad_(apply_penalty)
+        scores = ddp_discriminator(augmented)
+        d_loss = bce(scores, labels)
+        if apply_penalty:  # lazy regularization (Karras et al. 2020)
+            d_loss = d_loss + penalty * common.gradient_penalty(scores, augmented)
+        d_optimizer.zero_grad()
+        d_loss.backward()
+        d_optimizer.step()
+
+        # Generator step: fool the discriminator
+        g_loss = bce(discriminator(images.augment(fakes)), ones)
+        g_optimizer.zero_grad()
+        g_loss.backward(inputs=list(generator.parameters()))
+        g_optimizer.step()
+        common.update_ema(ema_generator, generator, EMA_DECAY**processes)
+        return d_loss, g_loss
+
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
         for epoch in training.epochs():
-            for optimizer in (g_optimizer, d_optimizer):  # square-root scaling
-                optimizer.param_groups[0]["lr"] = processes**0.5 * lr * (1 - (epoch - 1) / epochs)
-            penalty = PENALTY * PENALTY_DECAY ** ((epoch - 1) / epochs)
-            for step, rows in zip(range(BATCHES_PER_EPOCH // processes), batches, strict=False):
-                fakes = ddp_generator(torch.randn(batch_size, LATENT_DIM, device=device))
-
-                # Discriminator step: tell real images from generated ones
-                apply_penalty = step % 4 == 0  # lazy regularization (Karras et al. 2020)
-                augmented = images.augment(torch.cat([rows, fakes.detach()]))
-                augmented.requires_grad_(apply_penalty)
-                scores = ddp_discriminator(augmented)
-                d_loss = bce(scores, labels)
-                if apply_penalty:
-                    d_loss = d_loss + penalty * common.gradient_penalty(scores, augmented)
-                d_optimizer.zero_grad()
-                d_loss.backward()
-                d_optimizer.step()
-
-                # Generator step: fool the discriminator
-                g_loss = bce(discriminator(images.augment(fakes)), ones)
-                g_optimizer.zero_grad()
-                g_loss.backward(inputs=list(generator.parameters()))
-                g_optimizer.step()
-                common.update_ema(ema_generator, generator, EMA_DECAY**processes)
-
+            rate = processes**0.5 * lr * (1 - (epoch - 1) / epochs)  # square-root scaling
+            common.set_lr(rate, g_optimizer, d_optimizer)
+            penalty = fixed_noise.new_tensor(PENALTY * PENALTY_DECAY ** ((epoch - 1) / epochs))
+            for i, rows in zip(range(BATCHES_PER_EPOCH // processes), batches, strict=False):
+                d_loss, g_loss = step(rows, penalty, apply_penalty=i % 4 == 0)
             training.evaluate(ema_generator, fixed_noise, d_loss, g_loss)
             if processes > 1 and images.stop_together(training, device):
                 break

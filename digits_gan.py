@@ -96,27 +96,30 @@ def train(
     if checkpoint and resume:
         images.load_checkpoint(checkpoint, *state)
 
+    @common.recorded(device)
+    def step(rows: Tensor) -> tuple[Tensor, Tensor]:
+        fakes = generator(torch.randn(batch_size, LATENT_DIM, device=device))
+
+        # Discriminator step: tell real images from generated ones
+        augmented = images.augment(torch.cat([rows, fakes.detach()]))
+        d_loss = bce(discriminator(augmented), labels)
+        d_optimizer.zero_grad()
+        d_loss.backward()
+        d_optimizer.step()
+
+        # Generator step: fool the discriminator
+        g_loss = bce(discriminator(images.augment(fakes)), ones)
+        g_optimizer.zero_grad()
+        g_loss.backward(inputs=list(generator.parameters()))
+        g_optimizer.step()
+        common.update_ema(ema_generator, generator, EMA_DECAY)
+        return d_loss, g_loss
+
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
         for epoch in training.epochs():
-            for optimizer in (g_optimizer, d_optimizer):
-                optimizer.param_groups[0]["lr"] = lr * (1 - LR_DECAY * (epoch - 1) / epochs)
+            common.set_lr(lr * (1 - LR_DECAY * (epoch - 1) / epochs), g_optimizer, d_optimizer)
             for rows in islice(batches, BATCHES_PER_EPOCH):
-                fakes = generator(torch.randn(batch_size, LATENT_DIM, device=device))
-
-                # Discriminator step: tell real images from generated ones
-                augmented = images.augment(torch.cat([rows, fakes.detach()]))
-                d_loss = bce(discriminator(augmented), labels)
-                d_optimizer.zero_grad()
-                d_loss.backward()
-                d_optimizer.step()
-
-                # Generator step: fool the discriminator
-                g_loss = bce(discriminator(images.augment(fakes)), ones)
-                g_optimizer.zero_grad()
-                g_loss.backward(inputs=list(generator.parameters()))
-                g_optimizer.step()
-                common.update_ema(ema_generator, generator, EMA_DECAY)
-
+                d_loss, g_loss = step(rows)
             training.evaluate(ema_generator, fixed_noise, d_loss, g_loss)
             if checkpoint and not training.stopping.diverged:
                 images.save_checkpoint(checkpoint, *state)

@@ -76,8 +76,7 @@ def train(
     data, labels = images.check_images(data), torch.as_tensor(labels).cpu()
     known = torch.isin(labels, torch.arange(len(CATEGORIES))).all()
     if len(data) < 2 or labels.shape != data.shape[:1] or not known:
-        wanted = "integers from 0 to 9, as many labels as images, at least two"
-        raise InputError(f"labels must be {wanted}")
+        raise InputError("labels must be integers from 0 to 9, one for each of at least two images")
     batch_size = common.check_count("batch_size", batch_size or min(BATCH_SIZE, len(data)))
     if batch_size > len(data):
         raise InputError(f"batch_size {batch_size} is larger than the data, {len(data)} images")
@@ -87,20 +86,23 @@ def train(
     validation, train_rows = order.tensor_split([(len(data) + 5) // 6])  # a sixth to validate
     batches = common.Batches(train_rows.to(device), batch_size)
     classifier = build_classifier().to(device)
-    optimizer = Adam(classifier.parameters(), lr, fused=True)
+    optimizer = Adam(classifier.parameters(), lr, fused=True, capturable=device.type == "cuda")
     history, stopped = [], False
+
+    @common.recorded(device)
+    def step(chosen: Tensor) -> Tensor:
+        logits = classifier(images.random_shift(data[chosen], SHIFT))
+        loss = cross_entropy(logits, labels[chosen], label_smoothing=SMOOTHING)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
 
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best classifier so far
         for epoch in tqdm(range(1, epochs + 1), unit="epoch", leave=False, disable=not progress):
             losses = []
             for _, chosen in zip(range(0, len(train_rows), batch_size), batches, strict=False):
-                logits = classifier(images.random_shift(data[chosen], SHIFT))
-                loss = cross_entropy(logits, labels[chosen], label_smoothing=SMOOTHING)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                losses.append(loss.detach())
-
+                losses.append(step(chosen).detach().clone())  # a recorded step reuses its tensor
             with torch.no_grad():
                 logits = classifier(data[validation])
             error = cross_entropy(logits, labels[validation]).item()

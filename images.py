@@ -180,12 +180,13 @@ def save_images(folder: Path, images: Tensor, form: str, named: Sequence[Path] =
 def use_generator(options: Namespace, latent_dim: int, labels: Tensor | None = None) -> int:
     """Serves --generate and --interpolate; `labels` (m, classes) are appended to noise in turn."""
     labels = torch.empty(1, 0) if labels is None else labels
-    generator = common.load_model(options.out / "generator.pt", latent_dim + labels.shape[1], 784)
+    device, inputs = common.sampling_device(options), latent_dim + labels.shape[1]
+    generator = common.load_model(options.out / "generator.pt", inputs, 784, device)
 
     def generate(noise: Tensor, repeats: int = 1) -> Tensor:
         label = labels[torch.arange(len(noise)) // repeats % len(labels)]
-        inputs = torch.cat([noise, label], dim=1)
-        return torch.cat([generator(some) for some in inputs.split(common.CHUNK)])
+        blocks = torch.cat([noise, label], dim=1).split(common.CHUNK)
+        return torch.cat([generator(block.to(device)).cpu() for block in blocks])
 
     with common.output_folder(options.out) as folder:
         if options.generate:

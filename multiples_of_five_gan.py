@@ -92,45 +92,50 @@ def train(
     labels = torch.cat([ones, torch.zeros_like(ones)])
     fixed_noise = torch.randn(2048, depth, device=device)
 
+    @common.recorded(device)
+    def step(rows: Tensor) -> tuple[Tensor, Tensor]:
+        fakes = generator(torch.randn(batch_size, depth, device=device))
+
+        # Discriminator step: tell real rows from generated ones
+        scores = discriminator(torch.cat([rows, fakes.detach()]))
+        penalty = discriminator.weight.square().sum()  # squared norm of its gradient
+        d_loss = bce(scores, labels) + PENALTY * penalty
+        d_optimizer.zero_grad()
+        d_loss.backward()
+        d_optimizer.step()
+
+        # Generator step: fool the discriminator
+        g_loss = bce(discriminator(fakes), ones)
+        g_optimizer.zero_grad()
+        g_loss.backward(inputs=list(generator.parameters()))
+        g_optimizer.step()
+        common.update_ema(ema_generator, generator, EMA_DECAY)
+        return d_loss, g_loss
+
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
         for _ in training.epochs():
-            for optimizer in (g_optimizer, d_optimizer):
-                optimizer.param_groups[0]["lr"] = lr * training.stopping.lr_factor
+            common.set_lr(lr * training.stopping.lr_factor, g_optimizer, d_optimizer)
             for rows in islice(real, BATCHES_PER_EPOCH):
-                fakes = generator(torch.randn(batch_size, depth, device=device))
-
-                # Discriminator step: tell real rows from generated ones
-                scores = discriminator(torch.cat([rows, fakes.detach()]))
-                penalty = discriminator.weight.square().sum()  # squared norm of its gradient
-                d_loss = bce(scores, labels) + PENALTY * penalty
-                d_optimizer.zero_grad()
-                d_loss.backward()
-                d_optimizer.step()
-
-                # Generator step: fool the discriminator
-                g_loss = bce(discriminator(fakes), ones)
-                g_optimizer.zero_grad()
-                g_loss.backward(inputs=list(generator.parameters()))
-                g_optimizer.step()
-                common.update_ema(ema_generator, generator, EMA_DECAY)
-
+                d_loss, g_loss = step(rows)
             training.evaluate(ema_generator, fixed_noise, d_loss, g_loss)
     training.finish(ema_generator, torch.randn(16384, depth))
     training.check_missing(integers, common.one_hot_decode(training.samples))
     return training
 
 
-def plot_integers(data: Tensor, training: Training) -> Figure:
-    """Plots the frequencies of real (n, depth) and generated integers, and the history."""
-    figure, axes = common.plot_history(training, [["integer"] * 3])
-    common.plot_frequencies(axes["integer"], *map(common.one_hot_decode, (data, training.samples)))
-    axes["integer"].set_xlabel("integer")
-    return figure
-
-
 def frequencies(rows: Tensor) -> Tensor:
     """The integers in one-hot rows (n, depth) and their shares in %: (depth, 2)."""
     return torch.stack([torch.arange(rows.shape[1]), 100 * rows.mean(dim=0)], dim=1)
+
+
+def plot_integers(data: Tensor, training: Training) -> Figure:
+    """Plots the frequencies of real (n, depth) and generated integers, and the history."""
+    figure, axes = common.plot_history(training, [["integer"] * 3])
+    axes["integer"].bar(*frequencies(data).T, 0.9, color=common.REAL)
+    axes["integer"].bar(*frequencies(training.samples).T, 0.45, color=common.GENERATED)
+    axes["integer"].set(xlabel="integer", ylabel="share in %")
+    axes["integer"].legend(["real", "generated"])
+    return figure
 
 
 @common.command

@@ -92,32 +92,34 @@ def train(
     labels = torch.cat([ones, torch.zeros_like(ones)])
     fixed_noise = torch.randn(1024, LATENT_DIM, device=device)
 
+    @common.recorded(device)
+    def step(points: Tensor, noise: Tensor, *, apply_penalty: bool) -> tuple[Tensor, Tensor]:
+        fakes = generator(noise)
+
+        # Discriminator step: tell real points from generated ones
+        seen = torch.cat([points, fakes.detach()]).requires_grad_(apply_penalty)
+        scores = discriminator(seen)
+        d_loss = bce(scores, labels)
+        if apply_penalty:  # lazy regularization (Karras et al. 2020)
+            d_loss = d_loss + PENALTY * common.gradient_penalty(scores, seen)
+        d_optimizer.zero_grad()
+        d_loss.backward()
+        d_optimizer.step()
+
+        # Generator step: fool the discriminator
+        g_loss = bce(discriminator(fakes), ones)
+        g_optimizer.zero_grad()
+        g_loss.backward(inputs=list(generator.parameters()))
+        g_optimizer.step()
+        common.update_ema(ema_generator, generator, EMA_DECAY)
+        return d_loss, g_loss
+
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
         for _ in training.epochs():
-            for optimizer in (g_optimizer, d_optimizer):
-                optimizer.param_groups[0]["lr"] = lr * training.stopping.lr_factor
+            common.set_lr(lr * training.stopping.lr_factor, g_optimizer, d_optimizer)
             steps = zip(range(BATCHES_PER_EPOCH), batches, noise_batches, strict=False)
-            for step, points, noise in steps:
-                fakes = generator(noise)
-
-                # Discriminator step: tell real points from generated ones
-                apply_penalty = step % 4 == 0  # lazy regularization (Karras et al. 2020)
-                seen = torch.cat([points, fakes.detach()]).requires_grad_(apply_penalty)
-                scores = discriminator(seen)
-                d_loss = bce(scores, labels)
-                if apply_penalty:
-                    d_loss = d_loss + PENALTY * common.gradient_penalty(scores, seen)
-                d_optimizer.zero_grad()
-                d_loss.backward()
-                d_optimizer.step()
-
-                # Generator step: fool the discriminator
-                g_loss = bce(discriminator(fakes), ones)
-                g_optimizer.zero_grad()
-                g_loss.backward(inputs=list(generator.parameters()))
-                g_optimizer.step()
-                common.update_ema(ema_generator, generator, EMA_DECAY)
-
+            for i, points, noise in steps:
+                d_loss, g_loss = step(points, noise, apply_penalty=i % 4 == 0)
             training.evaluate(ema_generator, fixed_noise, d_loss, g_loss, discriminator)
     return training.finish(ema_generator, torch.randn(16384, LATENT_DIM))
 

@@ -92,29 +92,35 @@ def train(
     c_optimizer = Adam(critic.parameters(), lr, BETAS, fused=True)
     fixed_noise = torch.randn(1024, LATENT_DIM, device=device)
 
+    @common.recorded(device)
+    def critic_step(points: Tensor, noise: Tensor, *, apply_penalty: bool) -> None:
+        # Critic step: score real points higher than generated ones
+        fakes = generator(noise).detach()
+        c_loss = critic(fakes).mean() - critic(points).mean()
+        if apply_penalty:
+            c_loss = c_loss + PENALTY * slope_penalty(critic, points, fakes)
+        c_optimizer.zero_grad()
+        c_loss.backward()
+        c_optimizer.step()
+
+    @common.recorded(device)
+    def generator_step(noise: Tensor) -> Tensor:
+        # Generator step: score higher
+        g_loss = -critic(generator(noise)).mean()
+        g_optimizer.zero_grad()
+        g_loss.backward(inputs=list(generator.parameters()))
+        g_optimizer.step()
+        common.update_ema(ema_generator, generator, EMA_DECAY)
+        return g_loss
+
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
         for _ in training.epochs():
-            for optimizer in (g_optimizer, c_optimizer):
-                optimizer.param_groups[0]["lr"] = lr * training.stopping.lr_factor
+            common.set_lr(lr * training.stopping.lr_factor, g_optimizer, c_optimizer)
             for _ in range(BATCHES_PER_EPOCH):
-                # Critic steps: score real points higher than generated ones
                 steps = zip(range(CRITIC_STEPS), batches, noise_batches, strict=False)
-                for step, points, noise in steps:
-                    fakes = generator(noise).detach()
-                    c_loss = critic(fakes).mean() - critic(points).mean()
-                    if step == 0:
-                        c_loss = c_loss + PENALTY * slope_penalty(critic, points, fakes)
-                    c_optimizer.zero_grad()
-                    c_loss.backward()
-                    c_optimizer.step()
-
-                # Generator step: score higher
-                g_loss = -critic(generator(next(noise_batches))).mean()
-                g_optimizer.zero_grad()
-                g_loss.backward(inputs=list(generator.parameters()))
-                g_optimizer.step()
-                common.update_ema(ema_generator, generator, EMA_DECAY)
-
+                for i, points, noise in steps:
+                    critic_step(points, noise, apply_penalty=i == 0)
+                g_loss = generator_step(next(noise_batches))
             with torch.no_grad():  # of the averaged generator; the critic knew the raw one
                 c_loss = critic(ema_generator(fixed_noise)).mean() - critic(real).mean()
             training.evaluate(ema_generator, fixed_noise, c_loss, g_loss)

@@ -65,6 +65,7 @@ def test_speed_and_its_command_are_written_into_readme(trial):
 def test_verdicts_on_faults_are_counted(trial, monkeypatch):
     monkeypatch.setattr(verdict, "ROWS", (300,))
     monkeypatch.setattr(verdict, "COLUMNS", (2,))
+    monkeypatch.setattr(verdict, "POINTS", {"clusters": verdict.clusters})
     trial(verdict)
     page = (measure.RESULTS / "verdict.md").read_text()
     assert "| bad | a cluster of 10 % lost | 0% | 0.0% |" in page

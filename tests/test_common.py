@@ -283,7 +283,9 @@ def test_an_error_is_one_line_and_a_status_or_a_traceback(error, status, tmp_pat
 
 def test_generated_rows_are_printed_in_full_and_more_begin_with_the_same(tmp_path, capsys):
     save(tmp_path, nn.Identity(), 2)
-    options = argparse.Namespace(out=tmp_path, seed=0, generate=9_999, interpolate=None)
+    options = argparse.Namespace(
+        out=tmp_path, seed=0, device="cpu", generate=9_999, interpolate=None
+    )
     assert common.use_generator(options, 2, ["a", "b"]) == 0
     header, *lines = capsys.readouterr().out.splitlines()
     rows = torch.from_numpy(np.loadtxt(lines, delimiter=",")).float()

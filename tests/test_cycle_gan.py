@@ -31,7 +31,7 @@ def trained(data_dir, tmp_path_factory):
     use = arguments(cycle_gan, data_dir, out)
     with pytest.MonkeyPatch.context() as patch:
         capped(patch, cycle_gan, 10)
-        assert cycle_gan.main([*use, "--epochs", "6"]) == 0
+        assert cycle_gan.main([*use, "--epochs", "5"]) == 0
     return out, use, [torch.jit.load(out / f"{name}.pt") for name in NAMES]
 
 

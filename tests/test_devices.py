@@ -1,13 +1,20 @@
-"""The loops leave no tensor on the CPU: shown without a GPU, on torch's meta device.
+"""A GPU: loops leave no tensor on the CPU, and steps are recorded as CUDA graphs.
 
-It computes only shapes, and refuses to mix its tensors with those of the CPU.
+Without a GPU, torch's meta device shows the first: it computes only shapes, and refuses to mix its
+tensors with those of the CPU. A stand-in for torch.cuda shows the logic of the second.
 """
+
+import contextlib
+import signal
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import GANS, capped, name_of, own_data
+from conftest import DEVICES, GANS, SCRIPTS, at_epoch, capped, name_of, needs_cuda, own_data
 
 import common
+import sine_gan
 
 
 class Evaluated(Exception):
@@ -27,3 +34,123 @@ def test_a_loop_keeps_to_its_device(script, data_dir, monkeypatch):
     monkeypatch.setattr(common.Training, "evaluate", evaluate)
     with pytest.raises(Evaluated):
         script.train(*own_data(script, data_dir), progress=False)
+
+
+@pytest.fixture
+def events(monkeypatch):
+    """What happens to a stand-in for torch.cuda: graphs are recorded and replayed."""
+    events, stream = [], SimpleNamespace(wait_stream=lambda _: None)
+
+    @contextlib.contextmanager
+    def record(_, **__):
+        events.append("record")
+        yield
+        events.append("end")
+
+    stand_in = {
+        "Stream": lambda _: stream, "current_stream": lambda _: stream, "graph": record,
+        "stream": lambda _: contextlib.nullcontext(), "set_sync_debug_mode": lambda _: None,
+        "CUDAGraph": lambda: SimpleNamespace(replay=lambda: events.append("replay")),
+    }  # fmt: skip
+    for name, value in stand_in.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    return events
+
+
+def test_a_step_is_recorded_once_for_each_choice_of_keywords(events):
+    @common.recorded(torch.device("cuda"))
+    def step(points, *, negative):
+        events.append(points)
+        return f"losses of {negative}, {len(events)}"
+
+    for negative in (False, True):
+        given = torch.randn(6, 5)
+        results = [step(points, negative=negative) for points in given]
+        assert all(map(torch.equal, events[:3], given))  # called
+        assert (events[3], *events[5:]) == ("record", "end", *3 * ["replay"])
+        assert events[4].equal(given[5])  # the tensor of the graph, with the last points
+        assert results[3:] == 3 * [f"losses of {negative}, 5"]
+        events.clear()
+
+
+def test_a_step_that_cannot_be_recorded_is_called(events, capsys):
+    @common.recorded(torch.device("cuda"))
+    def step(points):
+        if events == ["record"]:
+            events.append("error")
+            raise RuntimeError("called a synchronizing operation")
+        return points.sum()
+
+    assert [step(torch.tensor([i])).item() for i in range(9)] == list(range(9))
+    assert events == ["record", "error"]
+    message = capsys.readouterr().err
+    assert "slower: called a synchronizing operation" in message
+    assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_change_of_the_learning_rate_takes_effect(device):
+    weight = torch.ones(1, device=device, requires_grad=True)
+    optimizer = torch.optim.Adam([weight], 0.1, fused=True)
+
+    @common.recorded(weight.device)
+    def step():
+        optimizer.zero_grad()
+        weight.sum().backward()
+        optimizer.step()
+
+    lowered = []
+    for lr in 6 * [0.1] + [0, 0.2]:
+        common.set_lr(lr, optimizer)
+        before = weight.item()
+        step()
+        lowered.append(before - weight.item())
+    assert lowered == pytest.approx(6 * [0.1] + [0, 0.2], abs=1e-4)
+
+
+def learned(script, data_dir, **more):
+    """History (epochs, columns) and weights after a short training on the GPU."""
+    settings = {"device": "cuda", "epochs": 3, "progress": False} | more
+    training = script.train(*own_data(script, data_dir), **settings)
+    network = training.classifier if hasattr(training, "classifier") else training.generator
+    parameters = [each.detach().flatten().double() for each in network.parameters()]
+    return torch.tensor(training.history), torch.cat(parameters)
+
+
+@needs_cuda
+@pytest.mark.parametrize("script", SCRIPTS, ids=name_of)
+def test_a_recorded_training_learns_the_same(script, data_dir, monkeypatch, capsys):
+    replays, replay = [], torch.cuda.CUDAGraph.replay
+    monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda x: replays.append(replay(x)))
+    capped(monkeypatch, script, 8)
+    first, second = learned(script, data_dir), learned(script, data_dir)
+    assert replays
+    assert "Not recorded" not in capsys.readouterr().err
+    monkeypatch.setattr(common, "recorded", lambda _: lambda step: step)
+    called = learned(script, data_dir)
+    for recorded in (first, second):
+        for found, due in zip(recorded, called, strict=True):
+            assert torch.allclose(found, due, rtol=0.05, atol=0.01)
+
+
+@needs_cuda
+def test_an_interrupted_recorded_training_keeps_what_it_learned(monkeypatch):
+    capped(monkeypatch, sine_gan, 8)
+    at_epoch(monkeypatch, 3, partial(signal.raise_signal, signal.SIGINT))
+    data = sine_gan.real_samples(300)
+    first = sine_gan.train(data, device="cuda", epochs=9, progress=False)
+    assert (first.interrupted, len(first.history)) == (True, 3)
+    assert not sine_gan.train(data, device="cuda", epochs=4, progress=False).interrupted
+
+
+@needs_cuda
+def test_a_step_that_waits_for_the_gpu_is_called(monkeypatch, capsys):
+    class Waits(torch.nn.Linear):
+        def forward(self, rows):
+            return super().forward(rows) * (1 + 0 * rows.sum().item())
+
+    capped(monkeypatch, sine_gan, 8)
+    monkeypatch.setattr(sine_gan, "build_discriminator", lambda features: Waits(features, 1))
+    training = sine_gan.train(torch.randn(300, 2), device="cuda", epochs=4, progress=False)
+    assert len(training.history) == 4
+    assert "Not recorded as a CUDA graph" in capsys.readouterr().err

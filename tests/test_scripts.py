@@ -49,7 +49,7 @@ def train(script, data_dir, monkeypatch):
 @pytest.mark.parametrize("device", DEVICES)
 def test_training_improves(script, train, device):
     classifier = script is fashion_classifier
-    epochs = 30 if classifier else 4
+    epochs = 30 if classifier else 3
     training = train(epochs=epochs, patience=epochs, device=device)
     assert [row.epoch for row in training.history] == list(range(1, epochs + 1))
     assert np.isfinite(training.history).all()

@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, Self, TextIO, TypeVar
+from typing import Any, NamedTuple, NoReturn, Self, TextIO
 
 import matplotlib.figure
 import numpy as np
@@ -226,21 +226,20 @@ def update_ema(ema: nn.Module, model: nn.Module, decay: float) -> None:
     get_ema_multi_avg_fn(decay)(old, new, 0)
 
 
-Step = TypeVar("Step", bound=Callable)
+def recorded(device: torch.device) -> Callable[[Callable], Callable]:
+    """Decorates a training step: on a CUDA GPU, it is recorded as a CUDA graph, and replayed.
 
-
-def recorded(device: torch.device) -> Callable[[Step], Step]:
-    """Decorates a training step: on a GPU, it is recorded as a CUDA graph after three calls.
-
-    A replay starts all of the step's short computations at once. Arguments are tensors; each
-    choice of keywords has its graph. A step that waits for the GPU is called as it is.
+    The third call is recorded; a replay saves Python the start of each operation. Inputs are
+    tensors, of the same shapes in each call, and each set of keywords has its own graph; any other
+    value stays what it was when recorded. A step that waits for the GPU is called as it is.
     """
 
-    def decorate(step: Any) -> Any:
+    def decorate(step: Callable) -> Callable:
         if device.type != "cuda" or (distributed.is_available() and distributed.is_initialized()):
             return step
-        stream, calls = torch.cuda.Stream(device), Counter[tuple]()
+        calls: Counter[tuple] = Counter()
         graphs: dict[tuple, tuple] = {}
+        side = torch.cuda.Stream(device)  # for all calls: the default stream cannot be recorded
 
         def call(*inputs: Tensor, **keywords: Any) -> Any:
             key, current = tuple(keywords.items()), torch.cuda.current_stream(device)
@@ -250,19 +249,24 @@ def recorded(device: torch.device) -> Callable[[Step], Step]:
                     old.copy_(new)
                 graph.replay()
                 return losses
-            stream.wait_stream(current)
-            with torch.cuda.stream(stream):
-                losses = step(*inputs, **keywords)
-            current.wait_stream(stream)
+            side.wait_stream(current)
+            try:
+                with torch.cuda.stream(side):
+                    losses = step(*inputs, **keywords)
+            finally:
+                current.wait_stream(side)
             calls[key] += 1
             if calls[key] == 3:
                 fixed, graph = [each.clone() for each in inputs], torch.cuda.CUDAGraph()
                 try:
-                    with torch.cuda.graph(graph, stream=stream):
-                        torch.cuda.set_sync_debug_mode("error")  # a wait would spoil the recording
-                        graphs[key] = graph, fixed, step(*fixed, **keywords)
+                    with torch.cuda.device(device), torch.cuda.graph(graph, stream=side):
+                        with warnings.catch_warnings(action="ignore"):  # "a prototype feature"
+                            torch.cuda.set_sync_debug_mode("error")  # a wait would spoil the graph
+                        recorded_losses = step(*fixed, **keywords)
+                    graphs[key] = graph, fixed, recorded_losses
                 except RuntimeError as error:
-                    print(f"Not recorded as a CUDA graph, so slower: {error}", file=sys.stderr)
+                    reason = str(error).partition("\n")[0]
+                    print(f"Not recorded as a CUDA graph, so slower: {reason}", file=sys.stderr)
                 finally:
                     torch.cuda.set_sync_debug_mode("default")
             return losses
@@ -273,14 +277,12 @@ def recorded(device: torch.device) -> Callable[[Step], Step]:
 
 
 def set_lr(lr: float, *optimizers: Optimizer) -> None:
-    """Sets the learning rate; on a GPU as a tensor, which a recorded step reads each time."""
+    """Sets the learning rate; for a recorded step as a tensor, which it reads each time."""
     for group in (group for optimizer in optimizers for group in optimizer.param_groups):
         device = group["params"][0].device
-        if device.type == "cuda":
-            group["lr"] = torch.as_tensor(group["lr"], device=device).fill_(lr)
-            group["capturable"] = True
-        else:
-            group["lr"] = lr
+        group["capturable"] = device.type == "cuda"
+        rate = torch.as_tensor(group["lr"], device=device).fill_(lr)
+        group["lr"] = rate if group["capturable"] else lr
 
 
 # --- Distance ----------------------------------------------------------------------------------
@@ -761,16 +763,14 @@ def save(folder: Path, training: Any, inputs: int, **models: nn.Module) -> None:
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
 
 
-def load_model(
-    path: Path, inputs: int, outputs: int | None = None, device: str | torch.device = "cpu"
-) -> nn.Module:
+def load_model(path: Path, inputs: int, outputs: int | None = None) -> nn.Module:
     """A saved model (n, inputs) -> (n, outputs); Failure if missing, damaged or of other sizes."""
     try:
         content = io.BytesIO(path.read_bytes())
         damaged = zipfile.ZipFile(content).testzip()  # torch does not verify checksums
         with torch.no_grad(), warnings.catch_warnings(action="ignore"):
-            model = torch.jit.load(io.BytesIO(content.getvalue()), map_location=device).eval()
-            shape = model(torch.zeros(3, inputs, device=device)).shape
+            model = torch.jit.load(io.BytesIO(content.getvalue()), map_location="cpu").eval()
+            shape = model(torch.zeros(3, inputs)).shape
         if damaged or shape != (3, outputs or shape[1]):
             raise ValueError
     except OSError as error:
@@ -856,12 +856,6 @@ def number(text: str, kind: Callable[[str], float] = int, least: float = 1) -> f
     raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
 
 
-def sampling_device(options: argparse.Namespace) -> torch.device:
-    """Where --generate runs: a CUDA GPU or the CPU (MPS has no float64)."""
-    device = choose_device(options.device)
-    return device if device.type == "cuda" else torch.device("cpu")
-
-
 def use_generator(
     options: argparse.Namespace, latent_dim: int, names: Sequence[str],
     decode: Callable[[Tensor], Tensor] = lambda rows: rows, outputs: int = 2,
@@ -870,8 +864,7 @@ def use_generator(
 
     `decode` turns rows (n, outputs) of the saved generator into samples, (n,) or (n, columns).
     """
-    device = sampling_device(options)
-    generator = load_model(options.out / "generator.pt", latent_dim, outputs, device)
+    generator = use_gpu(load_model(options.out / "generator.pt", latent_dim, outputs), options)
     if options.generate:
         print(",".join(names))
         for rows in generate(generator, latent_dim, options):
@@ -883,26 +876,37 @@ def use_generator(
     return 0
 
 
+def use_gpu(model: nn.Module, options: argparse.Namespace) -> Callable[[Tensor], Tensor]:
+    """A model of tensors on the CPU that computes on a CUDA GPU, if that is the device."""
+    device = choose_device(options.device)
+    if device.type != "cuda":
+        return model
+    model.to(device)
+    return lambda rows: model(rows.to(device)).cpu()
+
+
 def save_walk(
     generate: Callable[[Tensor], Tensor], latent_dim: int, options: argparse.Namespace,
     names: Sequence[str],
 ) -> None:  # fmt: skip
     """Saves the picture of --interpolate; `generate` maps noise (n, latent_dim) to samples."""
-    random, device = stream("walk", options.seed), sampling_device(options)
-    samples = generate(torch.randn(2048, latent_dim, generator=random).to(device)).cpu()
-    path = generate(interpolate(options.interpolate, latent_dim, generator=random).to(device)).cpu()
+    random = stream("walk", options.seed)
+    samples = generate(torch.randn(2048, latent_dim, generator=random))
+    path = generate(interpolate(options.interpolate, latent_dim, generator=random))
     with output_folder(options.out, sys.stderr if options.generate else None) as folder:
         save_picture(folder / "interpolation.png", plot_interpolation, samples, path, names)
 
 
-def generate(model: nn.Module, latent_dim: int, options: argparse.Namespace) -> Iterator[Tensor]:
-    """The samples (rows, features) for --generate, block by block, of a model on --device."""
-    random, device = stream("samples", options.seed), sampling_device(options)
+def generate(
+    model: Callable[[Tensor], Tensor], latent_dim: int, options: argparse.Namespace
+) -> Iterator[Tensor]:
+    """The samples (rows, features) for --generate, block by block."""
+    random = stream("samples", options.seed)
     for start in range(0, options.generate, CHUNK):
         # Whole blocks, the last one too: randn draws the numbers of a part in another order
         noise = torch.randn(CHUNK, latent_dim, generator=random)
         with torch.no_grad():
-            yield model(noise.to(device))[: options.generate - start].cpu()
+            yield model(noise)[: options.generate - start]
 
 
 def interpolate(

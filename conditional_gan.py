@@ -95,7 +95,7 @@ def train(
     d_optimizer = Adam(discriminator.parameters(), lr, BETAS, fused=True)
     ones = torch.ones(batch_size, device=device)
     labels = torch.cat([ones, torch.zeros_like(ones)])
-    fixed_noise = generator_input(torch.arange(2048) // 8 % CLASSES).to(device)  # eight of each
+    fixed_noise = generator_input(torch.arange(2048) // 8 % CLASSES).to(device)  # in runs of eight
 
     @common.recorded(device)
     def step(rows: Tensor, penalty: Tensor, *, apply_penalty: bool) -> tuple[Tensor, Tensor]:
@@ -125,7 +125,7 @@ def train(
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
         for epoch in training.epochs():
             common.set_lr(lr * (1 - (epoch - 1) / epochs), g_optimizer, d_optimizer)
-            penalty = fixed_noise.new_tensor(PENALTY * PENALTY_DECAY ** ((epoch - 1) / epochs))
+            penalty = ones.new_tensor(PENALTY * PENALTY_DECAY ** ((epoch - 1) / epochs))
             for i, rows in zip(range(BATCHES_PER_EPOCH), batches, strict=False):
                 d_loss, g_loss = step(rows, penalty, apply_penalty=i % 4 == 0)
             training.evaluate(WithLabel(ema_generator), fixed_noise, d_loss, g_loss)

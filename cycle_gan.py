@@ -4,7 +4,7 @@
 # ///
 """A CycleGAN: it translates between two kinds of images, and never sees a pair (Zhu et al. 2017).
 
-Here digits and outlines. Unlike the paper: cross-entropy, batch norm, no image buffer.
+Here they are digits and outlines. Unlike the paper, it has cross-entropy, batch norm, no buffer.
 
     python cycle_gan.py                            train, and save in outputs/cycle
     python cycle_gan.py --translate a.png b.png    images of your own, both ways
@@ -15,6 +15,7 @@ import sys
 from argparse import Namespace
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -116,7 +117,7 @@ def train(
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generators so far
         for epoch in training.epochs():
             common.set_lr(lr * (1 - 0.75 * (epoch - 1) / epochs), g_optimizer, d_optimizer)
-            for _, rows in zip(range(BATCHES_PER_EPOCH), batches, strict=False):
+            for rows in islice(batches, BATCHES_PER_EPOCH):
                 d_loss, g_loss = step(rows)
             training.evaluate(ema_generators, examples[:512].to(device), d_loss, g_loss)
     training.finish(ema_generators, examples)

@@ -129,7 +129,7 @@ def train(
         for epoch in training.epochs():
             rate = processes**0.5 * lr * (1 - (epoch - 1) / epochs)  # square-root scaling
             common.set_lr(rate, g_optimizer, d_optimizer)
-            penalty = fixed_noise.new_tensor(PENALTY * PENALTY_DECAY ** ((epoch - 1) / epochs))
+            penalty = ones.new_tensor(PENALTY * PENALTY_DECAY ** ((epoch - 1) / epochs))
             for i, rows in zip(range(BATCHES_PER_EPOCH // processes), batches, strict=False):
                 d_loss, g_loss = step(rows, penalty, apply_penalty=i % 4 == 0)
             training.evaluate(ema_generator, fixed_noise, d_loss, g_loss)

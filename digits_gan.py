@@ -86,11 +86,9 @@ def train(
     ones = torch.ones(batch_size, 1, device=device)
     labels = torch.cat([ones, torch.zeros_like(ones)])
     fixed_noise = torch.randn(2048, LATENT_DIM, device=device)
+    pixels = training.train_rows.double().sum().round().item()
     settings: dict[str, float] = {"seed": seed, "epochs": epochs, "patience": patience, "lr": lr}
-    settings |= {
-        "batch size": batch_size,
-        "pixels": training.train_rows.double().sum().round().item(),
-    }
+    settings |= {"batch size": batch_size, "pixels": pixels}
     networks = generator, ema_generator, discriminator
     state = settings, training, batches, *networks, g_optimizer, d_optimizer
     if checkpoint and resume:

@@ -27,7 +27,7 @@ from common import Training, fourier_mlp
 X_MIN, X_MAX, BASE = 0.0, 50.0, 1.08
 
 LATENT_DIM = 2
-EPOCHS, PATIENCE, COOLDOWN = 60, 3, 20  # the learning rate decays over the last
+EPOCHS, PATIENCE, COOLDOWN = 60, 3, 20  # the learning rate decays over COOLDOWN epochs
 BATCHES_PER_EPOCH, BATCH_SIZE = 45, 256
 LEARNING_RATE, BETAS = 0.004, (0.0, 0.95)  # beta1 = 0: with momentum the two networks oscillate
 EMA_DECAY = 0.99  # of the moving average of the weights

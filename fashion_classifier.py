@@ -96,13 +96,13 @@ def train(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        return loss
+        return loss.detach()
 
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best classifier so far
         for epoch in tqdm(range(1, epochs + 1), unit="epoch", leave=False, disable=not progress):
             losses = []
             for _, chosen in zip(range(0, len(train_rows), batch_size), batches, strict=False):
-                losses.append(step(chosen).detach().clone())  # a recorded step reuses its tensor
+                losses.append(step(chosen).clone())  # a recorded step reuses its tensor
             with torch.no_grad():
                 logits = classifier(data[validation])
             error = cross_entropy(logits, labels[validation]).item()

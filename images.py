@@ -180,13 +180,13 @@ def save_images(folder: Path, images: Tensor, form: str, named: Sequence[Path] =
 def use_generator(options: Namespace, latent_dim: int, labels: Tensor | None = None) -> int:
     """Serves --generate and --interpolate; `labels` (m, classes) are appended to noise in turn."""
     labels = torch.empty(1, 0) if labels is None else labels
-    device, inputs = common.sampling_device(options), latent_dim + labels.shape[1]
-    generator = common.load_model(options.out / "generator.pt", inputs, 784, device)
+    model = common.load_model(options.out / "generator.pt", latent_dim + labels.shape[1], 784)
+    generator = common.use_gpu(model, options)
 
     def generate(noise: Tensor, repeats: int = 1) -> Tensor:
         label = labels[torch.arange(len(noise)) // repeats % len(labels)]
         blocks = torch.cat([noise, label], dim=1).split(common.CHUNK)
-        return torch.cat([generator(block.to(device)).cpu() for block in blocks])
+        return torch.cat([generator(block) for block in blocks])
 
     with common.output_folder(options.out) as folder:
         if options.generate:
@@ -219,7 +219,7 @@ def save_checkpoint(
 def load_checkpoint(
     path: Path, settings: dict[str, Any], training: Training, batches: Batches, *parts: Any
 ) -> None:
-    """Restores it; Failure if it is unreadable, ValueError if its `settings` are others."""
+    """Restores a training; Failure if it is unreadable, ValueError if its `settings` are others."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         saved_settings, stopping, history, states, shuffled, random = state

@@ -26,18 +26,18 @@ from torch.optim import Adam
 import common
 from common import Figure, Training
 
-DEPTH, STEP = 100, 5
+DEPTH, MULTIPLE_OF = 100, 5
 
 LATENT_DIM = DEPTH
-EPOCHS, PATIENCE, COOLDOWN = 60, 3, 20  # the learning rate decays over the last
+EPOCHS, PATIENCE, COOLDOWN = 60, 3, 20  # the learning rate decays over COOLDOWN epochs
 BATCHES_PER_EPOCH, BATCH_SIZE = 40, 512
-LEARNING_RATE, PENALTY = 0.04, 0.003  # weight of the gradient penalty
+LEARNING_RATE, PENALTY = 0.04, 0.003  # PENALTY: weight of the gradient penalty
 EMA_DECAY = 0.995  # of the moving average of the weights
 
 
 def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
     """`n` multiples of five as one-hot rows (n, 100), each of 0, 5, ..., 95 equally likely."""
-    integers = STEP * torch.randint(DEPTH // STEP, (n,), generator=generator)
+    integers = MULTIPLE_OF * torch.randint(DEPTH // MULTIPLE_OF, (n,), generator=generator)
     return common.one_hot_encode(integers, DEPTH)
 
 
@@ -60,7 +60,7 @@ build_generator = Generator
 
 
 def build_discriminator(depth: int = DEPTH) -> nn.Linear:
-    """One-hot rows (n, depth) to logits (n, 1), above zero for "real": one weight an integer."""
+    """One-hot rows (n, depth) to logits (n, 1), above zero for "real"; a weight per integer."""
     return nn.Linear(depth, 1)
 
 
@@ -82,7 +82,7 @@ def train(
     if not torch.equal(training.data, one_hot(integers, depth).to(training.data)):
         raise common.InputError("data must be one-hot rows: a single 1 in each, zeros elsewhere")
     batch_size = batch_size or min(BATCH_SIZE, len(integers))
-    real = common.Batches(training.train_rows.to(device), batch_size)
+    batches = common.Batches(training.train_rows.to(device), batch_size)
     generator = build_generator(depth).to(device)
     ema_generator = copy.deepcopy(generator).eval()
     discriminator = build_discriminator(depth).to(device)
@@ -115,7 +115,7 @@ def train(
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
         for _ in training.epochs():
             common.set_lr(lr * training.stopping.lr_factor, g_optimizer, d_optimizer)
-            for rows in islice(real, BATCHES_PER_EPOCH):
+            for rows in islice(batches, BATCHES_PER_EPOCH):
                 d_loss, g_loss = step(rows)
             training.evaluate(ema_generator, fixed_noise, d_loss, g_loss)
     training.finish(ema_generator, torch.randn(16384, depth))

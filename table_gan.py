@@ -35,7 +35,7 @@ MEANS = torch.tensor([[38.8, 190.0, 3.7], [48.8, 195.8, 3.73], [47.5, 217.2, 5.0
 DEVIATIONS = torch.tensor([[2.7, 6.5, 0.46], [3.3, 7.1, 0.38], [3.1, 6.5, 0.5]])
 
 LATENT_DIM, BATCHES_PER_EPOCH, BATCH_SIZE = 32, 45, 256
-EPOCHS, PATIENCE, COOLDOWN = 60, 3, 20  # the learning rate decays over the last
+EPOCHS, PATIENCE, COOLDOWN = 60, 3, 20  # the learning rate decays over COOLDOWN epochs
 LEARNING_RATE = 0.002  # of the generator; the discriminator's is 1.5 times as high, to keep up
 BETAS = (0.0, 0.95)  # beta1 = 0: with momentum the two networks oscillate
 EMA_DECAY = 0.99  # of the moving average of the weights

@@ -256,8 +256,7 @@ def read_table(path: Path, named: list[str] | None = None) -> tuple[Tensor, list
 
 def use_generator(options: argparse.Namespace, latent_dim: int) -> int:
     """Serves --generate and --interpolate; returns the exit status."""
-    device = common.sampling_device(options)
-    generator = common.load_model(options.out / "generator.pt", latent_dim, device=device)
+    generator = common.load_model(options.out / "generator.pt", latent_dim)
     about = bytes(dict(generator.named_buffers())["columns"])
     columns = [Column(**column) for column in json.loads(about)]
     names = [column.name for column in columns]

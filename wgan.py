@@ -4,9 +4,9 @@
 # ///
 """A Wasserstein GAN that learns a ring of eight clusters; its loss estimates the distance to them.
 
-A critic takes the discriminator's place. Its score may rise by about 1 for a unit of distance, so
-that the gap between the scores of real and generated points estimates how far apart they are
-(Arjovsky et al. 2017). The loss of a plain GAN says nothing of the kind.
+A critic takes the discriminator's place. A penalty keeps the slope of its score near 1, so that the
+gap between the scores of real and generated points estimates how far apart they are (Arjovsky et
+al. 2017). The loss of a plain GAN says nothing of the kind.
 
     python wgan.py                     train, and save in outputs/wgan
     python wgan.py --generate 1000     points of the saved generator, as CSV
@@ -28,7 +28,7 @@ from common import Figure, Training, fourier_mlp
 CLUSTERS, RADIUS, DEVIATION = 8, 2.0, 0.05
 
 LATENT_DIM = 2
-EPOCHS, PATIENCE, COOLDOWN = 60, 3, 20  # the learning rate decays over the last
+EPOCHS, PATIENCE, COOLDOWN = 60, 3, 20  # the learning rate decays over COOLDOWN epochs
 BATCHES_PER_EPOCH, BATCH_SIZE = 40, 256
 CRITIC_STEPS = 2  # for each of the generator, so that the estimate keeps up
 LEARNING_RATE, BETAS = 0.005, (0.0, 0.95)  # beta1 = 0: with momentum the two networks oscillate
@@ -61,7 +61,7 @@ def build_discriminator(features: int = 2) -> nn.Module:
 
 
 def slope_penalty(critic: nn.Module, points: Tensor, fakes: Tensor) -> Tensor:
-    """How far the critic's slope between both (n, features) is from 1 (Gulrajani et al. 2017)."""
+    """How far slopes between real and generated rows are from 1 (Gulrajani et al. 2017)."""
     share = torch.rand_like(points[:, :1])
     between = (share * points + (1 - share) * fakes).requires_grad_()
     (slopes,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
@@ -94,8 +94,9 @@ def train(
 
     @common.recorded(device)
     def critic_step(points: Tensor, noise: Tensor, *, apply_penalty: bool) -> None:
-        # Critic step: score real points higher than generated ones
-        fakes = generator(noise).detach()
+        """Score real points higher than generated ones."""
+        with torch.no_grad():
+            fakes = generator(noise)
         c_loss = critic(fakes).mean() - critic(points).mean()
         if apply_penalty:
             c_loss = c_loss + PENALTY * slope_penalty(critic, points, fakes)
@@ -105,13 +106,13 @@ def train(
 
     @common.recorded(device)
     def generator_step(noise: Tensor) -> Tensor:
-        # Generator step: score higher
+        """Score higher."""
         g_loss = -critic(generator(noise)).mean()
         g_optimizer.zero_grad()
         g_loss.backward(inputs=list(generator.parameters()))
         g_optimizer.step()
         common.update_ema(ema_generator, generator, EMA_DECAY)
-        return g_loss
+        return g_loss.detach()
 
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
         for _ in training.epochs():
@@ -121,7 +122,7 @@ def train(
                 for i, points, noise in steps:
                     critic_step(points, noise, apply_penalty=i == 0)
                 g_loss = generator_step(next(noise_batches))
-            with torch.no_grad():  # of the averaged generator; the critic knew the raw one
+            with torch.no_grad():  # of the averaged generator, which the critic has not seen
                 c_loss = critic(ema_generator(fixed_noise)).mean() - critic(real).mean()
             training.evaluate(ema_generator, fixed_noise, c_loss, g_loss)
     return training.finish(ema_generator, torch.randn(16384, LATENT_DIM))

@@ -42,7 +42,7 @@ def timed(script: ModuleType, data: tuple, **settings: Any) -> tuple[Any, float,
     start = time.perf_counter()
     training = script.train(*data, device="cuda", progress=False, **settings)
     seconds = time.perf_counter() - start
-    batches = len(data[0]) * 5 // 6 // fashion_classifier.BATCH_SIZE  # of the classifier
+    batches = -(-len(data[0]) * 5 // 6 // fashion_classifier.BATCH_SIZE)  # of the classifier
     steps = len(training.history) * getattr(script, "BATCHES_PER_EPOCH", batches)
     return training, seconds, 1000 * seconds / steps
 
@@ -105,7 +105,7 @@ def main() -> None:
 # On a GPU
 
 {torch.cuda.get_device_name()}. {measure.source()}
-Tests that need a GPU: {tests.stdout.splitlines()[-1]}
+Tests of the GPU: {tests.stdout.splitlines()[-1]}
 
 Training alone, with the evaluations: each step called (image GANs: {CALLED_EPOCHS} epochs), and
 recorded as a CUDA graph and replayed (all epochs). Ratio: that of the verdict; of the classifier,

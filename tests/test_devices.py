@@ -49,7 +49,8 @@ def events(monkeypatch):
 
     stand_in = {
         "Stream": lambda _: stream, "current_stream": lambda _: stream, "graph": record,
-        "stream": lambda _: contextlib.nullcontext(), "set_sync_debug_mode": lambda _: None,
+        "stream": contextlib.nullcontext, "device": contextlib.nullcontext,
+        "set_sync_debug_mode": lambda _: None,
         "CUDAGraph": lambda: SimpleNamespace(replay=lambda: events.append("replay")),
     }  # fmt: skip
     for name, value in stand_in.items():

@@ -5,6 +5,7 @@ command line.
 """
 
 import argparse
+import codecs
 import functools
 import hashlib
 import inspect
@@ -12,6 +13,7 @@ import io
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import sys
@@ -417,6 +419,7 @@ class Training:
     """Measures a GAN while it trains, and is what `train` returns."""
 
     generator: nn.Module  # the kept one, on the CPU, in eval mode, in the units of the data
+    sample: Callable[..., Any]  # of tables: sample(n, where) gives rows as a DataFrame
     samples: Tensor  # (n, features)
     distance: float  # from these to real rows
     ratio: float  # of this to the distance that as many fresh real rows may have
@@ -537,7 +540,8 @@ class Training:
         """
         depth = 1 + int(torch.cat([real, generated]).max())
         due, share = (x.bincount(minlength=depth) / max(len(x), 1) for x in (real, generated))
-        missing = torch.nonzero((due > 0) & (share < due / 5)).flatten().tolist()
+        enough = due * len(generated) >= 10  # rarer ones may be missing by chance
+        missing = torch.nonzero(enough & (share < due / 5)).flatten().tolist()
         self.metrics["missing_values"] = [names[i] for i in missing] if names else missing
         listed = ", ".join(map(str, self.metrics["missing_values"][:10]))
         words = f"missing or rare: {listed}{', ...' * (len(missing) > 10)}"
@@ -781,18 +785,31 @@ def load_model(path: Path, inputs: int, outputs: int | None = None) -> nn.Module
     return model
 
 
-def read_numbers(path: Path, columns: int, depth: int | None = None) -> Tensor:
-    """Rows (n, columns) of a CSV file; with `depth`, integers below it. Errors name the line."""
-    wanted = f"an integer in 0..{depth - 1}" if depth else f"{columns} finite number(s)"
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8 or UTF-16, else in Latin-1; Failure if it cannot be read."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        content = path.read_bytes()
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return content.decode("utf-16")
+        with suppress(UnicodeDecodeError):
+            return content.decode("utf-8-sig")
+        return content.decode("latin-1")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
+        reason = getattr(error, "strerror", None) or "it is not text"
         raise Failure(f"cannot read {path}: {reason}") from None
+
+
+def read_numbers(path: Path, columns: int, depth: int | None = None) -> Tensor:
+    """Rows (n, columns) of a CSV file; with `depth`, integers below it. Errors name the line.
+
+    Commas, semicolons, tabs, bars or blanks separate the numbers.
+    """
+    wanted = f"an integer in 0..{depth - 1}" if depth else f"{columns} finite number(s)"
     rows = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        cells = re.split(r"\s*[,;\t|]\s*|\s+", line.strip().rstrip(",;|").strip())
         try:
-            row = [float(cell.strip(' "')) for cell in line.split(",")]
+            row = [float(cell.strip('"')) for cell in cells]
             valid = all(x in range(depth) if depth else abs(x) <= LARGEST for x in row)
         except ValueError:
             row, valid = [], number == 1 or not line.strip()  # the first line may be a header

@@ -5,18 +5,22 @@
 """A GAN that learns a table: any CSV file with a header, with numeric and categorical columns.
 
 Numbers are replaced by normal scores and categories by codes, so that the GAN only has to learn the
-dependence between columns. The saved generator returns numbers and category indices; its buffer
-`columns` holds names, categories and decimals as JSON.
+dependence between columns. Both networks get a category of a random column as a condition, rare
+ones more often than they occur (Xu et al. 2019). The saved generator returns numbers and category
+indices, NaN for missing numbers; its buffer `columns` describes them as JSON.
 
-    python table_gan.py                         learn measures of penguins, save in outputs/table
-    python table_gan.py --data table.csv        learn a table of your own
-    python table_gan.py --generate 1000         rows of the saved generator, as CSV
+    python table_gan.py                                   learn penguins, save in outputs/table
+    python table_gan.py --data table.csv                  learn a table of your own
+    python table_gan.py --generate 100                    rows of the saved generator, as CSV
+    python table_gan.py --generate 100 --where sex=f      rows of one kind
 """
 
 import copy
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,21 +30,22 @@ from torch.optim import Adam
 import common
 import tables
 from common import Training, fourier_mlp
-from tables import Column
+from tables import LATENT_DIM, Column, Conditions, Table
 
 SPECIES = ["Adelie", "Chinstrap", "Gentoo"]
-COLUMNS = [Column("bill_mm"), Column("flipper_mm"), Column("mass_kg"), Column("species", SPECIES)]
+COLUMNS = [Column("bill_mm", decimals=1, text=False), Column("flipper_mm", decimals=0, text=False),
+           Column("mass_kg", decimals=2, text=False), Column("species", SPECIES)]  # fmt: skip
 SHARES = torch.tensor([0.44, 0.2, 0.36])
 MEANS = torch.tensor([[38.8, 190.0, 3.7], [48.8, 195.8, 3.73], [47.5, 217.2, 5.08]])
 DEVIATIONS = torch.tensor([[2.7, 6.5, 0.46], [3.3, 7.1, 0.38], [3.1, 6.5, 0.5]])
 
-LATENT_DIM, BATCHES_PER_EPOCH, BATCH_SIZE = 32, 45, 256
-EPOCHS, PATIENCE, COOLDOWN = 60, 3, 20  # the learning rate decays over COOLDOWN epochs
+BATCHES_PER_EPOCH, BATCH_SIZE = 45, 256
+EPOCHS, PATIENCE, COOLDOWN = 60, 3, 20  # the learning rate decays over the last
 LEARNING_RATE = 0.002  # of the generator; the discriminator's is 1.5 times as high, to keep up
 BETAS = (0.0, 0.95)  # beta1 = 0: with momentum the two networks oscillate
 EMA_DECAY = 0.99  # of the moving average of the weights
 PENALTY = 0.3  # weight of the gradient penalty
-LIMITS: dict = {"min_rows": 200, "min_precision": 0.8, "min_coverage": 0.95}  # of a good training
+LIMITS: dict = {"min_rows": tables.MIN_ROWS, "min_precision": 0.8, "min_coverage": 0.95}
 
 
 def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -55,49 +60,62 @@ def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
 class Generator(nn.Module):
     """Noise (n, LATENT_DIM) to encoded rows (n, width), with exact categories in eval mode."""
 
-    def __init__(self, columns: list[Column] = COLUMNS) -> None:
+    def __init__(
+        self, columns: list[Column] = COLUMNS, conditions: Conditions | None = None
+    ) -> None:
         super().__init__()
-        self.columns, width = columns, sum(column.codes.shape[1] for column in columns)
-        self.inputs = min(LATENT_DIM, width)
-        self.layers = fourier_mlp(self.inputs, 128, width, nn.ReLU())
+        self.columns, self.conditions = columns, conditions or Conditions(columns, [SHARES])
+        width, inputs = self.conditions.codes.shape[1], self.conditions.inputs.shape[1]
+        self.inputs = min(LATENT_DIM - 1, width)
+        self.layers = fourier_mlp(self.inputs + inputs, 128, width, nn.ReLU())
         # Makes the initial distribution of each number right
-        self.skip = nn.Linear(LATENT_DIM, width, bias=False)
+        self.skip = nn.Linear(LATENT_DIM - 1, width, bias=False)
         nn.init.eye_(self.skip.weight)
 
-    def forward(self, noise: Tensor) -> Tensor:
-        rows = self.skip(noise) + self.layers(noise[:, : self.inputs])
-        return rows if self.training else tables.snap(rows, self.columns)
+    def forward(self, noise: Tensor, chosen: Tensor | None = None) -> Tensor:
+        chosen = self.conditions.choose(noise[:, -1]) if chosen is None else chosen
+        inputs = torch.cat([noise[:, : self.inputs], self.conditions.inputs[chosen]], dim=1)
+        rows = self.skip(noise[:, :-1]) + self.layers(inputs)
+        rows = rows if self.training else tables.snap(rows, self.columns)
+        return torch.where(self.conditions.fixed[chosen], self.conditions.codes[chosen], rows)
 
 
 build_generator = Generator
 
 
-def build_discriminator(width: int = 6) -> nn.Module:
-    """Encoded rows (n, width) to logits (n, 1), above zero for "real"."""
+def build_discriminator(width: int = 9) -> nn.Module:
+    """Encoded rows and conditions (n, width) to logits (n, 1), above zero for "real"."""
     return fourier_mlp(width, 64, 1, nn.LeakyReLU(0.1))
 
 
 @common.torch_defaults(threads=1)
 def train(
-    data: Tensor, *, columns: list[Column] | None = None, seed: int = 0,
+    data: Any, *, types: Mapping[str, str] | None = None, seed: int = 0,
     device: str | torch.device = "cpu", progress: bool = True, epochs: int = EPOCHS,
     patience: int = PATIENCE, batch_size: int | None = None, lr: float = LEARNING_RATE,
 ) -> Training:  # fmt: skip
-    """Learn to generate rows like `data` (n, columns), by default of numbers; may be ValueError."""
+    """Learn a DataFrame, or rows of numbers (n, columns); `types` as for --types; or ValueError.
+
+    `training.sample(n, where={"column": category})` is a DataFrame of the same columns.
+    """
     tables.check_packages()
-    device, cells = common.choose_device(device), common.as_rows(data)
-    columns = columns or [Column(f"x{i + 1}") for i in range(cells.shape[1])]
+    device = common.choose_device(device)
+    table = data if isinstance(data, Table) else Table(data, types)
+    columns, cells = tables.with_flags(table.columns, table.cells)
     rows = tables.encode(cells, columns)
     training = Training(
         rows, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
         progress=progress, cooldown=COOLDOWN,
     )  # fmt: skip
     batch_size, held_out = batch_size or BATCH_SIZE, tables.hold_out(len(rows), seed)
-    batches = tables.augmented_batches(rows[~held_out].to(device), batch_size, columns)
+    conditions = Conditions(columns, tables.count_categories(cells, columns)).to(device)
+    batches = tables.augmented_batches(
+        rows[~held_out].to(device), cells[~held_out], columns, conditions, batch_size
+    )
     noise_batches = common.sobol_noise(batch_size, LATENT_DIM, device)
-    generator = build_generator(columns).to(device)
+    generator = build_generator(columns, conditions).to(device)
     ema_generator = copy.deepcopy(generator).eval()
-    discriminator = build_discriminator(rows.shape[1]).to(device)
+    discriminator = build_discriminator(rows.shape[1] + conditions.inputs.shape[1]).to(device)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     d_optimizer = Adam(discriminator.parameters(), lr, BETAS, fused=True)
     ones = torch.ones(batch_size, 1, device=device)
@@ -105,12 +123,14 @@ def train(
     fixed_noise = torch.randn(2048, LATENT_DIM, device=device)
 
     @common.recorded(device)
-    def step(rows: Tensor, noise: Tensor, *, apply_penalty: bool) -> tuple[Tensor, Tensor]:
-        fakes = generator(noise)
+    def step(
+        rows: Tensor, chosen: Tensor, noise: Tensor, *, apply_penalty: bool
+    ) -> tuple[Tensor, Tensor]:
+        fakes, condition = generator(noise, chosen), conditions.inputs[chosen]
 
         # Discriminator step: tell real rows from generated ones
         seen = torch.cat([rows, fakes.detach()]).requires_grad_(apply_penalty)
-        scores = discriminator(seen)
+        scores = discriminator(torch.cat([seen, condition.repeat(2, 1)], dim=1))
         d_loss = bce(scores, labels)
         if apply_penalty:  # lazy regularization (Karras et al. 2020)
             d_loss = d_loss + PENALTY * common.gradient_penalty(scores, seen)
@@ -119,7 +139,7 @@ def train(
         d_optimizer.step()
 
         # Generator step: fool the discriminator
-        g_loss = bce(discriminator(fakes), ones)
+        g_loss = bce(discriminator(torch.cat([fakes, condition], dim=1)), ones)
         g_optimizer.zero_grad()
         g_loss.backward(inputs=list(generator.parameters()))
         g_optimizer.step()
@@ -132,11 +152,12 @@ def train(
             common.set_lr(rate, g_optimizer)
             common.set_lr(1.5 * rate, d_optimizer)
             steps = zip(range(BATCHES_PER_EPOCH), batches, noise_batches, strict=False)
-            for i, rows, noise in steps:
-                d_loss, g_loss = step(rows, noise, apply_penalty=i % 4 == 0)
+            for i, (points, chosen), noise in steps:
+                d_loss, g_loss = step(points, chosen, noise, apply_penalty=i % 4 == 0)
             training.evaluate(ema_generator, fixed_noise, d_loss, g_loss)
     training.finish(ema_generator, torch.randn(16384, LATENT_DIM), **LIMITS)
-    return tables.judge(training, cells, columns, held_out)
+    tables.judge(training, table, held_out)
+    return training
 
 
 @common.command
@@ -144,21 +165,30 @@ def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = common.Parser(__file__, __doc__, train)
     parser.add_argument("--data", metavar="FILE", type=Path, help="train on a table in a CSV file")
-    about = "numeric columns to treat as categories, instead of those with up to 10 values"
-    parser.add_argument("--categories", metavar="NAME,...", type=lambda x: x.split(","), help=about)
+    kinds = f"what columns are: {', '.join(tables.KINDS)}"
+    parser.add_argument("--types", metavar="NAME=KIND,...", default="", help=kinds)
+    parser.add_argument("--categories", metavar="NAME,...", default="", help="categorical columns")
+    kind = "generate only rows with this category; may be repeated"
+    parser.add_argument("--where", metavar="NAME=VALUE", action="append", default=[], help=kind)
     options = parser.parse_args(argv)
     if options.generate or options.interpolate:
-        return tables.use_generator(options, LATENT_DIM)
+        return tables.use_generator(options)
 
-    data, columns = real_samples(500, common.stream("data", options.seed)), COLUMNS
+    tables.check_packages()
+    frame = tables.to_frame(real_samples(500, common.stream("data", options.seed)), COLUMNS)
     if options.data:
-        data, columns = tables.read_table(options.data, options.categories)
+        frame = tables.read_table(options.data)
+    types = dict(pair.rpartition("=")[::2] for pair in options.types.split(",") if pair)
+    types |= {name: "category" for name in options.categories.split(",") if name}
+    table = Table(frame, types)
+    if options.data:
+        print(table)
     with common.output_folder(options.out) as folder:
-        training = train(data, columns=columns, **parser.settings(options))
+        training = train(table, **parser.settings(options))
         common.save(folder, training, LATENT_DIM, generator=training.generator)
-        common.save_picture(folder / "samples.png", tables.plot_table, data, columns, training)
+        common.save_picture(folder / "samples.png", tables.plot_table, table, training)
         if options.animate:
-            film, names = common.animate_points, [column.name for column in columns[:2]]
+            film, names = common.animate_points, [column.name for column in table.columns[:2]]
             common.save_picture(folder / "training.gif", film, training, *names)
     return common.report(training, options)
 

@@ -1,28 +1,47 @@
 """What table_gan.py needs besides `common.py`: copy both along with the script.
 
-A table is a tensor (n, columns) of numbers and of category indices.
+A table is a DataFrame. Its cells are a tensor (n, columns) of numbers and of category indices; they
+are encoded as rows (n, width), which a GAN learns.
 """
 
 import argparse
 import csv
 import dataclasses
+import io
+import itertools
 import json
-import sys
-from collections.abc import Iterator
-from functools import cached_property
+import math
+import re
+from collections.abc import Iterator, Mapping
+from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 import common
-from common import GENERATED, REAL, Batches, Failure, Figure, InputError, Training
+from common import GENERATED, REAL, Failure, Figure, InputError, Training
 
+KINDS = ("number", "date", "category", "id")
+MISSING = {"", "na", "n/a", "#n/a", "<na>", "nan", "nat", "null", "none", "-", "?"}
+AFFIX = "[$€£¥₹%]|USD|EUR|GBP|CHF"  # before or after a number
+SEPARATORS = [("", "."), (",", "."), ("", ","), (".", ","), (" ", ","), (" ", "."), ("'", ".")]
+CODE = re.compile(r"\+?[\d_]+(E\d+)?")  # digits that are no number: 00417, +49301, 12_34, 1E5
+DAYS = "%Y-%m-%d %d.%m.%Y %m/%d/%Y %d/%m/%Y %Y/%m/%d %Y%m%d %d-%m-%Y %d-%b-%Y %m/%d/%y %d.%m.%y"
+LONG_DAYS = ["%d %b %Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y", "%Y-%m"]
+TIMES = ["", " %H:%M:%S", "T%H:%M:%S", " %H:%M", "T%H:%M", "T%H:%M:%SZ", " %I:%M %p"]
+DATES = [day + time for time in TIMES for day in [*DAYS.split(), *LONG_DAYS]]
+DATES += ["%H:%M:%S", "%H:%M"]
+
+LATENT_DIM = 33  # numbers of noise; the last one chooses a condition
 MAX_AUGMENTED = 4096  # rows of a table whose numbers are augmented
 PULL, SPREAD, CODE_NOISE = 0.6, 1.1, 0.4  # of a row's own value, of the Gaussian, of codes
 MAX_AUC = 0.75  # of a forest that separates generated rows from held-out ones
+MIN_ROWS, MIN_KEPT = 200, 0.99  # of data; share of generated rows that keep a rule
+ADVICE = "Try a higher --patience, or another --seed."
 MAX_CLOSER = 0.75  # share of rows closer to a training row than the median held-out row
 
 
@@ -32,13 +51,30 @@ def check_packages() -> None:
         raise Failure("tables need two more packages; pip install pandas scikit-learn")
 
 
+# --- Columns -----------------------------------------------------------------------------------
+
+
 @dataclasses.dataclass
 class Column:
-    """A table column: categorical if `categories` is not empty, else numeric."""
+    """A column: what its cells mean, and how they are written.
+
+    It is categorical if it has `categories`; they may be texts, or values of a DataFrame. Numbers
+    with `decimals` are (first + k * step) / 10**decimals, k a whole number; dates are seconds.
+    """
 
     name: str
-    categories: list[str] = dataclasses.field(default_factory=list)
-    decimals: int | None = None  # of all its numbers; None if more than six
+    categories: list = dataclasses.field(default_factory=list)
+    decimals: int | None = None  # None: any number
+    first: int = 0
+    step: int = 1
+    origin: int = 0  # subtracted from numbers that float64 cannot hold
+    text: bool = True  # whether numbers are written, in this style
+    fewest: int = 0  # decimals, if zeros at the end are left out
+    style: tuple[str, str, str, str] = ("", "", ".", "")  # prefix, thousands, decimals, suffix
+    date: str = ""  # its format
+    padded: bool = True  # whether days and months have two digits
+    missing: str | None = None  # how a missing number is written
+    repeated: bool = False  # whether numbers repeat so often that there are no others
 
     @cached_property
     def codes(self) -> Tensor:
@@ -53,30 +89,326 @@ class Column:
         """The index (n,) of the category whose code is nearest to each of these (n, width)."""
         return (codes @ self.codes.to(codes).T).argmax(dim=1)
 
-    def text(self, values: Tensor) -> list[str]:
-        """Values (n,) as text: names of categories, numbers with the decimals of the data."""
+    def on_grid(self, numbers: Tensor) -> Tensor:
+        """Numbers (n,), each as the nearest one that the column may hold."""
+        if self.decimals is None:
+            return numbers
+        unit, first = 10**self.decimals, self.first - self.origin
+        return (((numbers * unit - first) / self.step).round() * self.step + first) / unit
+
+    def values(self, cells: Tensor) -> list:
+        """Cells (n,) as they are in the table."""
         if self.categories:
-            return [self.categories[int(index)] for index in values]
-        style = "" if self.decimals is None else f".{self.decimals}f"
-        return [format(number + 0.0, style) for number in values.tolist()]  # + 0.0: no -0
+            return [self.categories[int(index)] for index in cells]
+        return [self.missing if math.isnan(x) else self.value(x) for x in cells.tolist()]
+
+    def value(self, number: float) -> Any:
+        """A number as it is in the table."""
+        if self.decimals is None:
+            plain = f"{number:.{self.fewest}f}" if self.fewest else repr(number)
+            return plain.replace(".", self.style[2]) if self.text else number
+        units = round(number * 10**self.decimals) + self.origin
+        if self.date and self.text:
+            import pandas as pd
+
+            written = pd.Timestamp(units, unit="s").strftime(self.date)
+            return written if self.padded else re.sub(r"\b0(\d)", r"\1", written)
+        if not self.text:
+            return units / 10**self.decimals if self.decimals and not self.date else units
+        prefix, group, point, suffix = self.style
+        whole, rest = divmod(abs(units), 10**self.decimals)
+        digits = f"{rest:0{self.decimals}d}" if self.decimals else ""
+        while len(digits) > self.fewest and digits.endswith("0"):
+            digits = digits[:-1]
+        sign, grouped = "-" * (units < 0), f"{whole:,}".replace(",", group)
+        return f"{sign}{prefix}{grouped}{point * bool(digits)}{digits}{suffix}"
+
+    def hold(self, units: list[int]) -> np.ndarray:
+        """Notes the grid of numbers, in units of the last decimal, and returns their cells."""
+        self.first = min(units)
+        self.step = math.gcd(*(each - self.first for each in units)) or 1
+        self.origin = self.first if max(map(abs, units)) > 2**53 else 0
+        return np.array([each - self.origin for each in units], float) / 10 ** (self.decimals or 0)
+
+
+def read_dates(column: Column, texts: list[str]) -> np.ndarray | None:
+    """The cells of dates that all have one format, in seconds; else None."""
+    import pandas as pd
+
+    for column.date in DATES:
+        if pd.isna(pd.to_datetime(texts[0], format=column.date, errors="coerce")):
+            continue
+        dates = pd.Series(pd.to_datetime(texts, format=column.date, errors="coerce", utc=True))
+        if dates.isna().any() or (column.date == "%Y%m%d" and {*map(len, texts)} != {8}):
+            continue
+        written = dates.dt.strftime(column.date)
+        column.padded = (written == texts).all()
+        if column.padded or (written.str.replace(r"\b0(\d)", r"\1", regex=True) == texts).all():
+            column.decimals = 0
+            return column.hold([round(date.timestamp()) for date in dates])
+    column.date = ""
+    return None
+
+
+def read_numbers(column: Column, texts: list[str]) -> np.ndarray | None:
+    """The cells of numbers that are all written in one style; else None."""
+    for group, point in SEPARATORS:
+        digits = rf"[1-9]\d{{0,2}}(?:{re.escape(group)}\d{{3}})+|" if group else ""
+        digits += r"0|[1-9]\d{0,2}" if group else r"0|[1-9]\d*"
+        form = re.compile(
+            rf"(-?)((?:{AFFIX})? ?)({digits})(?:{re.escape(point)}(\d+))?"
+            rf"([eE][-+]\d+)?( ?(?:{AFFIX})?)"
+        )
+        found = [form.fullmatch(text) for text in texts]
+        parts = [match.groups("") for match in found if match]
+        affixes = {(prefix, suffix) for _, prefix, _, _, _, suffix in parts}
+        if len(parts) < len(texts) or len(affixes) > 1:
+            continue
+        ((prefix, suffix),) = affixes
+        column.style = prefix, group, point, suffix
+        decimals = [len(part[3]) for part in parts]
+        most, column.fewest = max(decimals), min(decimals)
+        plain = [(sign + whole.replace(group, ""), rest) for sign, _, whole, rest, _, _ in parts]
+        powers = [power for *_, power, _ in parts]
+        if most > 9 or any(powers):
+            column.fewest = most if most == column.fewest and not any(powers) else 0
+            each = zip(plain, powers, strict=True)
+            return np.array([float(f"{whole}.{rest or 0}{power}") for (whole, rest), power in each])
+        column.decimals = most
+        return column.hold([int(whole + rest.ljust(most, "0")) for whole, rest in plain])
+    return None
+
+
+def parse(series: Any, kind: str | None = None) -> tuple[Column, np.ndarray] | None:
+    """What a column of a DataFrame is, and its cells (n,); None if it is an ID, to be left out.
+
+    Numbers with up to 10 values are categories. IDs are all different: texts, or whole numbers out
+    of so few that others would repeat. ValueError if values do not fit `kind`.
+    """
+    import pandas as pd
+
+    column, n, series = Column(str(series.name)), len(series), series.infer_objects()
+    is_text = pd.api.types.is_object_dtype(series) or isinstance(series.dtype, pd.StringDtype)
+    present, texts = series.notna(), series
+    if is_text:
+        texts = series.astype(str).str.strip()
+        present &= ~texts.str.lower().isin(MISSING)
+    numeric = pd.api.types.is_numeric_dtype(series) and not pd.api.types.is_bool_dtype(series)
+    codes, uniques = pd.factorize(texts[present])
+    cells = None
+    if not len(uniques) or kind in ("category", "id"):
+        pass
+    elif is_text:
+        if kind != "number":
+            cells = read_dates(column, list(uniques))
+        if cells is None and kind != "date":
+            cells = read_numbers(column, list(uniques))
+    elif pd.api.types.is_datetime64_any_dtype(series):
+        cells = read_moments(column, uniques)
+    elif numeric:
+        cells = read_dates(column, [str(x) for x in uniques]) if kind == "date" else None
+        cells = hold_numbers(column, uniques) if cells is None else cells
+    if cells is None and is_text and kind != "category" and kind != "id":
+        name_the_wrong(column.name, texts[present], list(uniques), kind)
+    different = len(uniques) == n >= 10
+    counts_up = False
+    if cells is not None and not column.date and column.decimals == 0 and different and n >= 30:
+        counts_up = bool(np.ptp(cells) < 3 * n)
+    if kind == "id" or (kind is None and (counts_up or (different and is_text and cells is None))):
+        return None
+    few = kind is None and len(uniques) <= min(10, n / 2)
+    if cells is None or few:
+        return as_category(Column(column.name, text=is_text), texts if is_text else series)
+    column.missing = None if present.all() else series[~present].mode(dropna=False).iloc[0]
+    column.repeated = len(uniques) <= n / 10
+    found = np.full(n, np.nan)
+    found[present.to_numpy()] = cells[codes]
+    return column, found
+
+
+def as_category(column: Column, series: Any) -> tuple[Column, np.ndarray]:
+    """A column as categories, the missing ones last, and its cells."""
+    import pandas as pd
+
+    codes, values = pd.factorize(series)
+    values = values.tolist()
+    try:
+        order = sorted(range(len(values)), key=values.__getitem__)
+    except TypeError:  # of several types
+        order = sorted(range(len(values)), key=lambda i: str(values[i]))
+    column.categories = [values[i] for i in order] + [None] * int((codes < 0).any())
+    return column, np.where(codes < 0, len(values), np.argsort(order)[codes]).astype(float)
+
+
+def hold_numbers(column: Column, numbers: Any) -> np.ndarray:
+    """The cells of numbers (n,) of a DataFrame."""
+    numbers, column.text = np.asarray(numbers), False
+    if numbers.dtype.kind in "iu":
+        column.decimals = 0
+        return column.hold(numbers.tolist())
+    if not (np.abs(numbers) <= common.LARGEST).all():
+        raise InputError(f"column {column.name!r} must hold numbers up to {common.LARGEST:g}")
+    column.decimals = next((d for d in range(7) if np.array_equal(numbers.round(d), numbers)), None)
+    cells = numbers.astype(float)
+    if column.decimals is None or np.abs(cells).max() * 10**column.decimals > 2**53:
+        column.decimals = None
+        return cells
+    return column.hold([round(x * 10**column.decimals) for x in cells.tolist()])
+
+
+def read_moments(column: Column, moments: Any) -> np.ndarray:
+    """The cells of dates (n,) of a DataFrame, in seconds."""
+    units = moments.as_unit("ns").astype("int64").tolist()
+    column.text, column.date, column.decimals = False, "moment", 9
+    while column.decimals and not any(each % 10 for each in units):
+        units, column.decimals = [each // 10 for each in units], column.decimals - 1
+    return column.hold(units)
+
+
+def name_the_wrong(name: str, texts: Any, uniques: list[str], kind: str | None) -> None:
+    """ValueError with the first text that is not of the kind, or that most others are not."""
+    plain = [bool(re.fullmatch(r"-?(0|[1-9]\d*)([.,]\d+)?", text)) for text in uniques]
+    wrong = [text for text, fits in zip(uniques, plain, strict=True) if not fits]
+    if kind is None:
+        mostly = len(uniques) > 10 and sum(plain) > len(uniques) / 2
+        if not mostly or all(CODE.fullmatch(text) for text in wrong):
+            return
+    first = (wrong or uniques)[0]
+    line = texts.index[texts == first][0]
+    place = f"line {line}" if texts.index.name == "line" else f"row {line!r}"
+    advice = f"--types {name}=category takes texts"
+    reason = f"expected a {kind or 'number'}, found {first[:40]!r}; {advice}"
+    raise InputError(f"{place}, column {name!r}: {reason}")
+
+
+class Table:
+    """A DataFrame, or rows of numbers (n, columns), as cells (n, columns), without its IDs.
+
+    `types` has the kinds of some columns, the others are found out; ValueError if they do not fit.
+    """
+
+    def __init__(self, data: Any, types: Mapping[str, str] | None = None) -> None:
+        import pandas as pd
+
+        if not isinstance(data, pd.DataFrame):
+            data = pd.DataFrame(common.as_rows(data).numpy()).rename(columns="x{}".format)
+            types = dict.fromkeys(data.columns, "number")
+        self.columns, self.ids, cells, kept = [], [], [], []
+        for name, kind in (types := types or {}).items():
+            if name not in data.columns or kind not in KINDS:
+                reason = f"column {name!r}" if name not in data.columns else f"kind {kind!r}"
+                raise InputError(f"--types: there is no {reason}; kinds are {', '.join(KINDS)}")
+        for name in data.columns:
+            parsed = parse(data[name], types.get(name))
+            if parsed is None:
+                self.ids.append(str(name))
+            else:
+                kept.append(name)
+                self.columns.append(parsed[0])
+                cells.append(torch.from_numpy(parsed[1]))
+        if not cells or not len(data):
+            raise InputError("there is nothing to learn: no rows, or IDs alone")
+        self.dtypes, self.cells = data.dtypes[kept], torch.stack(cells, dim=1)
+
+    def __str__(self) -> str:
+        """What each column was taken for."""
+        lines = [f"{name[:24]:24}  ID, left out" for name in self.ids]
+        for column, values in zip(self.columns, self.cells.T, strict=True):
+            count = len(column.categories)
+            kind = f"{count} categories" if count else "date" if column.date else "number"
+            if column.missing is not None:
+                kind += f", {values.isnan().double().mean():.0%} missing"
+            examples = ", ".join(dict.fromkeys(map(str, column.values(values[:3]))))
+            lines.append(f"{column.name[:24]:24}  {kind:24}  {examples}"[:100])
+        return "\n".join(lines)
+
+
+def to_frame(cells: Tensor, columns: list[Column], dtypes: Any = None) -> Any:
+    """Cells (n, columns) as a DataFrame, with the names and dtypes of a Series."""
+    import pandas as pd
+
+    dtypes = pd.Series({c.name: object for c in columns}) if dtypes is None else dtypes
+    found = []
+    for column, values, dtype in zip(columns, cells.T, dtypes, strict=True):
+        series = pd.Series(column.values(values), dtype=object)
+        if column.date and not column.text:
+            series = pd.to_datetime(series * 10 ** (9 - (column.decimals or 0)), utc=True)
+            series = series.dt.tz_convert(getattr(dtype, "tz", None))
+        found.append(series.astype(dtype))
+    return pd.concat(found, axis=1, keys=dtypes.index)
+
+
+def read_table(path: Path) -> Any:
+    """A CSV file with a header as a DataFrame of texts, with its lines as index; errors name them.
+
+    Commas, semicolons, tabs, bars or blanks separate the columns.
+    """
+    import pandas as pd
+
+    text = common.read_text(path)
+    lines = [line for line in text.splitlines()[:200] if line.strip()]
+    counts = {each: {len(row) for row in csv.reader(lines, delimiter=each)} for each in ",;\t|"}
+    counts[r"\s+"] = {len(line.split()) for line in lines}
+    even = [each for each, found in counts.items() if len(found) == 1 and max(found) > 1]
+    most = max(counts, key=lambda each: len(lines[0].split(each)) if lines else 0)
+    options: dict = {"sep": even[0] if even else most, "dtype": str, "keep_default_na": False}
+    try:
+        options |= {"skip_blank_lines": False, "index_col": False, "skipinitialspace": True}
+        frame = pd.read_csv(io.StringIO(text), **options).fillna("")
+    except ValueError as error:  # pandas' own errors are ValueErrors
+        raise Failure(f"cannot read {path}: {str(error).strip()}") from None
+    frame.index = pd.RangeIndex(2, len(frame) + 2, name="line")
+    frame = frame.apply(lambda cells: cells.str.strip())
+    empty = [name for name in frame if "Unnamed: " in name and (frame[name] == "").all()]
+    frame = frame.drop(columns=empty)  # separators at the ends of lines
+    frame = frame[(frame != "").any(axis=1)]  # without blank lines
+    names = pd.to_numeric(pd.Series(frame.columns), errors="coerce")
+    if frame.empty or names.notna().all():
+        raise InputError(f"{path}: expected a header with a name for each column, and rows")
+    quoted = frame.apply(lambda cells: cells.str.contains('"', regex=False)).any(axis=1)
+    if quoted.any() and '""' not in text:
+        reason = "a quote inside quotes must be doubled"
+        raise InputError(f"{path}, line {quoted.idxmax()}: {reason}")
+    return frame
+
+
+# --- Encoded rows ------------------------------------------------------------------------------
+
+
+def with_flags(columns: list[Column], cells: Tensor) -> tuple[list[Column], Tensor]:
+    """The columns (n, columns), and after them whether the numbers of some are missing."""
+    some = [i for i, column in enumerate(columns) if column.missing is not None]
+    flags = [Column(f"{columns[i].name} missing", ["no", "yes"]) for i in some]
+    return [*columns, *flags], torch.cat([cells, cells[:, some].isnan().to(cells)], dim=1)
 
 
 def encode(cells: Tensor, columns: list[Column]) -> Tensor:
-    """A table (n, columns) as rows (n, width): codes of categories, normal scores of numbers."""
+    """Cells (n, columns) as rows (n, width): codes of categories, normal scores of numbers.
+
+    The scores of missing numbers are random.
+    """
     parts, random = [], common.stream("ranks of equal numbers")
     for values, column in zip(cells.T, columns, strict=True):
         if column.categories:
             parts.append(column.codes[values.long()])
-        else:
-            mixed = torch.randperm(len(values), generator=random)  # breaks ties at random
-            ranks = mixed[values[mixed].argsort()].argsort()
-            parts.append(torch.special.ndtri((ranks.double() + 0.5) / len(values)).float()[:, None])
+            continue
+        scores, present = torch.randn(len(values), generator=random), ~values.isnan()
+        values = values[present]
+        mixed = torch.randperm(len(values), generator=random)  # breaks ties at random
+        ranks = mixed[values[mixed].argsort()].argsort()
+        scores[present] = torch.special.ndtri((ranks.double() + 0.5) / len(values)).float()
+        parts.append(scores.unsqueeze(1))
     return torch.cat(parts, dim=1)
+
+
+def split(rows: Tensor, columns: list[Column]) -> list[Tensor]:
+    """Encoded rows (n, width), column by column."""
+    return list(rows.split([column.codes.shape[1] for column in columns], dim=1))
 
 
 def snap(rows: Tensor, columns: list[Column]) -> Tensor:
     """Encoded rows (n, width), each generated code replaced by the nearest code of a category."""
-    parts = list(rows.split([column.codes.shape[1] for column in columns], dim=1))
+    parts = split(rows, columns)
     for i, column in enumerate(columns):
         if column.categories:
             parts[i] = column.codes.to(rows)[column.nearest(parts[i])]
@@ -84,56 +416,209 @@ def snap(rows: Tensor, columns: list[Column]) -> Tensor:
 
 
 class Decoder(nn.Module):
-    """Inverse of `encode`, (n, width) to (n, columns); numbers lie between the quantiles."""
+    """Inverse of `encode`, (n, width) to (n, columns); numbers lie between the quantiles.
+
+    The rules that all cells keep are applied.
+    """
 
     def __init__(self, cells: Tensor, columns: list[Column]) -> None:
         super().__init__()
+        self.columns, quantiles, places = columns, [], []
         # One quantile per four rows (20 to 1,000), so that numbers are interpolated, not copied
         count = min(max(len(cells) // 4, min(len(cells), 20)), 1000)
-        chosen = torch.linspace(0, len(cells) - 1, count).round().long()
-        self.quantiles = nn.Buffer(cells.sort(dim=0).values[chosen].T.contiguous())
-        described = zip(columns, map(count_decimals, cells.T), strict=True)
-        self.columns = [dataclasses.replace(column, decimals=d) for column, d in described]
+        for values in cells.T:
+            values = values[~values.isnan()].sort().values
+            chosen = torch.linspace(0, len(values) - 1, count).round().long()
+            edges = values.diff().argsort(descending=True)[:4]  # few numbers are to lie in gaps
+            edges = torch.cat([edges, edges + 1, chosen[-1:].repeat(8)])[:8]
+            chosen = torch.cat([chosen, edges]).sort().values
+            places.append(chosen.double() / max(len(values) - 1, 1))
+            quantiles.append(values[chosen])
+        self.places, self.quantiles = (nn.Buffer(torch.stack(x)) for x in (places, quantiles))
+        self.rules = find_rules(cells, columns)
 
     def forward(self, rows: Tensor) -> Tensor:
-        cells, parts = [], rows.split([column.codes.shape[1] for column in self.columns], dim=1)
-        for part, numbers, column in zip(parts, self.quantiles, self.columns, strict=True):
-            place = torch.special.ndtr(part[:, 0].to(numbers.dtype)) * (len(numbers) - 1)
-            low, high = numbers[place.floor().long()], numbers[place.ceil().long()]
-            between = low.lerp(high, place.frac()).double()
-            if column.decimals is not None:
-                between = between.round(decimals=column.decimals)
-            cells.append(column.nearest(part) if column.categories else between)
-        return torch.stack(cells, dim=1).to(self.quantiles.dtype)
+        cells, parts = [], split(rows, with_flags(self.columns, self.quantiles.T)[0])
+        flags = iter(parts[len(self.columns) :])
+        numbers_of = zip(parts, self.places, self.quantiles, self.columns, strict=False)
+        for part, places, numbers, column in numbers_of:
+            if column.categories:
+                cells.append(column.nearest(part).to(numbers))
+                continue
+            place = torch.special.ndtr(part[:, 0].double())
+            after = torch.searchsorted(places, place).clamp(1, len(places) - 1)
+            low, high = places[after - 1], places[after]
+            share = ((place - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
+            share = share.round() if column.repeated else share
+            values = column.on_grid(numbers[after - 1].lerp(numbers[after], share))
+            if column.missing is not None:
+                is_missing = next(flags).argmax(dim=1) == 1
+                values = values.masked_fill(is_missing, math.nan)
+            cells.append(values)
+        for rule in self.rules:
+            cells[rule.target] = rule.apply(cells)
+        return torch.stack(cells, dim=1)
 
 
-def count_decimals(numbers: Tensor) -> int | None:
-    """The fewest decimals that give all numbers (n,) exactly; None if more than six."""
-    rounded = (numbers.double().round(decimals=d).to(numbers) for d in range(7))
-    return next((d for d, each in enumerate(rounded) if each.equal(numbers)), None)
+def comparable(cells: Tensor, columns: list[Column], real: Tensor) -> Tensor:
+    """Cells (n, columns) for distances (n, width): numbers standardised by real ones, codes."""
+    cells, real = (x.where(~x.isnan(), real.nanmean(dim=0)) for x in (cells, real))
+    scaled = common.Standardize(real)(cells)
+    pairs = zip(scaled.T, cells.T, columns, strict=True)
+    parts = [c.codes[x.long()] if c.categories else z.unsqueeze(1) for z, x, c in pairs]
+    return torch.cat(parts, dim=1)
 
 
-def augmented_batches(rows: Tensor, size: int, columns: list[Column]) -> Iterator[Tensor]:
-    """Endless batches (size, width) around encoded rows, as a small table would be memorised.
+@dataclasses.dataclass
+class Rule:
+    """What all rows keep: a category decides the target, or it is a sum, or at least as large."""
 
-    Numbers are drawn from a Gaussian fitted to a row's neighbours (Chapelle et al. 2000); codes of
-    categories get noise.
+    target: int
+    sources: list[int]
+    values: Tensor | None = None  # the target, for each category of the source
+
+    def apply(self, cells: list[Tensor]) -> Tensor:
+        """The target (n,) as the rule wants it; missing cells stay missing."""
+        target, first, *more = (cells[i] for i in [self.target, *self.sources])
+        if self.values is not None:
+            return self.values.to(target)[first.long()]
+        if more:
+            total = first + more[0] + 0 * target
+            return torch.where(total.isnan(), target, total)
+        return torch.where(first > target, first, target)
+
+    def kept(self, cells: Tensor) -> Tensor:
+        """Whether rows (n, columns) keep it (n,)."""
+        target = cells[:, self.target]
+        return torch.isclose(self.apply(list(cells.T)), target, rtol=1e-9, equal_nan=True)
+
+    def words(self, columns: list[Column]) -> str:
+        """The rule in words."""
+        target, first, *more = (columns[i].name for i in [self.target, *self.sources])
+        if self.values is not None:
+            return f"{first} decides {target}"
+        return f"{target} = {first} + {more[0]}" if more else f"{first} <= {target}"
+
+
+def find_rules(cells: Tensor, columns: list[Column]) -> list[Rule]:
+    """The rules that all rows (n, columns) keep, and that ten would break if it were by chance."""
+    rules, some = [], cells[torch.linspace(0, len(cells) - 1, min(len(cells), 200)).long()]
+    numeric = [i for i, column in enumerate(columns) if not column.categories]
+    for i, j in itertools.permutations(range(len(columns)), 2):
+        if columns[i].categories:
+            index = cells[:, i].long()
+            values = torch.zeros(len(columns[i].categories)).to(cells)
+            rules.append(Rule(j, [i], values.index_put((index,), cells[:, j])))
+    for i, j in itertools.combinations(numeric[:30], 2):
+        total = (some[:, i] + some[:, j]).unsqueeze(1)
+        equal = torch.isclose(total, some, rtol=1e-9, equal_nan=True).all(dim=0)
+        rules += [Rule(k, [i, j]) for k in equal.nonzero().flatten().tolist() if k not in (i, j)]
+    pairs = [
+        (i, j) for i, j in itertools.permutations(numeric, 2)
+        if (columns[i].date, columns[i].decimals) == (columns[j].date, columns[j].decimals)
+    ]  # fmt: skip
+    pairs.sort(key=lambda pair: (some[:, pair[1]].nanmean() - some[:, pair[0]].nanmean()).item())
+    rules += [Rule(j, [i]) for i, j in pairs]
+    found: dict[int, Rule] = {}
+    shuffled = cells[torch.randperm(len(cells), generator=common.stream("rules"))]
+    for rule in rules:
+        if rule.target in found or (rule.values is not None and rule.sources[0] in found):
+            continue
+        if rule.kept(some).all() and rule.kept(cells).all():
+            mixed = cells.clone()
+            mixed[:, rule.target] = shuffled[:, rule.target]
+            if (~rule.kept(mixed)).sum() >= 10:
+                found[rule.target] = rule
+    return sorted(found.values(), key=lambda rule: cells[:, rule.target].nanmean().item())
+
+
+# --- Conditions and batches --------------------------------------------------------------------
+
+
+class Conditions(nn.Module):
+    """Each category of each column, as a condition for the generator (Xu et al. 2019).
+
+    Normal noise (n,) chooses conditions: a random column, and a category as often as in the data.
     """
+
+    def __init__(self, columns: list[Column], counts: list[Tensor]) -> None:
+        """With the counts of the categories, for each column that has some."""
+        super().__init__()
+        blocks = [column.codes if column.categories else torch.zeros(0, 1) for column in columns]
+        codes, fixed = torch.block_diag(*blocks), torch.block_diag(*map(torch.ones_like, blocks))
+        if not counts:  # one condition, which fixes nothing
+            codes, counts = torch.zeros(1, codes.shape[1]), [torch.ones(1)]
+            fixed = codes
+        shares = torch.cat([count.double() / count.sum() / len(counts) for count in counts])
+        self.codes = nn.Buffer(codes)  # (conditions, width): encoded rows, zero but for a category
+        self.fixed = nn.Buffer(fixed.bool())  # (conditions, width): where they are not
+        self.inputs = nn.Buffer(codes[:, fixed.any(dim=0)])  # (conditions, codes), for networks
+        self.upper = nn.Buffer(shares.cumsum(dim=0))  # (conditions,)
+
+    def choose(self, noise: Tensor) -> Tensor:
+        """The indices (n,) of the conditions that normal noise (n,) chooses."""
+        chosen = torch.searchsorted(self.upper, torch.special.ndtr(noise.double()))
+        return chosen.clamp(max=len(self.upper) - 1)
+
+
+def count_categories(cells: Tensor, columns: list[Column]) -> list[Tensor]:
+    """How often each category occurs in cells (n, columns), for each column that has some."""
+    pairs = [(x, c.categories) for x, c in zip(cells.T, columns, strict=True) if c.categories]
+    return [values.long().bincount(minlength=len(names)) for values, names in pairs]
+
+
+def augmented_batches(
+    rows: Tensor, cells: Tensor, columns: list[Column], conditions: Conditions, size: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless batches (size, width) around encoded rows, with the indices (size,) of conditions.
+
+    A rare category is drawn more often than it occurs. Numbers come from a Gaussian fitted to a
+    row's neighbours of the same category (Chapelle et al. 2000), as a small table would be
+    memorised; codes of categories get noise.
+    """
+    device, n = rows.device, len(rows)
     is_numeric = torch.tensor([not each.categories for each in columns for _ in each.codes.T])
-    numeric = is_numeric.nonzero().flatten().to(rows.device)
-    numbers, indices = rows[:, numeric], torch.arange(len(rows), device=rows.device)
-    neighbours = indices.unsqueeze(1)  # the row alone
-    if len(rows) <= MAX_AUGMENTED:
-        count = min(max(20, 3 * len(numeric) // 2), 100, len(rows))
-        neighbours = torch.cdist(rows, rows).topk(count, largest=False).indices
-    for chosen in Batches(indices, size):
-        near = numbers[neighbours[chosen]]
-        mean, weights = near.mean(dim=1), torch.randn(near.shape[:2], device=rows.device)
-        moves = torch.einsum("nk,nkw->nw", weights, near - mean.unsqueeze(1))
-        moves *= SPREAD / near.shape[1] ** 0.5
-        batch = rows[chosen] + CODE_NOISE * torch.randn_like(rows[chosen])
-        batch[:, numeric] = mean + PULL * (numbers[chosen] - mean) + moves
-        yield batch
+    numeric = is_numeric.nonzero().flatten().to(device)
+    categorical = [i for i, column in enumerate(columns) if column.categories]
+    counts = count_categories(cells, columns) or [torch.tensor([n])]
+    indices = cells[:, categorical].long() if categorical else torch.zeros(n, 1).long()
+    owners = torch.cat([torch.full_like(count, i) for i, count in enumerate(counts)]).to(device)
+    weights = torch.cat([count.log1p() / count.log1p().sum() for count in counts]).to(device)
+    by_category, indices = indices.argsort(dim=0).T.flatten().to(device), indices.to(device)
+    count = torch.cat(counts).to(device)
+    start, upper = count.cumsum(dim=0) - count, weights.double().cumsum(dim=0) / len(counts)
+    numbers, neighbours = rows[:, numeric], torch.arange(n, device=device).unsqueeze(1)
+    if n <= MAX_AUGMENTED:
+        nearest = min(max(20, 3 * len(numeric) // 2), 100, n)
+        neighbours = torch.cdist(rows, rows).topk(nearest, largest=False).indices
+    ranges = []  # of the numbers of each condition
+    for values, each in zip(indices.T, counts, strict=True):
+        index = values.unsqueeze(1).expand(numbers.shape)
+        empty = torch.zeros(len(each), numbers.shape[1], device=device)
+        ends = [
+            empty.scatter_reduce(0, index, numbers, end, include_self=False)
+            for end in ("amin", "amax")
+        ]
+        ranges.append(torch.stack(ends))
+    lowest, highest = torch.cat(ranges, dim=1)
+    for noise in common.sobol_noise(size, 2, device):  # evenly spread over categories and rows
+        which, place = torch.special.ndtr(noise.double()).T.contiguous()
+        chosen = torch.searchsorted(upper, which).clamp(max=len(upper) - 1)
+        row = by_category[start[chosen] + (place * count[chosen]).long()]
+        near, owner = numbers[neighbours[row]], owners[chosen]
+        same = indices[neighbours[row], owner.unsqueeze(1)] == indices[row, owner].unsqueeze(1)
+        share = same / same.sum(dim=1, keepdim=True)
+        mean = torch.einsum("nk,nkw->nw", share, near)
+        weight = SPREAD * share.sqrt() * torch.randn_like(share)
+        moves = torch.einsum("nk,nkw->nw", weight, near - mean.unsqueeze(1))
+        batch = rows[row] + CODE_NOISE * torch.randn_like(rows[row])
+        moved = mean + PULL * (numbers[row] - mean) + moves
+        moved = lowest[chosen] + (moved - lowest[chosen]).abs()  # reflected into the range
+        batch[:, numeric] = highest[chosen] - (highest[chosen] - moved).abs()
+        yield torch.where(conditions.fixed[chosen], conditions.codes[chosen], batch), chosen
+
+
+# --- Verdict -----------------------------------------------------------------------------------
 
 
 def hold_out(n: int, seed: int) -> Tensor:
@@ -148,10 +633,11 @@ def two_sample_auc(real: Tensor, generated: Tensor) -> float:
     from sklearn.model_selection import StratifiedKFold, cross_val_score
 
     some = real[:2000], generated[: min(2000, 10 * len(real))]
+    rows = torch.cat(some).nan_to_num(nan=-1e30)
     is_real = np.repeat([True, False], [len(rows) for rows in some])
     forest = RandomForestClassifier(min_samples_leaf=3, class_weight="balanced", random_state=0)
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
-    return cross_val_score(forest, torch.cat(some), is_real, scoring="roc_auc", cv=folds).mean()
+    return cross_val_score(forest, rows, is_real, scoring="roc_auc", cv=folds).mean()
 
 
 def share_closer_than_holdout(train: Tensor, held_out: Tensor, generated: Tensor) -> float:
@@ -163,41 +649,55 @@ def share_closer_than_holdout(train: Tensor, held_out: Tensor, generated: Tensor
     return (distances < np.median(real)).mean()
 
 
-def judge(training: Training, cells: Tensor, columns: list[Column], held_out: Tensor) -> Training:
-    """Decode what the generator gives, by all rows; check categories, near-copies and AUC."""
-    decoder = Decoder(cells, columns)
+def judge(training: Training, table: Table, held_out: Tensor) -> None:
+    """Decode the samples; check categories, rules, near-copies, and the AUC of a forest."""
+    cells, columns, decoder = table.cells, table.columns, Decoder(table.cells, table.columns)
     samples = training.samples = decoder(training.samples)
-    for epoch, (row, rows) in training.snapshots.items():
-        training.snapshots[epoch] = row, decoder(rows)
+    training.data = cells
+    for epoch, (row, some) in training.snapshots.items():
+        training.snapshots[epoch] = row, decoder(some)
     training.generator = nn.Sequential(training.generator, decoder).eval()
-    about = json.dumps([dataclasses.asdict(column) for column in decoder.columns]).encode()
+    about = json.dumps([dataclasses.asdict(column) for column in columns], default=str).encode()
     training.generator.register_buffer("columns", torch.tensor(list(about), dtype=torch.uint8))
     names = [f"{each.name} {category}" for each in columns for category in each.categories]
     if names:
         counts = torch.tensor([len(column.categories) for column in columns])
         first = counts.cumsum(dim=0) - counts  # index of a column's first category in `names`
-        real, generated = ((first + x.long())[:, counts > 0].flatten() for x in (cells, samples))
+        some = counts > 0
+        real, generated = (
+            (first + x.nan_to_num())[:, some].long().flatten() for x in (cells, samples)
+        )
         training.check_missing(real, generated, names)
+    for rule in decoder.rules:
+        if (share := rule.kept(samples).double().mean().item()) < MIN_KEPT:
+            training.check(False, f"{rule.words(columns)} in only {share:.0%} of generated rows")
     if held_out.sum() >= 10:
-        scaled = map(common.Standardize(cells), (cells[~held_out], cells[held_out], samples))
-        share, auc = share_closer_than_holdout(*scaled), two_sample_auc(cells[held_out], samples)
+        some = cells[~held_out], cells[held_out], samples
+        share = share_closer_than_holdout(*(comparable(x, columns, cells) for x in some))
+        auc = two_sample_auc(cells[held_out], samples)
         words = f"{share:.0%} are closer to a training row than the median held-out row"
         training.check(share <= MAX_CLOSER, f"{words} (50% is right)")
         words = f"a forest separates them from held-out rows with AUC {auc:.2f} (0.5: it cannot)"
         training.check(auc <= MAX_AUC, words)
         training.metrics |= {"copied": share, "auc": auc}
-    return training
+    many = [column.name for column in columns if len(column.categories) > len(cells) / 5]
+    if len(cells) >= MIN_ROWS:
+        training.advice = f"Is {many[0]} an ID or a number? See --types." if many else ADVICE
+    training.sample = partial(sample_frame, training.generator, table)
 
 
-def plot_table(cells: Tensor, columns: list[Column], training: Training) -> Figure:
-    """Plots up to 6 columns of real `cells` (n, columns) and generated ones, and correlations."""
+def plot_table(table: Table, training: Training) -> Figure:
+    """Plots up to 6 columns, real and generated, and correlations."""
+    import pandas as pd
+
+    cells, columns = table.cells, table.columns
     across = 2 if len(columns) <= 4 else 3
     panels = [str(i) if i < len(columns) else "." for i in range(2 * across)]
     top = [[*panels[:across], "real"], [*panels[across:], "generated"]]
     figure, axes = common.plot_history(training, top)
     for i, column in enumerate(columns[:6]):
-        axis, names = axes[str(i)], column.categories
-        values = [rows[:, i].numpy() for rows in (cells, training.samples)]
+        axis, names = axes[str(i)], list(map(str, column.categories))
+        values = [rows[:, i][~rows[:, i].isnan()].numpy() for rows in (cells, training.samples)]
         bins = np.arange(len(names) + 1) - 0.5 if names else 20
         axis.hist(values, bins, density=True, color=[REAL, GENERATED])
         axis.set_title(column.name[:20])
@@ -206,66 +706,72 @@ def plot_table(cells: Tensor, columns: list[Column], training: Training) -> Figu
             axis.set_xticks(range(len(labels)), labels, rotation=20)
     axes["0"].legend(["real", "generated"])
     for name, rows in (("real", cells), ("generated", training.samples)):
-        correlations = torch.corrcoef(rows.T).reshape(len(columns), -1).numpy()
+        correlations = pd.DataFrame(rows.numpy()).corr().to_numpy()
         figure.colorbar(axes[name].imshow(correlations, "RdBu", vmin=-1, vmax=1))
         axes[name].set_title(f"correlations, {name}")
     return figure
 
 
-def read_table(path: Path, named: list[str] | None = None) -> tuple[Tensor, list[Column]]:
-    """The table in a CSV file with a header, and its columns; errors name the line.
+# --- Samples -----------------------------------------------------------------------------------
 
-    Text columns, and numeric ones in `named` (by default: with up to 10 values), are categorical.
+
+def sample(
+    generator: nn.Module, columns: list[Column], n: int,
+    where: Mapping[str, object] | None = None, seed: int = 0,
+) -> Iterator[Tensor]:  # fmt: skip
+    """Blocks of `n` generated rows (rows, columns) in all; only those with the categories `where`.
+
+    ValueError if there is no such category; Failure if too few of many rows are of that kind.
     """
-    import pandas as pd
-
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            separator = max(",;\t", key=file.readline().count)
-            file.seek(0)
-            text: dict = {"dtype": str, "na_filter": False, "skip_blank_lines": False}
-            lines = pd.read_csv(file, sep=separator, header=None, **text)
-    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
-        reason = getattr(error, "strerror", None) or str(error).strip()
-        raise Failure(f"cannot read {path}: {reason}") from None
-    lines = lines.apply(lambda cells: cells.str.strip())
-    header, rows = lines.iloc[0], lines.iloc[1:]
-    rows = rows[(rows != "").any(axis=1)].set_axis(header, axis=1)  # without blank lines
-    if rows.empty or pd.to_numeric(header, errors="coerce").notna().all():
-        raise InputError(f"{path}: expected a header with a name for each column, and rows")
-    if unknown := {*(named or ())} - {*header}:
-        raise InputError(f"--categories: {path} has no column {min(unknown)!r}")
-    columns, data, point = [], [], "," if separator == ";" else "."
-    for name, cells in rows.items():
-        numbers = pd.to_numeric(cells.str.replace(point, "."), errors="coerce").astype(float)
-        few = cells.nunique() <= min(10, len(cells) / 2) if named is None else name in named
-        if few or numbers.count() <= (cells != "").sum() / 2:
-            numbers, names = pd.factorize(cells, sort=True)
-            if len(names) > 1000:
-                raise InputError(f"{path}: column {name!r} has over 1,000 categories; leave it out")
-            columns.append(Column(name, list(names)))
-        elif numbers.hasnans:
-            row = numbers.isna().idxmax()
-            reason = f"expected a number, found {cells[row][:40]!r}"
-            raise InputError(f"{path}, line {row + 1}, column {name!r}: {reason}")
-        else:
-            columns.append(Column(name))
-        data.append(torch.tensor(np.asarray(numbers, dtype=np.float64)))
-    return torch.stack(data, dim=1), columns
+    random, wanted = common.stream("samples", seed), []
+    (upper,) = (x for name, x in generator.named_buffers() if name.endswith("upper"))
+    shares, first = upper.diff(prepend=torch.zeros_like(upper[:1])), 0
+    for i, column in enumerate(columns):
+        if column.name in (where or {}):
+            names, name = list(map(str, column.categories)), str((where or {})[column.name])
+            if name not in names:
+                raise InputError(f"--where: {name!r} is not a category of {column.name!r}")
+            wanted.append((i, names.index(name), first + names.index(name)))
+        first += len(column.categories)
+    if unknown := {*(where or {})} - {column.name for column in columns}:
+        raise InputError(f"--where: there is no column {min(unknown)!r}")
+    found = tried = 0
+    while found < n:
+        noise = torch.randn(common.CHUNK, LATENT_DIM, generator=random)
+        if wanted:
+            rarest = min((index for _, _, index in wanted), key=shares.__getitem__)
+            place = torch.rand(len(noise), dtype=torch.float64, generator=random)
+            noise[:, -1] = torch.special.ndtri(upper[rarest] - shares[rarest] * place)
+        with torch.no_grad():
+            rows = generator(noise)
+        for i, category, _ in wanted:
+            rows = rows[rows[:, i] == category]
+        yield rows[: n - found]
+        found, tried = found + len(rows), tried + len(noise)
+        if tried >= 1_000_000 > 1000 * found:
+            raise Failure(f"--where: only {found} of {tried:,} generated rows are of that kind")
 
 
-def use_generator(options: argparse.Namespace, latent_dim: int) -> int:
+def sample_frame(
+    generator: nn.Module, table: Table, n: int, where: Mapping[str, object] | None = None,
+    *, seed: int = 0,
+) -> Any:  # fmt: skip
+    """`n` generated rows as a DataFrame; only those with the categories `where`, by column."""
+    blocks = sample(generator, table.columns, n, where, seed)
+    return to_frame(torch.cat(list(blocks)), table.columns, table.dtypes)
+
+
+def use_generator(options: argparse.Namespace) -> int:
     """Serves --generate and --interpolate; returns the exit status."""
-    generator = common.load_model(options.out / "generator.pt", latent_dim)
+    generator = common.load_model(options.out / "generator.pt", LATENT_DIM)
     about = bytes(dict(generator.named_buffers())["columns"])
     columns = [Column(**column) for column in json.loads(about)]
-    names = [column.name for column in columns]
     if options.generate:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(names)
-        for rows in common.generate(generator, latent_dim, options):
-            cells = [column.text(values) for column, values in zip(columns, rows.T, strict=True)]
-            writer.writerows(zip(*cells, strict=True))
+        where = dict(pair.split("=", 1) for pair in options.where)
+        blocks = sample(generator, columns, options.generate, where, options.seed)
+        for i, cells in enumerate(blocks):
+            frame = to_frame(cells, columns)
+            print(frame.to_csv(index=False, header=i == 0, lineterminator="\n"), end="")
     if options.interpolate:
-        common.save_walk(generator, latent_dim, options, names)
+        common.save_walk(generator, LATENT_DIM, options, [column.name for column in columns])
     return 0

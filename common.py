@@ -786,13 +786,14 @@ def load_model(path: Path, inputs: int, outputs: int | None = None) -> nn.Module
 
 
 def read_text(path: Path) -> str:
-    """The text of a file in UTF-8 or UTF-16, else in Latin-1; Failure if it cannot be read."""
+    """The text of a file in UTF-8, UTF-16 or Latin-1; Failure if it cannot be read."""
     try:
         content = path.read_bytes()
         if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             return content.decode("utf-16")
-        with suppress(UnicodeDecodeError):
-            return content.decode("utf-8-sig")
+        for encoding in ("utf-8-sig", "cp1252"):
+            with suppress(UnicodeDecodeError):
+                return content.decode(encoding)
         return content.decode("latin-1")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"

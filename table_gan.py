@@ -101,6 +101,8 @@ def train(
     tables.check_packages()
     device = common.choose_device(device)
     table = data if isinstance(data, Table) else Table(data, types)
+    if table.ids and progress:
+        print(f"IDs, left out: {', '.join(table.ids)}", file=sys.stderr)
     columns, cells = tables.with_flags(table.columns, table.cells)
     rows = tables.encode(cells, columns)
     training = Training(
@@ -171,10 +173,10 @@ def main(argv: list[str] | None = None) -> int:
     kind = "generate only rows with this category; may be repeated"
     parser.add_argument("--where", metavar="NAME=VALUE", action="append", default=[], help=kind)
     options = parser.parse_args(argv)
+    tables.check_packages()
     if options.generate or options.interpolate:
         return tables.use_generator(options)
 
-    tables.check_packages()
     frame = tables.to_frame(real_samples(500, common.stream("data", options.seed)), COLUMNS)
     if options.data:
         frame = tables.read_table(options.data)

@@ -26,15 +26,21 @@ import common
 from common import GENERATED, REAL, Failure, Figure, InputError, Training
 
 KINDS = ("number", "date", "category", "id")
-MISSING = {"", "na", "n/a", "#n/a", "<na>", "nan", "nat", "null", "none", "-", "?"}
+MISSING = {
+    "",
+    *["na", "n/a", "n.a.", "#n/a", "<na>", "nan", "nat", "null", "none", "-", "--", ".", "?"],
+}
 AFFIX = "[$€£¥₹%]|USD|EUR|GBP|CHF"  # before or after a number
-SEPARATORS = [("", "."), (",", "."), ("", ","), (".", ","), (" ", ","), (" ", "."), ("'", ".")]
+SEPARATORS = [("", "."), (",", "."), ("", ","), (".", ","), ("'", "."), ("\u2019", ".")]
+SEPARATORS += [(blank, point) for blank in (" ", "\u00a0", "\u202f") for point in ",."]
+PLAIN = re.compile(r"-?(0|[1-9]\d*)([.,]\d+)?")
 CODE = re.compile(r"\+?[\d_]+(E\d+)?")  # digits that are no number: 00417, +49301, 12_34, 1E5
 DAYS = "%Y-%m-%d %d.%m.%Y %m/%d/%Y %d/%m/%Y %Y/%m/%d %Y%m%d %d-%m-%Y %d-%b-%Y %m/%d/%y %d.%m.%y"
 LONG_DAYS = ["%d %b %Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y", "%Y-%m"]
 TIMES = ["", " %H:%M:%S", "T%H:%M:%S", " %H:%M", "T%H:%M", "T%H:%M:%SZ", " %I:%M %p"]
 DATES = [day + time for time in TIMES for day in [*DAYS.split(), *LONG_DAYS]]
 DATES += ["%H:%M:%S", "%H:%M"]
+LEADING_ZERO = re.compile(r"(?<![:\d])0(?=\d(?:[/.:-]| [A-Z]))")  # of a day, a month or an hour
 
 LATENT_DIM = 33  # numbers of noise; the last one chooses a condition
 MAX_AUGMENTED = 4096  # rows of a table whose numbers are augmented
@@ -73,7 +79,7 @@ class Column:
     style: tuple[str, str, str, str] = ("", "", ".", "")  # prefix, thousands, decimals, suffix
     date: str = ""  # its format
     padded: bool = True  # whether days and months have two digits
-    missing: str | None = None  # how a missing number is written
+    missing: str | float | None = None  # how a missing number is written
     repeated: bool = False  # whether numbers repeat so often that there are no others
 
     @cached_property
@@ -112,14 +118,13 @@ class Column:
             import pandas as pd
 
             written = pd.Timestamp(units, unit="s").strftime(self.date)
-            return written if self.padded else re.sub(r"\b0(\d)", r"\1", written)
+            return written if self.padded else LEADING_ZERO.sub("", written)
         if not self.text:
             return units / 10**self.decimals if self.decimals and not self.date else units
         prefix, group, point, suffix = self.style
         whole, rest = divmod(abs(units), 10**self.decimals)
         digits = f"{rest:0{self.decimals}d}" if self.decimals else ""
-        while len(digits) > self.fewest and digits.endswith("0"):
-            digits = digits[:-1]
+        digits = digits[: self.fewest] + digits[self.fewest :].rstrip("0")
         sign, grouped = "-" * (units < 0), f"{whole:,}".replace(",", group)
         return f"{sign}{prefix}{grouped}{point * bool(digits)}{digits}{suffix}"
 
@@ -142,8 +147,8 @@ def read_dates(column: Column, texts: list[str]) -> np.ndarray | None:
         if dates.isna().any() or (column.date == "%Y%m%d" and {*map(len, texts)} != {8}):
             continue
         written = dates.dt.strftime(column.date)
-        column.padded = (written == texts).all()
-        if column.padded or (written.str.replace(r"\b0(\d)", r"\1", regex=True) == texts).all():
+        column.padded = bool((written == texts).all())
+        if column.padded or (written.str.replace(LEADING_ZERO, "", regex=True) == texts).all():
             column.decimals = 0
             return column.hold([round(date.timestamp()) for date in dates])
     column.date = ""
@@ -172,8 +177,9 @@ def read_numbers(column: Column, texts: list[str]) -> np.ndarray | None:
         powers = [power for *_, power, _ in parts]
         if most > 9 or any(powers):
             column.fewest = most if most == column.fewest and not any(powers) else 0
-            each = zip(plain, powers, strict=True)
-            return np.array([float(f"{whole}.{rest or 0}{power}") for (whole, rest), power in each])
+            written = [f"{a}.{b or 0}{c}" for (a, b), c in zip(plain, powers, strict=True)]
+            cells = np.array([float(number) for number in written])
+            return cells if (np.abs(cells) <= common.LARGEST).all() else None
         column.decimals = most
         return column.hold([int(whole + rest.ljust(most, "0")) for whole, rest in plain])
     return None
@@ -182,103 +188,93 @@ def read_numbers(column: Column, texts: list[str]) -> np.ndarray | None:
 def parse(series: Any, kind: str | None = None) -> tuple[Column, np.ndarray] | None:
     """What a column of a DataFrame is, and its cells (n,); None if it is an ID, to be left out.
 
-    Numbers with up to 10 values are categories. IDs are all different: texts, or whole numbers out
-    of so few that others would repeat. ValueError if values do not fit `kind`.
+    Numbers with up to 10 values are categories. IDs are texts of which nine in ten are different,
+    and whole numbers, all different, that lie so close that random ones would repeat. ValueError
+    if texts are not of the `kind`.
     """
     import pandas as pd
 
-    column, n, series = Column(str(series.name)), len(series), series.infer_objects()
-    is_text = pd.api.types.is_object_dtype(series) or isinstance(series.dtype, pd.StringDtype)
-    present, texts = series.notna(), series
-    if is_text:
-        texts = series.astype(str).str.strip()
+    series = series.infer_objects()
+    column, n, types = Column(str(series.name)), len(series), pd.api.types
+    column.text = types.is_object_dtype(series) or isinstance(series.dtype, pd.StringDtype)
+    present = series.notna()
+    texts = series.astype(str).str.strip() if column.text else series
+    if column.text:
         present &= ~texts.str.lower().isin(MISSING)
-    numeric = pd.api.types.is_numeric_dtype(series) and not pd.api.types.is_bool_dtype(series)
-    codes, uniques = pd.factorize(texts[present])
+    indices, different = pd.factorize(texts[present])
     cells = None
-    if not len(uniques) or kind in ("category", "id"):
+    if kind in ("category", "id") or not len(different):
         pass
-    elif is_text:
+    elif column.text:
         if kind != "number":
-            cells = read_dates(column, list(uniques))
-        if cells is None and kind != "date":
-            cells = read_numbers(column, list(uniques))
-    elif pd.api.types.is_datetime64_any_dtype(series):
-        cells = read_moments(column, uniques)
-    elif numeric:
-        cells = read_dates(column, [str(x) for x in uniques]) if kind == "date" else None
-        cells = hold_numbers(column, uniques) if cells is None else cells
-    if cells is None and is_text and kind != "category" and kind != "id":
-        name_the_wrong(column.name, texts[present], list(uniques), kind)
-    different = len(uniques) == n >= 10
-    counts_up = False
-    if cells is not None and not column.date and column.decimals == 0 and different and n >= 30:
-        counts_up = bool(np.ptp(cells) < 3 * n)
-    if kind == "id" or (kind is None and (counts_up or (different and is_text and cells is None))):
+            cells = read_dates(column, list(different))
+        if kind != "date" and cells is None:
+            cells = read_numbers(column, list(different))
+        if cells is None:
+            name_the_wrong(column.name, texts[present], list(different), kind)
+    elif types.is_datetime64_any_dtype(series):
+        cells = hold_dates(column, different)
+    elif types.is_numeric_dtype(series) and not types.is_bool_dtype(series):
+        if kind != "number" and types.is_integer_dtype(series):  # may be 20250131
+            cells = read_dates(column, [str(number) for number in different])
+        column.text = cells is not None
+        cells = hold_numbers(column, np.asarray(different)) if cells is None else cells
+    if kind is None and not column.date:
+        close = cells is not None and column.decimals == 0 and np.ptp(cells) < 3 * n
+        all_different = len(different) == n >= 30 and close
+        if all_different or (cells is None and column.text and len(different) > max(9, 0.9 * n)):
+            kind = "id"
+    if kind == "id":
         return None
-    few = kind is None and len(uniques) <= min(10, n / 2)
-    if cells is None or few:
-        return as_category(Column(column.name, text=is_text), texts if is_text else series)
-    column.missing = None if present.all() else series[~present].mode(dropna=False).iloc[0]
-    column.repeated = len(uniques) <= n / 10
+    if cells is None or (kind is None and len(different) <= min(10, n / 2)):
+        found = pd.Categorical(series).remove_unused_categories()
+        gap = found.codes < 0
+        categories = [*found.categories.tolist(), *[None] * int(gap.any())]
+        found = np.where(gap, len(found.categories), found.codes).astype(float)
+        return Column(column.name, categories, text=column.text), found
+    if not present.all():
+        token = series[~present].mode(dropna=False).iloc[0]
+        column.missing = math.nan if pd.isna(token) else token
+    column.repeated = len(different) <= n / 10
     found = np.full(n, np.nan)
-    found[present.to_numpy()] = cells[codes]
+    found[present.to_numpy()] = cells[indices]
     return column, found
 
 
-def as_category(column: Column, series: Any) -> tuple[Column, np.ndarray]:
-    """A column as categories, the missing ones last, and its cells."""
-    import pandas as pd
-
-    codes, values = pd.factorize(series)
-    values = values.tolist()
-    try:
-        order = sorted(range(len(values)), key=values.__getitem__)
-    except TypeError:  # of several types
-        order = sorted(range(len(values)), key=lambda i: str(values[i]))
-    column.categories = [values[i] for i in order] + [None] * int((codes < 0).any())
-    return column, np.where(codes < 0, len(values), np.argsort(order)[codes]).astype(float)
-
-
-def hold_numbers(column: Column, numbers: Any) -> np.ndarray:
+def hold_numbers(column: Column, numbers: np.ndarray) -> np.ndarray:
     """The cells of numbers (n,) of a DataFrame."""
-    numbers, column.text = np.asarray(numbers), False
     if numbers.dtype.kind in "iu":
         column.decimals = 0
         return column.hold(numbers.tolist())
     if not (np.abs(numbers) <= common.LARGEST).all():
         raise InputError(f"column {column.name!r} must hold numbers up to {common.LARGEST:g}")
-    column.decimals = next((d for d in range(7) if np.array_equal(numbers.round(d), numbers)), None)
     cells = numbers.astype(float)
-    if column.decimals is None or np.abs(cells).max() * 10**column.decimals > 2**53:
-        column.decimals = None
+    decimals = next((d for d in range(7) if np.array_equal(numbers.round(d), numbers)), None)
+    if decimals is None or np.abs(cells).max() * 10**decimals > 2**53:
         return cells
-    return column.hold([round(x * 10**column.decimals) for x in cells.tolist()])
+    column.decimals = decimals
+    return column.hold([round(x * 10**decimals) for x in cells.tolist()])
 
 
-def read_moments(column: Column, moments: Any) -> np.ndarray:
+def hold_dates(column: Column, dates: Any) -> np.ndarray:
     """The cells of dates (n,) of a DataFrame, in seconds."""
-    units = moments.as_unit("ns").astype("int64").tolist()
-    column.text, column.date, column.decimals = False, "moment", 9
+    units = dates.as_unit("ns").astype("int64").tolist()
+    column.date, column.decimals = "dtype", 9
     while column.decimals and not any(each % 10 for each in units):
         units, column.decimals = [each // 10 for each in units], column.decimals - 1
     return column.hold(units)
 
 
-def name_the_wrong(name: str, texts: Any, uniques: list[str], kind: str | None) -> None:
-    """ValueError with the first text that is not of the kind, or that most others are not."""
-    plain = [bool(re.fullmatch(r"-?(0|[1-9]\d*)([.,]\d+)?", text)) for text in uniques]
-    wrong = [text for text, fits in zip(uniques, plain, strict=True) if not fits]
-    if kind is None:
-        mostly = len(uniques) > 10 and sum(plain) > len(uniques) / 2
-        if not mostly or all(CODE.fullmatch(text) for text in wrong):
-            return
-    first = (wrong or uniques)[0]
-    line = texts.index[texts == first][0]
-    place = f"line {line}" if texts.index.name == "line" else f"row {line!r}"
-    advice = f"--types {name}=category takes texts"
-    reason = f"expected a {kind or 'number'}, found {first[:40]!r}; {advice}"
-    raise InputError(f"{place}, column {name!r}: {reason}")
+def name_the_wrong(name: str, texts: Any, different: list[str], kind: str | None) -> None:
+    """ValueError for the first text that is no number, if all should be, or nearly all are."""
+    wrong = [text for text in different if not PLAIN.fullmatch(text)]
+    few = len(wrong) <= len(different) / 20 and not all(map(CODE.fullmatch, wrong))
+    if kind or (few and len(different) > 10):
+        first = (wrong or different)[0]
+        label = texts.index[texts == first][0]
+        place = f"line {label}" if texts.index.name == "line" else f"row {label!r}"
+        reason = f"expected a {kind or 'number'}, found {first[:40]!r}"
+        raise InputError(f"{place}, column {name!r}: {reason}; or --types {name}=category")
 
 
 class Table:
@@ -299,6 +295,8 @@ class Table:
                 reason = f"column {name!r}" if name not in data.columns else f"kind {kind!r}"
                 raise InputError(f"--types: there is no {reason}; kinds are {', '.join(KINDS)}")
         for name in data.columns:
+            if not isinstance(data.get(name), pd.Series):
+                raise InputError(f"two columns have the name {name!r}")
             parsed = parse(data[name], types.get(name))
             if parsed is None:
                 self.ids.append(str(name))
@@ -347,28 +345,37 @@ def read_table(path: Path) -> Any:
 
     text = common.read_text(path)
     lines = [line for line in text.splitlines()[:200] if line.strip()]
-    counts = {each: {len(row) for row in csv.reader(lines, delimiter=each)} for each in ",;\t|"}
-    counts[r"\s+"] = {len(line.split()) for line in lines}
-    even = [each for each, found in counts.items() if len(found) == 1 and max(found) > 1]
-    most = max(counts, key=lambda each: len(lines[0].split(each)) if lines else 0)
-    options: dict = {"sep": even[0] if even else most, "dtype": str, "keep_default_na": False}
+    counts = {}  # fields in the header, and in the other lines
+    for separator in (",", ";", "\t", "|", r"\s+"):
+        blanks = separator == r"\s+"
+        rows = map(str.split, lines) if blanks else csv.reader(lines, delimiter=separator)
+        first, *others = map(len, rows) if lines else [0]
+        counts[separator] = first, set(others)
+    even = [each for each, (first, others) in counts.items() if others == {first} != {1}]
+    named = [
+        each for each, (first, others) in counts.items() if first > 1 and others == {first + 1}
+    ]
+    separator = [*even, *named, max(counts, key=lambda each: counts[each][0])][0]
+    if not even and named:  # the first column, of row names, has no name
+        text = f'""{" " if separator == chr(92) + "s+" else separator}{text}'
+    options: dict = {"sep": separator, "dtype": str, "keep_default_na": False}
+    options |= {"skip_blank_lines": False, "index_col": False, "skipinitialspace": True}
     try:
-        options |= {"skip_blank_lines": False, "index_col": False, "skipinitialspace": True}
         frame = pd.read_csv(io.StringIO(text), **options).fillna("")
     except ValueError as error:  # pandas' own errors are ValueErrors
         raise Failure(f"cannot read {path}: {str(error).strip()}") from None
     frame.index = pd.RangeIndex(2, len(frame) + 2, name="line")
-    frame = frame.apply(lambda cells: cells.str.strip())
+    frame = frame.apply(lambda cells: cells.str.strip()).rename(columns=str.strip)
     empty = [name for name in frame if "Unnamed: " in name and (frame[name] == "").all()]
     frame = frame.drop(columns=empty)  # separators at the ends of lines
     frame = frame[(frame != "").any(axis=1)]  # without blank lines
-    names = pd.to_numeric(pd.Series(frame.columns), errors="coerce")
-    if frame.empty or names.notna().all():
+    numbers = pd.to_numeric(pd.Series(frame.columns), errors="coerce").notna()
+    repeated = numbers.any() and any((frame[name] == name).any() for name in frame)
+    if frame.empty or numbers.all() or repeated:
         raise InputError(f"{path}: expected a header with a name for each column, and rows")
-    quoted = frame.apply(lambda cells: cells.str.contains('"', regex=False)).any(axis=1)
+    quoted = frame.apply(lambda cells: cells.str.endswith('"')).any(axis=1)
     if quoted.any() and '""' not in text:
-        reason = "a quote inside quotes must be doubled"
-        raise InputError(f"{path}, line {quoted.idxmax()}: {reason}")
+        raise InputError(f"{path}, line {quoted.idxmax()}: a quote inside quotes must be doubled")
     return frame
 
 
@@ -500,6 +507,11 @@ class Rule:
         return f"{target} = {first} + {more[0]}" if more else f"{first} <= {target}"
 
 
+def grid(column: Column) -> tuple:
+    """What two columns have in common if a number of one could be one of the other."""
+    return column.date, column.decimals, column.step, column.origin, column.first % column.step
+
+
 def find_rules(cells: Tensor, columns: list[Column]) -> list[Rule]:
     """The rules that all rows (n, columns) keep, and that ten would break if it were by chance."""
     rules, some = [], cells[torch.linspace(0, len(cells) - 1, min(len(cells), 200)).long()]
@@ -515,7 +527,7 @@ def find_rules(cells: Tensor, columns: list[Column]) -> list[Rule]:
         rules += [Rule(k, [i, j]) for k in equal.nonzero().flatten().tolist() if k not in (i, j)]
     pairs = [
         (i, j) for i, j in itertools.permutations(numeric, 2)
-        if (columns[i].date, columns[i].decimals) == (columns[j].date, columns[j].decimals)
+        if grid(columns[i]) == grid(columns[j])
     ]  # fmt: skip
     pairs.sort(key=lambda pair: (some[:, pair[1]].nanmean() - some[:, pair[0]].nanmean()).item())
     rules += [Rule(j, [i]) for i, j in pairs]
@@ -725,16 +737,15 @@ def sample(
     """
     random, wanted = common.stream("samples", seed), []
     (upper,) = (x for name, x in generator.named_buffers() if name.endswith("upper"))
-    shares, first = upper.diff(prepend=torch.zeros_like(upper[:1])), 0
-    for i, column in enumerate(columns):
-        if column.name in (where or {}):
-            names, name = list(map(str, column.categories)), str((where or {})[column.name])
-            if name not in names:
-                raise InputError(f"--where: {name!r} is not a category of {column.name!r}")
-            wanted.append((i, names.index(name), first + names.index(name)))
-        first += len(column.categories)
-    if unknown := {*(where or {})} - {column.name for column in columns}:
-        raise InputError(f"--where: there is no column {min(unknown)!r}")
+    shares = upper.diff(prepend=torch.zeros_like(upper[:1]))
+    conditions = [(i, x) for i, column in enumerate(columns) for x in column.categories]
+    names = [(columns[i].name, str(x)) for i, x in conditions]
+    for name, value in (where or {}).items():
+        if (str(name), str(value)) not in names:
+            raise InputError(f"--where: there is no category {value!r} in a column {name!r}")
+        index = names.index((str(name), str(value)))
+        i, category = conditions[index]
+        wanted.append((i, columns[i].categories.index(category), index))
     found = tried = 0
     while found < n:
         noise = torch.randn(common.CHUNK, LATENT_DIM, generator=random)
@@ -767,7 +778,7 @@ def use_generator(options: argparse.Namespace) -> int:
     about = bytes(dict(generator.named_buffers())["columns"])
     columns = [Column(**column) for column in json.loads(about)]
     if options.generate:
-        where = dict(pair.split("=", 1) for pair in options.where)
+        where = dict(pair.partition("=")[::2] for pair in options.where)
         blocks = sample(generator, columns, options.generate, where, options.seed)
         for i, cells in enumerate(blocks):
             frame = to_frame(cells, columns)

@@ -111,7 +111,7 @@ def by_copula(train: Frame, n: int, seed: int, **_: Any) -> Frame:
     from sdv.single_table import GaussianCopulaSynthesizer
 
     np.random.seed(seed)
-    model = GaussianCopulaSynthesizer(Metadata.detect_from_dataframe(train))
+    model = GaussianCopulaSynthesizer(Metadata.detect_from_dataframes({"table": train}))
     model.fit(train)
     return model.sample(n)
 

@@ -522,7 +522,7 @@ def find_rules(cells: Tensor, columns: list[Column]) -> list[Rule]:
             values = torch.zeros(len(columns[i].categories)).to(cells)
             rules.append(Rule(j, [i], values.index_put((index,), cells[:, j])))
     for i, j in itertools.combinations(numeric[:30], 2):
-        total = (some[:, i] + some[:, j]).unsqueeze(1)
+        total = (some[:, i] + some[:, j]).unsqueeze(1).expand_as(some)
         equal = torch.isclose(total, some, rtol=1e-9, equal_nan=True).all(dim=0)
         rules += [Rule(k, [i, j]) for k in equal.nonzero().flatten().tolist() if k not in (i, j)]
     pairs = [

@@ -112,8 +112,8 @@ def by_copula(train: Frame, n: int, seed: int, **_: Any) -> Frame:
 
     np.random.seed(seed)
     model = GaussianCopulaSynthesizer(Metadata.detect_from_dataframes({"table": train}))
-    model.fit(train)
-    return model.sample(n)
+    model.fit({"table": train})
+    return model.sample(n)["table"]
 
 
 def by_arf(train: Frame, n: int, seed: int, **_: Any) -> Frame:

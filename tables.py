@@ -80,7 +80,7 @@ class Column:
     date: str = ""  # its format
     padded: bool = True  # whether days and months have two digits
     missing: str | float | None = None  # how a missing number is written
-    repeated: bool = False  # whether numbers repeat so often that there are no others
+    repeated: bool = False  # whether there are no other numbers: they repeat, or begin months
 
     @cached_property
     def codes(self) -> Tensor:
@@ -150,6 +150,7 @@ def read_dates(column: Column, texts: list[str]) -> np.ndarray | None:
         column.padded = bool((written == texts).all())
         if column.padded or (written.str.replace(LEADING_ZERO, "", regex=True) == texts).all():
             column.decimals = 0
+            column.repeated = bool(dates.dt.is_month_start.all() or dates.dt.is_month_end.all())
             return column.hold([round(date.timestamp()) for date in dates])
     column.date = ""
     return None
@@ -235,7 +236,7 @@ def parse(series: Any, kind: str | None = None) -> tuple[Column, np.ndarray] | N
     if not present.all():
         token = series[~present].mode(dropna=False).iloc[0]
         column.missing = math.nan if pd.isna(token) else token
-    column.repeated = len(different) <= n / 10
+    column.repeated |= len(different) <= n / 10
     found = np.full(n, np.nan)
     found[present.to_numpy()] = cells[indices]
     return column, found
@@ -258,7 +259,9 @@ def hold_numbers(column: Column, numbers: np.ndarray) -> np.ndarray:
 
 def hold_dates(column: Column, dates: Any) -> np.ndarray:
     """The cells of dates (n,) of a DataFrame, in seconds."""
-    units = dates.as_unit("ns").astype("int64").tolist()
+    dates = dates.tz_localize(None).as_unit("ns")  # days have 24 hours in local time
+    column.repeated = bool(dates.is_month_start.all() or dates.is_month_end.all())
+    units = dates.astype("int64").tolist()
     column.date, column.decimals = "dtype", 9
     while column.decimals and not any(each % 10 for each in units):
         units, column.decimals = [each // 10 for each in units], column.decimals - 1
@@ -330,8 +333,9 @@ def to_frame(cells: Tensor, columns: list[Column], dtypes: Any = None) -> Any:
     for column, values, dtype in zip(columns, cells.T, dtypes, strict=True):
         series = pd.Series(column.values(values), dtype=object)
         if column.date and not column.text:
-            series = pd.to_datetime(series * 10 ** (9 - (column.decimals or 0)), utc=True)
-            series = series.dt.tz_convert(getattr(dtype, "tz", None))
+            series = pd.to_datetime(series * 10 ** (9 - (column.decimals or 0)))
+            zone, summer = getattr(dtype, "tz", None), np.ones(len(series), bool)
+            series = series.dt.tz_localize(zone, ambiguous=summer, nonexistent="shift_forward")
         found.append(series.astype(dtype))
     return pd.concat(found, axis=1, keys=dtypes.index)
 

@@ -536,7 +536,7 @@ class Training:
     ) -> None:
         """Check for integers generated (m,) less than a fifth as often as they are real (n,).
 
-        They may be indices into `names`.
+        They may be indices into `names`. Those that are due less than 10 times are left out.
         """
         depth = 1 + int(torch.cat([real, generated]).max())
         due, share = (x.bincount(minlength=depth) / max(len(x), 1) for x in (real, generated))
@@ -545,7 +545,8 @@ class Training:
         self.metrics["missing_values"] = [names[i] for i in missing] if names else missing
         listed = ", ".join(map(str, self.metrics["missing_values"][:10]))
         words = f"missing or rare: {listed}{', ...' * (len(missing) > 10)}"
-        self.check(not missing, words if missing else "no value is missing")
+        none = f"no {'category' if names else 'value'} is missing"
+        self.check(not missing, words if missing else none)
 
     def check(self, passed: bool, sentence: str) -> None:
         """Add a sentence to the verdict."""

@@ -180,7 +180,8 @@ def main(argv: list[str] | None = None) -> int:
     frame = tables.to_frame(real_samples(500, common.stream("data", options.seed)), COLUMNS)
     if options.data:
         frame = tables.read_table(options.data)
-    types = dict(pair.rpartition("=")[::2] for pair in options.types.split(",") if pair)
+    pairs = (pair.strip().rpartition("=") for pair in options.types.split(",") if pair)
+    types = {name: kind for name, _, kind in pairs}
     types |= {name: "category" for name in options.categories.split(",") if name}
     table = Table(frame, types)
     if options.data:

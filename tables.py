@@ -12,6 +12,7 @@ import itertools
 import json
 import math
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from functools import cached_property, partial
 from importlib.util import find_spec
@@ -37,7 +38,8 @@ PLAIN = re.compile(r"-?(0|[1-9]\d*)([.,]\d+)?")
 CODE = re.compile(r"\+?[\d_]+(E\d+)?")  # digits that are no number: 00417, +49301, 12_34, 1E5
 DAYS = "%Y-%m-%d %d.%m.%Y %m/%d/%Y %d/%m/%Y %Y/%m/%d %Y%m%d %d-%m-%Y %d-%b-%Y %m/%d/%y %d.%m.%y"
 LONG_DAYS = ["%d %b %Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y", "%Y-%m"]
-TIMES = ["", " %H:%M:%S", "T%H:%M:%S", " %H:%M", "T%H:%M", "T%H:%M:%SZ", " %I:%M %p"]
+CLOCKS = ["%H:%M:%S", "%H:%M:%S.000", "%H:%M", "%I:%M %p"]
+TIMES = ["", *(a + clock + zone for clock in CLOCKS for a in " T" for zone in ("", "Z", "+00:00"))]
 DATES = [day + time for time in TIMES for day in [*DAYS.split(), *LONG_DAYS]]
 DATES += ["%H:%M:%S", "%H:%M"]
 LEADING_ZERO = re.compile(r"(?<![:\d])0(?=\d(?:[/.:-]| [A-Z]))")  # of a day, a month or an hour
@@ -220,6 +222,8 @@ def parse(series: Any, kind: str | None = None) -> tuple[Column, np.ndarray] | N
             cells = read_dates(column, [str(number) for number in different])
         column.text = cells is not None
         cells = hold_numbers(column, np.asarray(different)) if cells is None else cells
+    if kind in ("number", "date") and cells is None and not column.text:
+        raise InputError(f"column {column.name!r} holds {series.dtype}, no {kind}s")
     if kind is None and not column.date:
         close = cells is not None and column.decimals == 0 and np.ptp(cells) < 3 * n
         all_different = len(different) == n >= 30 and close
@@ -316,10 +320,10 @@ class Table:
         lines = [f"{name[:24]:24}  ID, left out" for name in self.ids]
         for column, values in zip(self.columns, self.cells.T, strict=True):
             count = len(column.categories)
-            kind = f"{count} categories" if count else "date" if column.date else "number"
+            kind = f"category of {count}" if count else "date" if column.date else "number"
             if column.missing is not None:
                 kind += f", {values.isnan().double().mean():.0%} missing"
-            examples = ", ".join(dict.fromkeys(map(str, column.values(values[:3]))))
+            examples = " | ".join(dict.fromkeys(map(str, column.values(values[:3]))))
             lines.append(f"{column.name[:24]:24}  {kind:24}  {examples}"[:100])
         return "\n".join(lines)
 
@@ -340,6 +344,22 @@ def to_frame(cells: Tensor, columns: list[Column], dtypes: Any = None) -> Any:
     return pd.concat(found, axis=1, keys=dtypes.index)
 
 
+def find_separator(lines: list[str]) -> tuple[str, bool]:
+    """What separates the columns in lines, and whether the first column has no name."""
+    unnamed = []
+    for separator in (",", ";", "\t", "|", r"\s+"):
+        blanks = separator == r"\s+"
+        split = map(str.split, lines) if blanks else csv.reader(lines, delimiter=separator)
+        header, *rows = split
+        sizes = {len(row) for row in rows}
+        if sizes <= {len(header)} != {1}:
+            return separator, False
+        if {len(header) + 1} == sizes != {2} and any(row[-1] for row in rows):
+            unnamed.append(separator)
+    most = max(",;\t|", key=lines[0].count)
+    return (unnamed[0], True) if unnamed else (most, False)
+
+
 def read_table(path: Path) -> Any:
     """A CSV file with a header as a DataFrame of texts, with its lines as index; errors name them.
 
@@ -349,25 +369,19 @@ def read_table(path: Path) -> Any:
 
     text = common.read_text(path)
     lines = [line for line in text.splitlines()[:200] if line.strip()]
-    counts = {}  # fields in the header, and in the other lines
-    for separator in (",", ";", "\t", "|", r"\s+"):
-        blanks = separator == r"\s+"
-        rows = map(str.split, lines) if blanks else csv.reader(lines, delimiter=separator)
-        first, *others = map(len, rows) if lines else [0]
-        counts[separator] = first, set(others)
-    even = [each for each, (first, others) in counts.items() if others == {first} != {1}]
-    named = [
-        each for each, (first, others) in counts.items() if first > 1 and others == {first + 1}
-    ]
-    separator = [*even, *named, max(counts, key=lambda each: counts[each][0])][0]
-    if not even and named:  # the first column, of row names, has no name
-        text = f'""{" " if separator == chr(92) + "s+" else separator}{text}'
+    separator, unnamed = find_separator(lines or [""])
+    if unnamed:  # R writes the names of rows so
+        text = f'"row"{separator if len(separator) == 1 else " "}{text}'
+    names = next(csv.reader([text.partition("\n")[0]], delimiter=separator[-1:]), [])
+    if twice := {name for name in names if name and names.count(name) > 1}:
+        raise InputError(f"{path}: two columns have the name {min(twice)!r}")
     options: dict = {"sep": separator, "dtype": str, "keep_default_na": False}
     options |= {"skip_blank_lines": False, "index_col": False, "skipinitialspace": True}
     try:
-        frame = pd.read_csv(io.StringIO(text), **options).fillna("")
-    except ValueError as error:  # pandas' own errors are ValueErrors
-        raise Failure(f"cannot read {path}: {str(error).strip()}") from None
+        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
+            frame = pd.read_csv(io.StringIO(text), **options).fillna("")
+    except (ValueError, pd.errors.ParserWarning) as error:  # pandas' own errors are ValueErrors
+        raise InputError(f"cannot read {path}: {str(error).strip()}") from None
     frame.index = pd.RangeIndex(2, len(frame) + 2, name="line")
     frame = frame.apply(lambda cells: cells.str.strip()).rename(columns=str.strip)
     empty = [name for name in frame if "Unnamed: " in name and (frame[name] == "").all()]
@@ -696,9 +710,11 @@ def judge(training: Training, table: Table, held_out: Tensor) -> None:
         words = f"a forest separates them from held-out rows with AUC {auc:.2f} (0.5: it cannot)"
         training.check(auc <= MAX_AUC, words)
         training.metrics |= {"copied": share, "auc": auc}
-    many = [column.name for column in columns if len(column.categories) > len(cells) / 5]
+    many = [column.name for column in columns if len(column.categories) > len(cells) / 10]
     if len(cells) >= MIN_ROWS:
-        training.advice = f"Is {many[0]} an ID or a number? See --types." if many else ADVICE
+        training.advice = (
+            f"Is {many[0]} an ID, a number or a date? See --types." if many else ADVICE
+        )
     training.sample = partial(sample_frame, training.generator, table)
 
 
@@ -714,6 +730,10 @@ def plot_table(table: Table, training: Training) -> Figure:
     for i, column in enumerate(columns[:6]):
         axis, names = axes[str(i)], list(map(str, column.categories))
         values = [rows[:, i][~rows[:, i].isnan()].numpy() for rows in (cells, training.samples)]
+        if column.date:
+            start = np.datetime64(0, "s") + round(column.origin / 10 ** (column.decimals or 0))
+            values = [start + np.rint(seconds).astype("timedelta64[s]") for seconds in values]
+            axis.tick_params(axis="x", rotation=20)
         bins = np.arange(len(names) + 1) - 0.5 if names else 20
         axis.hist(values, bins, density=True, color=[REAL, GENERATED])
         axis.set_title(column.name[:20])
@@ -742,14 +762,15 @@ def sample(
     random, wanted = common.stream("samples", seed), []
     (upper,) = (x for name, x in generator.named_buffers() if name.endswith("upper"))
     shares = upper.diff(prepend=torch.zeros_like(upper[:1]))
-    conditions = [(i, x) for i, column in enumerate(columns) for x in column.categories]
-    names = [(columns[i].name, str(x)) for i, x in conditions]
     for name, value in (where or {}).items():
-        if (str(name), str(value)) not in names:
-            raise InputError(f"--where: there is no category {value!r} in a column {name!r}")
-        index = names.index((str(name), str(value)))
-        i, category = conditions[index]
-        wanted.append((i, columns[i].categories.index(category), index))
+        i = next((i for i, column in enumerate(columns) if column.name == str(name)), None)
+        known = [] if i is None else columns[i].categories
+        places = [j for j, each in enumerate(known) if each == value or str(each) == str(value)]
+        if i is None or not places:
+            choices = f"of {', '.join(map(str, known[:10]))}" if known else "in any such column"
+            raise InputError(f"--where: {name!r} has no category {value!r} {choices}")
+        before = sum(len(column.categories) for column in columns[:i])
+        wanted.append((i, places[0], before + places[0]))
     found = tried = 0
     while found < n:
         noise = torch.randn(common.CHUNK, LATENT_DIM, generator=random)
@@ -772,7 +793,7 @@ def sample_frame(
     *, seed: int = 0,
 ) -> Any:  # fmt: skip
     """`n` generated rows as a DataFrame; only those with the categories `where`, by column."""
-    blocks = sample(generator, table.columns, n, where, seed)
+    blocks = sample(generator, table.columns, common.check_count("n", n), where, seed)
     return to_frame(torch.cat(list(blocks)), table.columns, table.dtypes)
 
 
@@ -782,7 +803,8 @@ def use_generator(options: argparse.Namespace) -> int:
     about = bytes(dict(generator.named_buffers())["columns"])
     columns = [Column(**column) for column in json.loads(about)]
     if options.generate:
-        where = dict(pair.partition("=")[::2] for pair in options.where)
+        pairs = (pair.partition("=") for pair in options.where)
+        where = {name.strip(): value.strip() for name, _, value in pairs}
         blocks = sample(generator, columns, options.generate, where, options.seed)
         for i, cells in enumerate(blocks):
             frame = to_frame(cells, columns)

@@ -2,12 +2,12 @@
 # requires-python = ">=3.11"
 # dependencies = ["torch>=2.7", "numpy", "matplotlib>=3.8", "tqdm", "scikit-learn", "pandas>=2.2"]
 # ///
-"""A GAN that learns a table: any CSV file with a header, with numeric and categorical columns.
+"""A GAN that learns a table: numbers, dates and categories, of a CSV file or a DataFrame.
 
 Numbers are replaced by normal scores and categories by codes, so that the GAN only has to learn the
 dependence between columns. Both networks get a category of a random column as a condition, rare
 ones more often than they occur (Xu et al. 2019). The saved generator returns numbers and category
-indices, NaN for missing numbers; its buffer `columns` describes them as JSON.
+indices; missing numbers are NaN, dates are seconds. Its buffer `columns` describes them as JSON.
 
     python table_gan.py                                   learn penguins, save in outputs/table
     python table_gan.py --data table.csv                  learn a table of your own
@@ -94,9 +94,10 @@ def train(
     device: str | torch.device = "cpu", progress: bool = True, epochs: int = EPOCHS,
     patience: int = PATIENCE, batch_size: int | None = None, lr: float = LEARNING_RATE,
 ) -> Training:  # fmt: skip
-    """Learn a DataFrame, or rows of numbers (n, columns); `types` as for --types; or ValueError.
+    """Learn a DataFrame, or rows of numbers (n, columns); ValueError if that cannot be.
 
-    `training.sample(n, where={"column": category})` is a DataFrame of the same columns.
+    `types` gives the kinds of some columns. `training.sample(n, where={column: category})` is a
+    DataFrame of the same columns, without IDs.
     """
     tables.check_packages()
     device = common.choose_device(device)

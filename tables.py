@@ -31,7 +31,7 @@ MISSING = {
     "",
     *["na", "n/a", "n.a.", "#n/a", "<na>", "nan", "nat", "null", "none", "-", "--", ".", "?"],
 }
-AFFIX = "[$€£¥₹%]|USD|EUR|GBP|CHF"  # before or after a number
+CURRENCY, UNIT = "US[$]|[$€£¥₹]|USD|EUR|GBP|CHF", "[$€£¥₹%]|[A-Za-z/°]{1,5}"
 SEPARATORS = [("", "."), (",", "."), ("", ","), (".", ","), ("'", "."), ("\u2019", ".")]
 SEPARATORS += [(blank, point) for blank in (" ", "\u00a0", "\u202f") for point in ",."]
 PLAIN = re.compile(r"-?(0|[1-9]\d*)([.,]\d+)?")
@@ -46,7 +46,8 @@ LEADING_ZERO = re.compile(r"(?<![:\d])0(?=\d(?:[/.:-]| [A-Z]))")  # of a day, a 
 
 LATENT_DIM = 33  # numbers of noise; the last one chooses a condition
 MAX_AUGMENTED = 4096  # rows of a table whose numbers are augmented
-PULL, SPREAD, CODE_NOISE = 0.6, 1.1, 0.4  # of a row's own value, of the Gaussian, of codes
+# Of augmented rows: the weight of their own numbers, the width of the Gaussian, the noise on codes
+PULL, SPREAD, CODE_NOISE = 0.6, 1.1, 0.4
 MAX_AUC = 0.75  # of a forest that separates generated rows from held-out ones
 MIN_ROWS, MIN_KEPT = 200, 0.99  # of data; share of generated rows that keep a rule
 ADVICE = "Try a higher --patience, or another --seed."
@@ -67,7 +68,8 @@ class Column:
     """A column: what its cells mean, and how they are written.
 
     It is categorical if it has `categories`; they may be texts, or values of a DataFrame. Numbers
-    with `decimals` are (first + k * step) / 10**decimals, k a whole number; dates are seconds.
+    with `decimals` are (first + k * step) / 10**decimals, k a whole number; dates are seconds since
+    1970. A cell is that number, less `origin`.
     """
 
     name: str
@@ -75,7 +77,7 @@ class Column:
     decimals: int | None = None  # None: any number
     first: int = 0
     step: int = 1
-    origin: int = 0  # subtracted from numbers that float64 cannot hold
+    origin: int = 0  # not 0 if float64 cannot hold the numbers
     text: bool = True  # whether numbers are written, in this style
     fewest: int = 0  # decimals, if zeros at the end are left out
     style: tuple[str, str, str, str] = ("", "", ".", "")  # prefix, thousands, decimals, suffix
@@ -164,8 +166,8 @@ def read_numbers(column: Column, texts: list[str]) -> np.ndarray | None:
         digits = rf"[1-9]\d{{0,2}}(?:{re.escape(group)}\d{{3}})+|" if group else ""
         digits += r"0|[1-9]\d{0,2}" if group else r"0|[1-9]\d*"
         form = re.compile(
-            rf"(-?)((?:{AFFIX})? ?)({digits})(?:{re.escape(point)}(\d+))?"
-            rf"([eE][-+]\d+)?( ?(?:{AFFIX})?)"
+            rf"(-?)((?:{CURRENCY})? ?)({digits})(?:{re.escape(point)}(\d+))?"
+            rf"([eE][-+]\d+)?( ?(?:{UNIT})?)"
         )
         found = [form.fullmatch(text) for text in texts]
         parts = [match.groups("") for match in found if match]
@@ -273,7 +275,7 @@ def hold_dates(column: Column, dates: Any) -> np.ndarray:
 
 
 def name_the_wrong(name: str, texts: Any, different: list[str], kind: str | None) -> None:
-    """ValueError for the first text that is no number, if all should be, or nearly all are."""
+    """ValueError for the first text that is no number, if nearly all are, or if `kind` is given."""
     wrong = [text for text in different if not PLAIN.fullmatch(text)]
     few = len(wrong) <= len(different) / 20 and not all(map(CODE.fullmatch, wrong))
     if kind or (few and len(different) > 10):
@@ -410,7 +412,8 @@ def with_flags(columns: list[Column], cells: Tensor) -> tuple[list[Column], Tens
 def encode(cells: Tensor, columns: list[Column]) -> Tensor:
     """Cells (n, columns) as rows (n, width): codes of categories, normal scores of numbers.
 
-    The scores of missing numbers are random.
+    The normal score of a number is the quantile of the normal distribution at its rank; those of
+    missing numbers are random.
     """
     parts, random = [], common.stream("ranks of equal numbers")
     for values, column in zip(cells.T, columns, strict=True):
@@ -441,9 +444,9 @@ def snap(rows: Tensor, columns: list[Column]) -> Tensor:
 
 
 class Decoder(nn.Module):
-    """Inverse of `encode`, (n, width) to (n, columns); numbers lie between the quantiles.
+    """Inverse of `encode`, (n, width) to (n, columns): numbers lie between quantiles of the data.
 
-    The rules that all cells keep are applied.
+    Rules that all rows of the data keep are applied.
     """
 
     def __init__(self, cells: Tensor, columns: list[Column]) -> None:
@@ -531,7 +534,10 @@ def grid(column: Column) -> tuple:
 
 
 def find_rules(cells: Tensor, columns: list[Column]) -> list[Rule]:
-    """The rules that all rows (n, columns) keep, and that ten would break if it were by chance."""
+    """The rules that all rows (n, columns) keep, and that ten of them would break by chance.
+
+    Sums are looked for among the first 30 columns of numbers.
+    """
     rules, some = [], cells[torch.linspace(0, len(cells) - 1, min(len(cells), 200)).long()]
     numeric = [i for i, column in enumerate(columns) if not column.categories]
     for i, j in itertools.permutations(range(len(columns)), 2):

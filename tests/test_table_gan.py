@@ -51,6 +51,7 @@ DATES = pd.Series(pd.to_datetime(RANDOM.integers(10**9, 2 * 10**9, N), unit="s")
         (lambda x: f"{x / 4 - 1000}", "number"),
         (lambda x: f"-${x / 100:,.2f}", "number"),
         (lambda x: f"{x % 1000} %", "number"),
+        (lambda x: f"{x / 100:.1f} kg", "number"),
         (lambda x: f"{x / 100:,.2f}".translate({44: ".", 46: ","}), "number"),
         (lambda x: f"{x / 1000:.3f}".replace(".", ","), "number"),
         (lambda x: str(10**20 + 7 * x), "number"),

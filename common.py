@@ -342,7 +342,8 @@ def precision_and_coverage(real: Tensor, generated: Tensor) -> tuple[float, floa
 # --- Training ----------------------------------------------------------------------------------
 
 DIVERGED = 1e6  # larger losses and distances count as divergence
-MAX_RATIO, MAX_RATIO_IMAGES = 1.0, 1.6  # largest good ratio
+MAX_RATIO = 1.0  # largest good ratio
+MAX_RATIO_IMAGES = 2.2  # of 4,500 digits, 300 that repeat have 2.4, and a tenth less contrast 2.9
 MIN_PROGRESS = 0.1  # smallest gain that counts, as a share of the distance of real samples
 
 

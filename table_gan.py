@@ -19,7 +19,6 @@ import copy
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -167,26 +166,17 @@ def train(
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = common.Parser(__file__, __doc__, train)
-    parser.add_argument("--data", metavar="FILE", type=Path, help="train on a table in a CSV file")
-    kinds = f"what columns are: {', '.join(tables.KINDS)}"
-    parser.add_argument("--types", metavar="NAME=KIND,...", default="", help=kinds)
-    parser.add_argument("--categories", metavar="NAME,...", default="", help="categorical columns")
-    kind = "generate only rows with this category; may be repeated"
-    parser.add_argument("--where", metavar="NAME=VALUE", action="append", default=[], help=kind)
+    tables.add_options(parser)
     options = parser.parse_args(argv)
     tables.check_packages()
     if options.generate or options.interpolate:
         return tables.use_generator(options)
 
-    frame = tables.to_frame(real_samples(500, common.stream("data", options.seed)), COLUMNS)
     if options.data:
-        frame = tables.read_table(options.data)
-    pairs = (pair.strip().rpartition("=") for pair in options.types.split(",") if pair)
-    types = {name: kind for name, _, kind in pairs}
-    types |= {name: "category" for name in options.categories.split(",") if name}
-    table = Table(frame, types)
-    if options.data:
-        print(table)
+        print(table := Table(tables.read_table(options.data), tables.chosen_types(options)))
+    else:
+        rows = real_samples(500, common.stream("data", options.seed))
+        table = Table(tables.to_frame(rows, COLUMNS))
     with common.output_folder(options.out) as folder:
         training = train(table, **parser.settings(options))
         common.save(folder, training, LATENT_DIM, generator=training.generator)

@@ -140,7 +140,7 @@ class Column:
         return np.array([each - self.origin for each in units], float) / 10 ** (self.decimals or 0)
 
 
-def read_dates(column: Column, texts: list[str]) -> np.ndarray | None:
+def parse_dates(column: Column, texts: list[str]) -> np.ndarray | None:
     """The cells of dates that all have one format, in seconds; else None."""
     import pandas as pd
 
@@ -160,7 +160,7 @@ def read_dates(column: Column, texts: list[str]) -> np.ndarray | None:
     return None
 
 
-def read_numbers(column: Column, texts: list[str]) -> np.ndarray | None:
+def parse_numbers(column: Column, texts: list[str]) -> np.ndarray | None:
     """The cells of numbers that are all written in one style; else None."""
     for group, point in SEPARATORS:
         digits = rf"[1-9]\d{{0,2}}(?:{re.escape(group)}\d{{3}})+|" if group else ""
@@ -212,16 +212,16 @@ def parse(series: Any, kind: str | None = None) -> tuple[Column, np.ndarray] | N
         pass
     elif column.text:
         if kind != "number":
-            cells = read_dates(column, list(different))
+            cells = parse_dates(column, list(different))
         if kind != "date" and cells is None:
-            cells = read_numbers(column, list(different))
+            cells = parse_numbers(column, list(different))
         if cells is None:
             name_the_wrong(column.name, texts[present], list(different), kind)
     elif types.is_datetime64_any_dtype(series):
         cells = hold_dates(column, different)
     elif types.is_numeric_dtype(series) and not types.is_bool_dtype(series):
         if kind != "number" and types.is_integer_dtype(series):  # may be 20250131
-            cells = read_dates(column, [str(number) for number in different])
+            cells = parse_dates(column, [str(number) for number in different])
         column.text = cells is not None
         cells = hold_numbers(column, np.asarray(different)) if cells is None else cells
     if kind in ("number", "date") and cells is None and not column.text:
@@ -284,6 +284,23 @@ def name_the_wrong(name: str, texts: Any, different: list[str], kind: str | None
         place = f"line {label}" if texts.index.name == "line" else f"row {label!r}"
         reason = f"expected a {kind or 'number'}, found {first[:40]!r}"
         raise InputError(f"{place}, column {name!r}: {reason}; or --types {name}=category")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of tables."""
+    add, kinds = parser.add_argument, f"what columns are: {', '.join(KINDS)}"
+    add("--data", metavar="FILE", type=Path, help="train on a table in a CSV file")
+    add("--types", metavar="NAME=KIND,...", default="", help=kinds)
+    add("--categories", metavar="NAME,...", default="", help="categorical columns")
+    rows = "generate only rows with this category; may be repeated"
+    add("--where", metavar="NAME=VALUE", action="append", default=[], help=rows)
+
+
+def chosen_types(options: argparse.Namespace) -> dict[str, str]:
+    """The kinds of columns by name, of --types and --categories."""
+    pairs = (pair.strip().rpartition("=") for pair in options.types.split(",") if pair)
+    named = {name: "category" for name in options.categories.split(",") if name}
+    return {name: kind for name, _, kind in pairs} | named
 
 
 class Table:

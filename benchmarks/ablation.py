@@ -56,7 +56,7 @@ POINTS: dict[str, Changes] = {
     "shuffled batches": {
         "common.Batches": lambda rows, n: (rows[torch.randint(len(rows), (n,))] for _ in count())
     },
-    "Sobol noise": {"common.sobol_noise": lambda *size: (torch.randn(*size) for _ in count())},
+    "Sobol noise": {"common.sobol_noise": lambda n, m, _: (torch.randn(n, m) for _ in count())},
     "uniform noise": {"torch.erf": lambda noise: (2 / 3) ** 0.5 * noise},
     "wide initial output": {"torch.nn.init.eye_": nn.init.zeros_},
     "Fourier features of G": without_waves(128),

@@ -5,8 +5,10 @@ python benchmarks/picture_quality.py --data FOLDER --seconds 600     20 minutes 
 FOLDER has a folder of pictures for each class. Writes results/pictures.md and pictures.png.
 """
 
+import functools
 import itertools
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,8 +27,6 @@ import common
 import dcgan
 import images
 
-PYTORCH_LATENT_DIM = 100
-Function = Callable[[Tensor], Tensor]  # noise to pictures
 COLUMNS = ["Frechet", "precision", "coverage", "near-copies", "seconds"]
 
 
@@ -63,7 +63,7 @@ def frechet(some: Tensor, others: Tensor) -> float:
     return (shift + some.T.cov().trace() + others.T.cov().trace() - 2 * root_trace).item()
 
 
-def learn_ours(pictures: Tensor, seed: int, limit: float, **settings: Any) -> Function:
+def learn_ours(pictures: Tensor, seed: int, limit: float, **settings: Any) -> nn.Module:
     """The generator of dcgan.py, interrupted after the epoch in which `limit` seconds pass."""
     evaluate, start = common.Training.evaluate, time.perf_counter()
 
@@ -76,13 +76,13 @@ def learn_ours(pictures: Tensor, seed: int, limit: float, **settings: Any) -> Fu
         return dcgan.train(pictures, seed=seed, progress=False, **settings).generator
 
 
-def learn_as_pytorch(pictures: Tensor, seed: int, limit: float, **_: Any) -> Function:
+def learn_as_pytorch(pictures: Tensor, seed: int, limit: float, **_: Any) -> Callable:
     """The generator of PyTorch's example, with a layer less, after `limit` seconds."""
     torch.manual_seed(seed)
     channels = pictures.shape[1]
-    generator = nn.Sequential(nn.Unflatten(1, (PYTORCH_LATENT_DIM, 1, 1)))
+    generator = nn.Sequential(nn.Unflatten(1, (100, 1, 1)))
     discriminator = nn.Sequential(nn.Conv2d(channels, 64, 4, 2, 1, bias=False), nn.LeakyReLU(0.2))
-    for inputs, outputs, stride in ((PYTORCH_LATENT_DIM, 256, 1), (256, 128, 2), (128, 64, 2)):
+    for inputs, outputs, stride in ((100, 256, 1), (256, 128, 2), (128, 64, 2)):
         layer = nn.ConvTranspose2d(inputs, outputs, 4, stride, stride // 2, bias=False)
         generator.extend([layer, nn.BatchNorm2d(outputs), nn.ReLU()])
     generator.extend([nn.ConvTranspose2d(64, channels, 4, 2, 1, bias=False), nn.Tanh()])
@@ -93,14 +93,12 @@ def learn_as_pytorch(pictures: Tensor, seed: int, limit: float, **_: Any) -> Fun
     for part in (*generator, *discriminator):
         if hasattr(part, "weight"):
             nn.init.normal_(part.weight, float(isinstance(part, nn.BatchNorm2d)), 0.02)
-    g_optimizer, d_optimizer = (
-        torch.optim.Adam(network.parameters(), 0.0002, (0.5, 0.999))
-        for network in (generator, discriminator)
-    )
+    adam = functools.partial(torch.optim.Adam, lr=0.0002, betas=(0.5, 0.999))
+    g_optimizer, d_optimizer = adam(generator.parameters()), adam(discriminator.parameters())
     loader, start = DataLoader(2 * pictures - 1, 64, shuffle=True), time.perf_counter()
     for real in itertools.chain.from_iterable(itertools.repeat(loader)):
         ones = torch.ones(len(real), 1)
-        fakes = generator(torch.randn(len(real), PYTORCH_LATENT_DIM))
+        fakes = generator(torch.randn(len(real), 100))
         d_optimizer.zero_grad()
         (bce(discriminator(real), ones) + bce(discriminator(fakes.detach()), 0 * ones)).backward()
         d_optimizer.step()
@@ -111,12 +109,6 @@ def learn_as_pytorch(pictures: Tensor, seed: int, limit: float, **_: Any) -> Fun
             break
     generator.eval()
     return lambda noise: (generator(noise) + 1) / 2
-
-
-LOOPS = {  # each with its number of latent dimensions
-    "dcgan.py": (learn_ours, dcgan.LATENT_DIM),
-    "PyTorch's example": (learn_as_pytorch, PYTORCH_LATENT_DIM),
-}
 
 
 def main() -> None:
@@ -137,17 +129,20 @@ def main() -> None:
         figures = {"Frechet": frechet(some, due) / frechet(best, due), "precision": precision}
         return figures | {"coverage": coverage, "near-copies": measure.near_copies(*rows)}
 
-    shown, runs = [learned], {"the learned half": [judge(learned)]} | {name: [] for name in LOOPS}
+    ours, pytorchs = (
+        ("dcgan.py", learn_ours, dcgan.LATENT_DIM),
+        ("PyTorch's", learn_as_pytorch, 100),
+    )
+    shown, runs = [learned], defaultdict(list, {"training half": [judge(learned)]})
     for seed in range(options.seeds):
         limit = options.seconds
-        for name, (learn, latent_dim) in LOOPS.items():
+        for name, learn, latent_dim in (ours, pytorchs):
             start = time.perf_counter()
             generator = learn(learned, seed, limit, **options.settings)
-            limit = time.perf_counter() - start
+            limit = time.perf_counter() - start  # PyTorch's gets as many
             with torch.no_grad():
-                generated = generator(torch.randn(len(others), latent_dim))
-            runs[name].append(judge(generated) | {"seconds": limit})
-            shown.append(generated)
+                shown.append(generator(torch.randn(len(others), latent_dim)))
+            runs[name].append(judge(shown[-1]) | {"seconds": limit})
             print(name, seed, runs[name][-1], flush=True)
     grids = [make_grid(each[:64], nrow=8, pad_value=1) for each in shown[:3]]
     save_image(grids, measure.RESULTS / "pictures.png", nrow=3, padding=8, pad_value=1)

@@ -36,6 +36,7 @@ def compare(name: str, data: tuple, **settings: Any) -> list[object]:
     quality = training.metrics.get("ratio") or training.metrics["validation_accuracy"]
     verdict = "Good" if training.converged else "WARNING"
     times = [f"{called:.0f}", f"{recorded:.0f}", len(training.history)]
+    print(name, *times, f"{quality:.2f}", verdict, flush=True)
     return [name, *times, f"{quality:.2f}", verdict]
 
 

@@ -211,13 +211,13 @@ def fourier_mlp(inputs: int, width: int, outputs: int, activation: nn.Module) ->
 
 
 def gradient_penalty(scores: Tensor, rows: Tensor) -> Tensor:
-    """Mean squared gradient norm of the scores (n, 1) at the rows (n, features).
+    """Mean squared gradient norm of the scores (n, 1) at the rows (n, features), or at pictures.
 
     Added to the mean loss of the same rows, real and generated, it is R1 + R2 without the factor
     1/2 (Mescheder et al. 2018).
     """
     (slopes,) = torch.autograd.grad(scores.sum(), rows, create_graph=True)
-    return slopes.square().sum(dim=1).mean()
+    return slopes.flatten(1).square().sum(dim=1).mean()
 
 
 @torch.no_grad()
@@ -769,15 +769,18 @@ def save(folder: Path, training: Any, inputs: int, **models: nn.Module) -> None:
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
 
 
-def load_model(path: Path, inputs: int, outputs: int | None = None) -> nn.Module:
-    """A saved model (n, inputs) -> (n, outputs); Failure if missing, damaged or of other sizes."""
+def load_model(path: Path, inputs: int | None, outputs: int | None = None) -> nn.Module:
+    """A saved model (n, inputs) -> (n, outputs); Failure if missing, damaged or of other sizes.
+
+    With None, `inputs` are as many as its first weights take, and outputs have any shape.
+    """
     try:
         content = io.BytesIO(path.read_bytes())
         damaged = zipfile.ZipFile(content).testzip()  # torch does not verify checksums
         with torch.no_grad(), warnings.catch_warnings(action="ignore"):
             model = torch.jit.load(io.BytesIO(content.getvalue()), map_location="cpu").eval()
-            shape = model(torch.zeros(3, inputs)).shape
-        if damaged or shape != (3, outputs or shape[1]):
+            shape = model(torch.zeros(3, inputs or next(model.parameters()).shape[1])).shape
+        if damaged or shape[0] != 3 or (outputs and shape[1:] != (outputs,)):
             raise ValueError
     except OSError as error:
         raise Failure(f"cannot read {path}: {error.strerror}; train first") from None

@@ -140,7 +140,7 @@ def use_generators(options: Namespace) -> int:
         if steps:
             walk = rows[:1].lerp(rows[-1:], torch.linspace(0, 1, steps).unsqueeze(1))
             parts = *walk.chunk(2, dim=1), *pair(swap_domains(walk)).chunk(2, dim=1)
-            figure = images.plot_interpolations, torch.cat(parts), steps
+            figure = images.plot_grid, torch.cat(parts), steps
             common.save_picture(folder / "interpolation.png", *figure)
     return 0
 

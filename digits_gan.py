@@ -86,13 +86,8 @@ def train(
     ones = torch.ones(batch_size, 1, device=device)
     labels = torch.cat([ones, torch.zeros_like(ones)])
     fixed_noise = torch.randn(2048, LATENT_DIM, device=device)
-    pixels = training.train_rows.double().sum().round().item()
-    settings: dict[str, float] = {"seed": seed, "epochs": epochs, "patience": patience, "lr": lr}
-    settings |= {"batch size": batch_size, "pixels": pixels}
-    networks = generator, ema_generator, discriminator
-    state = settings, training, batches, *networks, g_optimizer, d_optimizer
-    if checkpoint and resume:
-        images.load_checkpoint(checkpoint, *state)
+    parts = generator, ema_generator, discriminator, g_optimizer, d_optimizer
+    saved = images.Checkpoint(checkpoint, resume, training, batches, *parts)
 
     @common.recorded(device)
     def step(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,10 +114,7 @@ def train(
             for rows in islice(batches, BATCHES_PER_EPOCH):
                 d_loss, g_loss = step(rows)
             training.evaluate(ema_generator, fixed_noise, d_loss, g_loss)
-            if checkpoint and not training.stopping.diverged:
-                images.save_checkpoint(checkpoint, *state)
-    if checkpoint and training.interrupted and training.history:
-        print("Add --resume to continue.", file=sys.stderr)
+            saved.save()
     return training.finish(ema_generator, torch.randn(4096, LATENT_DIM))
 
 
@@ -146,8 +138,7 @@ def main(argv: list[str] | None = None) -> int:
         common.save_picture(folder / "samples.png", images.plot_images, *figure)
         if options.animate and training.snapshots:  # none, if it was resumed at its end
             common.save_picture(folder / "training.gif", images.animate_images, training)
-    if not training.interrupted:
-        checkpoint.unlink(missing_ok=True)
+    images.end_checkpoint(checkpoint, training)
     return common.report(training, options)
 
 

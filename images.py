@@ -1,13 +1,17 @@
 """What the image scripts share, besides `common.py`: copy both along with the script.
 
-Images are rows (n, 784) of 28 by 28 pixels, from 0, black, to 1, white.
+Images are rows (n, 784) of 28 by 28 grey pixels, from 0, black, to 1, white. Pictures have any
+number of channels, and other sizes: (n, channels, size, size).
 """
 
 import atexit
 import io
+import json
+import math
 import os
 import signal
 import sys
+import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,43 +19,119 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image  # installed with matplotlib
+from PIL import Image, ImageOps  # installed with matplotlib
 from torch import Tensor, distributed, nn
 
 import common
 from common import Batches, Failure, Figure, InputError, Training
 
+MAX_COPIES = 0.1  # largest good share of near-copies, above that of real pictures
 MIN_CONFIDENT = 0.9  # smallest good share of confident images, relative to real ones
+FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "BMP"]  # of the files in a folder
+SIZES, MIN_PICTURES = [28, 32, 64, 128], 10
 SIGNALS: list[int] = []  # received under torchrun
 
 
-def add_options(parser: ArgumentParser, gan: bool = True, files: str = "") -> None:
-    """Adds --data-dir, for GANs --dataset and --format, and an option for `files` of images."""
-    add = parser.add_argument
+def add_options(
+    parser: ArgumentParser, gan: bool = True, files: str = "", folder: bool = False
+) -> None:
+    """Adds the options for images: your own `files`, or a `folder` of pictures to be learned."""
+    add, sets = parser.add_argument, ["mnist", "fashion"]
     if files:
         own = "no training: use your own images, light on black; others are inverted"
         add(files, metavar="FILE", nargs="+", type=Path, default=[], help=own)
+    if folder:
+        sets.append("cifar10")
+        add("--data", metavar="FOLDER", type=Path, help="learn the pictures in this folder")
+        add("--resume", action="store_true", help="continue an interrupted training")
+        add("--size", metavar="N", type=int, choices=SIZES, help="their size, up to 128 (32)")
     add("--data-dir", metavar="DIR", type=Path, default=Path("data"), help="images (%(default)s)")
     if gan:
-        add("--dataset", choices=["mnist", "fashion"], default="mnist", help="(%(default)s)")
+        add("--dataset", choices=sets, default="mnist", help=f"{', '.join(sets)} (%(default)s)")
         add("--format", choices=["png", "npz"], default="png", help="of images (%(default)s)")
 
 
-def load_images(dataset: str, folder: Path | str, train: bool = True) -> tuple[Tensor, Tensor]:
-    """Images (n, 784) and labels (n,) of "mnist" or "fashion", downloaded if they are missing."""
+def load_dataset(
+    dataset: str, folder: Path | str, train: bool = True
+) -> tuple[Tensor, Tensor, list[str]]:
+    """Pictures, labels (n,) and their names of "mnist", "fashion" or "cifar10"; may download it."""
     try:
         from torchvision import datasets
 
-        kind = {"mnist": datasets.MNIST, "fashion": datasets.FashionMNIST}[dataset]
+        names = {"mnist": "MNIST", "fashion": "FashionMNIST", "cifar10": "CIFAR10"}
+        kind = getattr(datasets, names[dataset])
         data = kind(folder, train=train, download=True)
     except ImportError:
         raise Failure("images need torchvision; pip install torchvision") from None
     except (AssertionError, ValueError, RuntimeError, OSError):
-        files = ", ".join(name for name, _ in kind.resources)
-        reason = f"no download from {' or '.join(kind.mirrors)}, or damaged files in {folder}"
-        remedy = f"delete these, or choose another --data-dir with {kind.__name__}/raw/{files}"
+        if dataset == "cifar10":
+            source, files = kind.url, kind.filename
+        else:
+            source, parts = " or ".join(kind.mirrors), [name for name, _ in kind.resources]
+            files = f"{kind.__name__}/raw/{', '.join(parts)}"
+        reason = f"no download from {source}, or damaged files in {folder}"
+        remedy = f"delete these, or choose another --data-dir with {files}"
         raise Failure(f"cannot load images: {reason}; {remedy}") from None
-    return data.data.flatten(1).float() / 255, data.targets.long()
+    pixels = torch.as_tensor(data.data).float() / 255
+    pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
+    labels = torch.as_tensor(data.targets).long()
+    return pixels, labels, [name.split(" - ")[0] for name in data.classes]  # "0 - zero" is "0"
+
+
+def load_images(dataset: str, folder: Path | str, train: bool = True) -> tuple[Tensor, Tensor]:
+    """Rows (n, pixels) and labels (n,) of a data set, as `load_dataset`."""
+    pictures, labels, _ = load_dataset(dataset, folder, train)
+    return pictures.flatten(1), labels
+
+
+def load_folder(folder: Path | str, size: int) -> tuple[Tensor, Tensor, list[str]]:
+    """Pictures, mixed, with labels (n,) and their names: the subfolders; ValueError for too few.
+
+    All grey pictures have one channel. Standard error counts the files that are skipped.
+    """
+    folder, pixels, named, skipped = Path(folder).resolve(), [], [], 0
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}")
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(folder).parts
+        if path.is_dir() or any(part.startswith(".") for part in parts):
+            continue
+        try:
+            pixels.append(read_picture(path, size))
+            named.append(parts[0] if len(parts) > 1 else folder.name)
+        except Exception:  # Pillow raises many kinds of errors for files that it cannot read
+            skipped += 1
+    if skipped:
+        print(f"Skipped {skipped:,} files that are not pictures, or damaged", file=sys.stderr)
+    if len(pixels) < MIN_PICTURES:
+        wanted = f"{MIN_PICTURES} ({', '.join(FORMATS)}) are needed"
+        raise InputError(f"{folder} has {len(pixels)} pictures; at least {wanted}")
+    pictures, names = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2), sorted(set(named))
+    channels = 1 if (pictures == pictures[:, :1]).all() else 3
+    mixed = torch.randperm(len(pictures), generator=common.stream("order of pictures"))
+    labels = torch.tensor([names.index(name) for name in named])[mixed]
+    return pictures[mixed, :channels].contiguous().float() / 255, labels, names
+
+
+def load_data(options: Namespace) -> tuple[Tensor, Tensor, list[str]]:
+    """Pictures, labels (n,) and their names, from --data or --dataset."""
+    if options.data:
+        return load_folder(options.data, options.size or 32)
+    if options.size:
+        raise InputError("--size is for the pictures of --data")
+    return load_dataset(options.dataset, options.data_dir)
+
+
+def read_picture(path: Path, size: int) -> np.ndarray:
+    """A file as pixels (size, size, 3) in 0..255: upright, on white, cut to a central square."""
+    with Image.open(path, formats=FORMATS) as file, warnings.catch_warnings(action="ignore"):
+        file.draft("RGB", (2 * size, 2 * size))  # decodes a large JPEG faster
+        image = ImageOps.exif_transpose(file)
+        if image.mode.startswith("I"):  # 16 bits
+            image = Image.fromarray((np.asarray(image) / 257).astype(np.uint8))
+        image = image.convert("RGBA")
+        on_white = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(ImageOps.fit(on_white.convert("RGB"), (size, size)))
 
 
 def read_image(path: Path) -> Tensor:
@@ -74,37 +154,72 @@ def read_image(path: Path) -> Tensor:
     return pixels.reshape(1, -1)
 
 
-def check_images(data: object, more: int = 0) -> Tensor:
-    """Rows (n, 784 + `more`) of numbers in 0..1 as float32, on the CPU; or ValueError."""
-    rows = common.as_rows(data).float()
-    if rows.shape[1] != 784 + more:
-        wanted = f"{784 + more} columns, for 28 by 28 pixels{f' and {more} more' if more else ''}"
+def as_pictures(images: Tensor) -> Tensor:
+    """Pictures as they are; rows (n, 784) as (n, 1, 28, 28)."""
+    return images if images.ndim == 4 else images.unflatten(1, (1, 28, 28))
+
+
+def picture_shape(data: Any) -> tuple[int, ...]:
+    """(channels, size, size) of pictures; (1, 28, 28) for rows."""
+    return tuple(np.shape(data)[1:]) if np.ndim(data) == 4 else (1, 28, 28)
+
+
+def check_images(data: Any, more: int = 0, shape: tuple[int, ...] = (1, 28, 28)) -> Tensor:
+    """Pictures of a shape as rows (n, pixels + `more`) in 0..1, float32, CPU; or ValueError."""
+    channels, size, pixels = *shape[:2], math.prod(shape)
+    if channels not in (1, 3) or size not in SIZES or shape[2] != size:
+        wanted = f"(1 or 3 channels, size, size), with size {', '.join(map(str, SIZES))}"
+        raise InputError(f"a picture must have the shape {wanted}, not {shape}")
+    rows = common.as_rows(data if np.ndim(data) != 4 else torch.as_tensor(data).flatten(1)).float()
+    if rows.shape[1] != pixels + more:
+        wanted = f"{pixels + more} columns, for {size} by {size} pixels"
+        wanted += f" and {more} more" if more else ""
         raise InputError(f"data must have {wanted}, not {rows.shape[1]}")
     if rows.min() < 0 or rows.max() > 1:
         raise InputError(f"data must lie in 0..1, not {rows.min():g}..{rows.max():g}")
     return rows
 
 
+def doublings(shape: tuple[int, ...], width: int) -> tuple[int, list[int]]:
+    """The side of the smallest feature maps, 7 or 8, and the channels from there to the picture.
+
+    Each next one has twice the side and half the channels; the last before the picture, `width`.
+    """
+    steps = int(math.log2(shape[1] // 7))
+    return shape[1] >> steps, [*(width << i for i in reversed(range(steps))), shape[0]]
+
+
 def random_shift(images: Tensor, most: int) -> Tensor:
-    """Images (n, 784), each randomly shifted by up to `most` pixels along each axis."""
-    n, device = len(images), images.device
-    padded = nn.functional.pad(images.view(n, 28, 28), (most,) * 4)
+    """Images or pictures, each randomly shifted by up to `most` pixels along each axis."""
+    pictures = as_pictures(images)
+    n, size, device = len(pictures), pictures.shape[2], images.device
+    padded = nn.functional.pad(pictures, (most,) * 4)
     starts = torch.randint(2 * most + 1, (2, n, 1), device=device)
-    rows, columns = starts + torch.arange(28, device=device)
+    rows, columns = starts + torch.arange(size, device=device)
     image = torch.arange(n, device=device)
-    return padded[image[:, None, None], rows[:, :, None], columns[:, None, :]].flatten(1)
+    shifted = padded[image[:, None, None], :, rows[:, :, None], columns[:, None, :]]
+    return shifted.permute(0, 3, 1, 2).reshape(images.shape)
 
 
 def augment(images: Tensor) -> Tensor:
-    """Images (n, 784), each shifted by up to 2 pixels and with a black square of 7 by 7 pixels.
+    """Images or pictures, each shifted a little, and with a black square a quarter as wide.
 
     Done to real and generated images, it limits overfitting and does not leak into the samples:
     differentiable augmentation (Zhao et al. 2020), with cutout (DeVries and Taylor 2017).
     """
-    shifted = random_shift(images, 2).view(-1, 28, 28)
-    middle = torch.randint(28, (2, len(images), 1), device=images.device)
-    rows, columns = (torch.arange(28, device=images.device) - middle).abs() <= 3
-    return shifted.masked_fill(rows[:, :, None] & columns[:, None, :], 0).flatten(1)
+    size = as_pictures(images).shape[2]
+    shifted = random_shift(as_pictures(images), size // 14)
+    middle = torch.randint(size, (2, len(images), 1), device=images.device)
+    rows, columns = (torch.arange(size, device=images.device) - middle).abs() <= size // 8
+    hidden = rows[:, None, :, None] & columns[:, None, None, :]
+    return shifted.masked_fill(hidden, 0).reshape(images.shape)
+
+
+def nearest_images(images: Tensor, real: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Distances (n, count) of images (n, pixels) to the nearest real ones, and their indices."""
+    found = [torch.cdist(rows, real).topk(count, largest=False) for rows in images.split(256)]
+    distances, indices = zip(*found, strict=True)
+    return torch.cat(distances), torch.cat(indices)
 
 
 def nearest_class(
@@ -115,32 +230,60 @@ def nearest_class(
     Real images (m, 784) have labels (m,). A class is clear if at least four of the five nearest
     agree. The `skip` nearest do not count: 1, if the images (n, 784) are among the real ones.
     """
-    nearest = [torch.cdist(rows, real).topk(5 + skip, largest=False) for rows in images.split(256)]
-    classes = labels[torch.cat([found.indices[:, skip:] for found in nearest])]
+    classes = labels[nearest_images(images, real, 5 + skip)[1][:, skip:]]
     return classes[:, 0], (classes == classes[:, :1]).sum(dim=1) >= 4
 
 
-def check_classes(training: Training, data: Tensor, labels: Tensor) -> Tensor:
+def check_classes(
+    training: Training, data: Tensor, labels: Tensor, names: Sequence[str] | None = None
+) -> Tensor:
     """Adds class checks of 2,048 samples to the verdict; returns the class (2048,) of each."""
+    data = data.flatten(1)
     some = torch.randperm(len(data), generator=common.stream("images compared"))[:2048]
     _, real_confident = nearest_class(data[some], data, labels, skip=1)
-    classes, confident = nearest_class(training.samples[:2048, :784], data, labels)
+    samples = training.samples[:2048].flatten(1)[:, : data.shape[1]]
+    classes, confident = nearest_class(samples, data, labels)
     share, real_share = confident.float().mean().item(), real_confident.float().mean().item()
     words = f"{share:.0%} of generated images are clearly of one class, {real_share:.0%} of real"
     training.check(share >= MIN_CONFIDENT * real_share, words)
     training.metrics |= {"plain": share, "plain_of_real": real_share}
-    training.check_missing(labels, classes[confident])
+    training.check_missing(labels, classes[confident], names)
     return classes
 
 
+def check_copies(training: Training, data: Tensor, folder: Path) -> None:
+    """Adds the share of near-copies to the verdict; draws samples beside the nearest real pictures.
+
+    A near-copy is less than half as far from the nearest real picture as from the next five, on
+    average (after Carlini et al. 2023). Some real ones are near-copies of others.
+    """
+    real, random = data.flatten(1), common.stream("pictures compared")
+    generated, some = (
+        training.samples[:1024].flatten(1),
+        torch.randperm(len(data), generator=random),
+    )
+    shares = []
+    for rows, skip in ((real[some[:1024]], 1), (generated, 0)):
+        distances, nearest = nearest_images(rows, real, 6 + skip)
+        first, *others = distances[:, skip:].T
+        shares.append((first < torch.stack(others).mean(dim=0) / 2).float().mean().item())
+    words = f"{shares[1]:.0%} of generated pictures are near-copies of real ones"
+    training.check(shares[1] <= shares[0] + MAX_COPIES, f"{words}, {shares[0]:.0%} of real")
+    training.metrics |= {"copies": shares[1], "copies_among_real": shares[0]}
+    pairs = torch.stack([training.samples[:16], data[nearest[:16, 0]]], dim=1).flatten(0, 1)
+    common.save_picture(folder / "copies.png", plot_grid, pairs, 8)
+
+
 def image_grid(images: Tensor, columns: int) -> np.ndarray:
-    """Images (n, 784) as one grid with so many columns."""
-    images = torch.cat([images, torch.zeros(-len(images) % columns, 784)])
-    return images.view(-1, columns, 28, 28).transpose(1, 2).reshape(-1, 28 * columns).numpy()
+    """Images or pictures as one grid with so many columns; (height, width), or with channels."""
+    pictures = as_pictures(images)
+    blank = pictures.new_zeros(-len(pictures) % columns, *pictures.shape[1:])
+    grid = torch.cat([pictures, blank]).unflatten(0, (-1, columns)).permute(0, 3, 1, 4, 2)
+    return grid.flatten(2, 3).flatten(0, 1).squeeze(2).numpy()
 
 
 def plot_images(training: Training, images: Tensor, columns: int, names: Sequence[str]) -> Figure:
-    """Plots a grid of images (n, 784), the names of its rows, evenly spaced, and the history."""
+    """Plots a grid of images, the names of its rows, evenly spaced, and the history."""
     figure, axes = common.plot_history(training, [["images"] * 3])
     axes["images"].imshow(grid := image_grid(images, columns), cmap="gray", vmin=0, vmax=1)
     middles = np.linspace(0, len(grid), 2 * len(names) + 1)[1::2]
@@ -148,24 +291,28 @@ def plot_images(training: Training, images: Tensor, columns: int, names: Sequenc
     return figure
 
 
-def plot_interpolations(images: Tensor, steps: int) -> Figure:
-    """Plots interpolations, one per row; images (rows * steps, 784)."""
-    figure = Figure(figsize=(0.6 * steps, 0.6 * len(images) / steps), dpi=120)
-    figure.add_axes((0, 0, 1, 1)).imshow(image_grid(images, steps), cmap="gray", vmin=0, vmax=1)
+def plot_grid(images: Tensor, columns: int) -> Figure:
+    """Plots a grid of images with so many columns, and nothing else."""
+    figure = Figure(figsize=(0.6 * columns, 0.6 * len(images) / columns), dpi=120)
+    figure.add_axes((0, 0, 1, 1)).imshow(image_grid(images, columns), cmap="gray", vmin=0, vmax=1)
     return figure
 
 
-def animate_images(training: Training) -> bytes:
-    """A GIF of 64 images, generated from the same noise in each epoch."""
-    figure = Figure(figsize=(4, 4.2), layout="constrained")
+def animate_images(training: Training, shape: Sequence[int] = (1, 28, 28)) -> bytes:
+    """A GIF of 64 images of a shape, generated from the same noise in each epoch."""
+    figure, pixels = Figure(figsize=(4, 4.2), layout="constrained"), math.prod(shape)
     axes = figure.subplots(subplot_kw={"xticks": [], "yticks": []})
-    grid = axes.imshow(np.zeros((224, 224)), cmap="gray", vmin=0, vmax=1)
-    return common.animate(figure, training, lambda x: grid.set_data(image_grid(x[:64, :784], 8)))
+
+    def draw(rows: Tensor) -> None:
+        grid = image_grid(rows[:64, :pixels].unflatten(1, shape), 8)
+        axes.imshow(grid, cmap="gray", vmin=0, vmax=1)
+
+    return common.animate(figure, training, draw)
 
 
 def save_images(folder: Path, images: Tensor, form: str, named: Sequence[Path] = ()) -> None:
-    """Saves images (n, 784) as PNG files, numbered or `named` like other files, or as one .npz."""
-    pixels = (255 * images).round().byte().view(-1, 28, 28).numpy()
+    """Saves images as PNG files, numbered or `named` like other files, or as one .npz."""
+    pixels = (255 * as_pictures(images)).round().byte().permute(0, 2, 3, 1).squeeze(3).numpy()
     if form == "npz":
         np.savez_compressed(folder.with_suffix(".npz"), images=pixels)
         return
@@ -177,71 +324,109 @@ def save_images(folder: Path, images: Tensor, form: str, named: Sequence[Path] =
         Image.fromarray(image).save(folder / f"{name}.png")
 
 
-def use_generator(options: Namespace, latent_dim: int, labels: Tensor | None = None) -> int:
-    """Serves --generate and --interpolate; `labels` (m, classes) are appended to noise in turn."""
-    labels = torch.empty(1, 0) if labels is None else labels
-    model = common.load_model(options.out / "generator.pt", latent_dim + labels.shape[1], 784)
+def find_label(names: list[str], label: str | None) -> list[int]:
+    """The index of a label, given by name or number; of all, if none is given; or ValueError."""
+    known = {str(i): i for i in range(len(names))} | {x.lower(): i for i, x in enumerate(names)}
+    if label and label.lower() not in known:
+        raise InputError(f"--label can be {', '.join(names)}, not {label}")
+    return [known[label.lower()]] if label else list(range(len(names)))
+
+
+def use_generator(options: Namespace, latent_dim: int, labelled: bool = False) -> int:
+    """Serves --generate and --interpolate; if `labelled`, for --label, or all labels in turn."""
+    path, labels = options.out / "generator.pt", torch.empty(1, 0)
+    model = common.load_model(path, None if labelled else latent_dim)
+    if labelled:
+        names = json.loads(bytes(dict(model.named_buffers())["names"]))
+        labels = torch.eye(len(names))[find_label(names, options.label)]
     generator = common.use_gpu(model, options)
 
     def generate(noise: Tensor, repeats: int = 1) -> Tensor:
         label = labels[torch.arange(len(noise)) // repeats % len(labels)]
-        blocks = torch.cat([noise, label], dim=1).split(common.CHUNK)
+        blocks = torch.cat([noise, label], dim=1).split(256)  # more would take memory
         return torch.cat([generator(block) for block in blocks])
 
     with common.output_folder(options.out) as folder:
         if options.generate:
             random = common.stream("samples", options.seed)
-            rows = generate(torch.randn(options.generate, latent_dim, generator=random))
-            save_images(folder / "generated", rows, options.format)
+            images = generate(torch.randn(options.generate, latent_dim, generator=random))
+            save_images(folder / "generated", images, options.format)
         if options.interpolate:
             steps, random = options.interpolate, common.stream("walk", options.seed)
             walks = [common.interpolate(steps, latent_dim, 2, random) for _ in range(8)]
-            rows, picture = generate(torch.cat(walks), steps), folder / "interpolation.png"
-            common.save_picture(picture, plot_interpolations, rows, steps)
+            images, picture = generate(torch.cat(walks), steps), folder / "interpolation.png"
+            common.save_picture(picture, plot_grid, images, steps)
     return 0
 
 
-def save_checkpoint(
-    path: Path, settings: dict[str, Any], training: Training, batches: Batches, *parts: Any
-) -> None:
-    """Saves a training and its `parts`, networks and optimizers, to be resumed."""
-    stopping, history = vars(training.stopping), [tuple(row) for row in training.history]
-    states = [part.state_dict() for part in parts]
-    random, device, content = [torch.get_rng_state()], batches.rows.device, io.BytesIO()
-    if device.type == "cuda":
-        random.append(torch.cuda.get_rng_state(device))
-    torch.save([settings, stopping, history, states, batches.shuffled, random], content)
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(content.getvalue())
-    partial.replace(path)
+class Checkpoint:
+    """Saves a training and its `parts`, networks and optimizers, to be resumed; if it has a path.
+
+    Failure if a file to resume is unreadable, ValueError if it is of other data or settings.
+    """
+
+    def __init__(
+        self, path: Path | None, resume: bool, training: Training, batches: Batches, *parts: Any
+    ) -> None:
+        self.path, self.training, self.batches, self.parts = path, training, batches, parts
+        stopping, pixels = training.stopping, training.train_rows.double().sum().round().item()
+        settings = {"seed": training.metrics["seed"], "epochs": stopping.last_epoch}
+        settings |= {"patience": stopping.patience, "lr": parts[-1].param_groups[0]["lr"]}
+        self.settings = settings | {"batch size": batches.size, "pixels": pixels}
+        if path and resume:
+            self.load(path)
+
+    def save(self) -> None:
+        """Saves the epoch that has ended."""
+        stopping, device = self.training.stopping, self.batches.rows.device
+        if not self.path or stopping.diverged:
+            return
+        history = [tuple(row) for row in self.training.history]
+        states = [part.state_dict() for part in self.parts]
+        random, content = [torch.get_rng_state()], io.BytesIO()
+        if device.type == "cuda":
+            random.append(torch.cuda.get_rng_state(device))
+        shuffled = self.batches.shuffled
+        torch.save([self.settings, vars(stopping), history, states, shuffled, random], content)
+        partial = self.path.with_suffix(".partial")
+        partial.write_bytes(content.getvalue())
+        partial.replace(self.path)
+
+    def load(self, path: Path) -> None:
+        """Restores the last epoch that was saved."""
+        training, batches = self.training, self.batches
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            settings, stopping, history, states, shuffled, random = state
+            for part, part_state in zip(self.parts, states, strict=True):
+                part.load_state_dict(part_state)
+            vars(training.stopping).update(stopping)
+            training.history = [common.Evaluation(*row) for row in history]
+            training.stopped = training.stopping.epoch >= training.stopping.last_epoch
+            batches.shuffled = shuffled.to(batches.rows.device)
+            torch.set_rng_state(random[0])
+            if len(random) == 2:
+                torch.cuda.set_rng_state(random[1], batches.rows.device)
+        except Exception:  # torch raises many kinds of errors for files that it cannot read
+            raise Failure(f"{path} is missing or damaged; omit --resume") from None
+        if settings != self.settings:
+            raise InputError(f"{path} is of a training with {settings}; omit --resume")
 
 
-def load_checkpoint(
-    path: Path, settings: dict[str, Any], training: Training, batches: Batches, *parts: Any
-) -> None:
-    """Restores a training; Failure if it is unreadable, ValueError if its `settings` are others."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        saved_settings, stopping, history, states, shuffled, random = state
-        for part, part_state in zip(parts, states, strict=True):
-            part.load_state_dict(part_state)
-        vars(training.stopping).update(stopping)
-        training.history = [common.Evaluation(*row) for row in history]
-        training.stopped = training.stopping.epoch >= training.stopping.last_epoch
-        batches.shuffled = shuffled.to(batches.rows.device)
-        torch.set_rng_state(random[0])
-        if len(random) == 2:
-            torch.cuda.set_rng_state(random[1], batches.rows.device)
-    except Exception:  # torch raises many kinds of errors for files that it cannot read
-        raise Failure(f"{path} is missing or damaged; omit --resume") from None
-    if saved_settings != settings:
-        raise InputError(f"{path} is of a training with {saved_settings}; omit --resume")
+def end_checkpoint(path: Path, training: Training) -> None:
+    """Says how to continue an interrupted training; removes the checkpoint of another."""
+    if training.interrupted:
+        print("Add --resume to continue.", file=sys.stderr)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def join_processes(options: Namespace) -> None:
     """Under torchrun, joins the other processes; each has the CPU, or a GPU of its own."""
     if "LOCAL_RANK" not in os.environ:
         return
+    if options.resume:
+        raise InputError("--resume is for a single process")
     device = common.choose_device(options.device)
     if device.type == "cuda":
         options.device = f"cuda:{(device.index or 0) + int(os.environ['LOCAL_RANK'])}"

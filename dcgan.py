@@ -2,12 +2,15 @@
 # requires-python = ">=3.11"
 # dependencies = ["torch>=2.7", "torchvision", "numpy", "matplotlib>=3.8", "tqdm"]
 # ///
-"""A deep convolutional GAN that learns to write digits: images of 28 by 28 pixels, from MNIST.
+"""A deep convolutional GAN: it learns to write digits, of MNIST, or to draw pictures of your own.
 
 Convolutions share weights between positions, so a stroke is learned once (Radford et al. 2015; here
 with hidden linear layers, and without batch norm in the discriminator).
 
     python dcgan.py                             train, and save in outputs/dcgan
+    python dcgan.py --data FOLDER --size 64     learn the pictures in a folder
+    python dcgan.py --dataset cifar10           small colour photos
+    python dcgan.py --resume                    continue a training that was interrupted
     python dcgan.py --generate 100              images of the saved generator
     python dcgan.py --interpolate 12            interpolations between digits
     torchrun --nproc-per-node 2 dcgan.py        for several GPUs or machines; slower on two cores
@@ -16,6 +19,8 @@ with hidden linear layers, and without batch norm in the discriminator).
 import copy
 import sys
 from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
 
 import torch
 from torch import Tensor, distributed, nn
@@ -27,7 +32,7 @@ import common
 import images
 from common import Standardize, Training
 
-PIXELS, LATENT_DIM, WIDTH = 28 * 28, 64, 16  # channels where there are fewest
+LATENT_DIM, WIDTH = 64, 16  # width: channels where there are fewest, twice as many for colour
 EPOCHS, PATIENCE, BATCHES_PER_EPOCH, BATCH_SIZE = 34, 34, 240, 64
 LEARNING_RATE, BETAS = 0.002, (0.0, 0.99)  # beta1 = 0: with momentum the two networks oscillate
 EMA_DECAY = 0.998  # of the moving average of the weights
@@ -37,31 +42,33 @@ PENALTY, PENALTY_DECAY = 4.0, 0.02  # weight of the gradient penalty; its final 
 def real_samples(
     n: int, generator: torch.Generator | None = None, dataset: str = "mnist", data_dir: str = "data"
 ) -> Tensor:
-    """`n` random images (n, PIXELS) of a data set, 0 black to 1 white."""
+    """`n` random images (n, 784), or (n, 3, 32, 32) of "cifar10", 0 black to 1 white."""
     data, _ = images.load_images(dataset, data_dir)
     return data[torch.randint(len(data), (n,), generator=generator)]
 
 
-def build_generator() -> nn.Module:
-    """Standard normal noise (n, LATENT_DIM) to images (n, PIXELS), pixels in 0..1."""
-    return nn.Sequential(
+def build_generator(shape: tuple[int, ...] = (1, 28, 28)) -> nn.Module:
+    """Standard normal noise (n, LATENT_DIM) to pictures (n, channels, size, size) in 0..1."""
+    side, widths = images.doublings(shape, WIDTH * min(shape[0], 2))
+    layers: list[nn.Module] = [
         nn.Linear(LATENT_DIM, 256), nn.BatchNorm1d(256), nn.ReLU(),
         nn.Linear(256, 512), nn.BatchNorm1d(512), nn.ReLU(),
-        nn.Linear(512, 2 * WIDTH * 7 * 7), nn.Unflatten(1, (2 * WIDTH, 7, 7)),
-        nn.BatchNorm2d(2 * WIDTH), nn.ReLU(),
-        nn.ConvTranspose2d(2 * WIDTH, WIDTH, 4, stride=2, padding=1),
-        nn.BatchNorm2d(WIDTH), nn.ReLU(),
-        nn.ConvTranspose2d(WIDTH, 1, 4, stride=2, padding=1), nn.Flatten(), nn.Sigmoid(),
-    )  # fmt: skip
+        nn.Linear(512, widths[0] * side**2), nn.Unflatten(1, (widths[0], side, side)),
+    ]  # fmt: skip
+    for inputs, outputs in pairwise(widths):
+        convolution = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)
+        layers += [nn.BatchNorm2d(inputs), nn.ReLU(), convolution]
+    return nn.Sequential(*layers, nn.Sigmoid())
 
 
-def build_discriminator() -> nn.Module:
-    """Images (n, PIXELS) to logits (n, 1), above zero for "real"."""
+def build_discriminator(shape: tuple[int, ...] = (1, 28, 28)) -> nn.Module:
+    """Pictures (n, channels, size, size) to logits (n, 1), above zero for "real"."""
+    side, widths = images.doublings(shape, WIDTH * min(shape[0], 2))
+    layers: list[nn.Module] = []
+    for outputs, inputs in reversed(list(pairwise(widths))):
+        layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
     return nn.Sequential(
-        nn.Unflatten(1, (1, 28, 28)),
-        nn.Conv2d(1, WIDTH, 4, stride=2, padding=1), nn.LeakyReLU(0.2),
-        nn.Conv2d(WIDTH, 2 * WIDTH, 4, stride=2, padding=1), nn.LeakyReLU(0.2),
-        nn.Flatten(), nn.Linear(2 * WIDTH * 7 * 7, 256), nn.LeakyReLU(0.2),
+        *layers, nn.Flatten(), nn.Linear(widths[0] * side**2, 256), nn.LeakyReLU(0.2),
         nn.Linear(256, 1),
     )  # fmt: skip
 
@@ -70,25 +77,31 @@ def build_discriminator() -> nn.Module:
 def train(
     data: Tensor, *, seed: int = 0, device: str | torch.device = "cpu", progress: bool = True,
     epochs: int = EPOCHS, patience: int = PATIENCE, batch_size: int | None = None,
-    lr: float = LEARNING_RATE,
+    lr: float = LEARNING_RATE, checkpoint: Path | None = None, resume: bool = False,
 ) -> Training:  # fmt: skip
-    """Learn images (n, PIXELS) in 0..1; under torchrun, with a share of them for each process."""
-    device = common.choose_device(device)
+    """Learn pictures (n, channels, size, size), or rows (n, 784), in 0..1.
+
+    Each epoch is saved to `checkpoint`, to `resume` from. Under torchrun, each process has a share.
+    """
+    device, shape = common.choose_device(device), images.picture_shape(data)
     training = Training(
-        images.check_images(data), seed=seed, epochs=epochs, patience=patience,
+        images.check_images(data, shape=shape), seed=seed, epochs=epochs, patience=patience,
         batch_size=batch_size, progress=progress, pixels=True,
     )  # fmt: skip
+    pictures = training.train_rows.unflatten(1, shape)
     batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # batch norm needs two rows
-    generator = build_generator().to(device).to(memory_format=torch.channels_last)
+    generator = build_generator(shape).to(device).to(memory_format=torch.channels_last)
     ema_generator = copy.deepcopy(generator).eval()
-    standardize = Standardize(training.train_rows, one_unit=True)
-    discriminator = nn.Sequential(standardize, build_discriminator())
+    as_rows = nn.Sequential(ema_generator, nn.Flatten())
+    standardize = Standardize(pictures, one_unit=True)
+    discriminator = nn.Sequential(standardize, build_discriminator(shape))
     discriminator = discriminator.to(device).to(memory_format=torch.channels_last)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     d_optimizer = Adam(discriminator.parameters(), lr, BETAS, fused=True)
     ones = torch.ones(batch_size, 1, device=device)
     labels = torch.cat([ones, torch.zeros_like(ones)])
-    fixed_noise = torch.randn(2048, LATENT_DIM, device=device)
+    count = min(2048, 2**23 // shape[1] ** 2)  # more large pictures would take gigabytes
+    fixed_noise = torch.randn(count, LATENT_DIM, device=device)
     rank, processes = 0, 1
     ddp_generator: nn.Module = generator
     ddp_discriminator: nn.Module = discriminator
@@ -100,14 +113,16 @@ def train(
                 weights.register_hook(lambda grad, like=weights: torch.empty_like(like).copy_(grad))
         ddp_generator = DistributedDataParallel(generator)
         ddp_discriminator = DistributedDataParallel(discriminator)
-    batches = common.Batches(training.train_rows[rank::processes].to(device), batch_size)
+    batches = common.Batches(pictures[rank::processes].to(device), batch_size)
+    parts = generator, ema_generator, discriminator, g_optimizer, d_optimizer
+    saved = images.Checkpoint(checkpoint, resume, training, batches, *parts)
 
     @common.recorded(device)
-    def step(rows: Tensor, penalty: Tensor, *, apply_penalty: bool) -> tuple[Tensor, Tensor]:
+    def step(real: Tensor, penalty: Tensor, *, apply_penalty: bool) -> tuple[Tensor, Tensor]:
         fakes = ddp_generator(torch.randn(batch_size, LATENT_DIM, device=device))
 
         # Discriminator step: tell real images from generated ones
-        augmented = images.augment(torch.cat([rows, fakes.detach()]))
+        augmented = images.augment(torch.cat([real, fakes.detach()]))
         augmented.requires_grad_(apply_penalty)
         scores = ddp_discriminator(augmented)
         d_loss = bce(scores, labels)
@@ -130,37 +145,47 @@ def train(
             rate = processes**0.5 * lr * (1 - (epoch - 1) / epochs)  # square-root scaling
             common.set_lr(rate, g_optimizer, d_optimizer)
             penalty = ones.new_tensor(PENALTY * PENALTY_DECAY ** ((epoch - 1) / epochs))
-            for i, rows in zip(range(BATCHES_PER_EPOCH // processes), batches, strict=False):
-                d_loss, g_loss = step(rows, penalty, apply_penalty=i % 4 == 0)
-            training.evaluate(ema_generator, fixed_noise, d_loss, g_loss)
+            for i, real in zip(range(BATCHES_PER_EPOCH // processes), batches, strict=False):
+                d_loss, g_loss = step(real, penalty, apply_penalty=i % 4 == 0)
+            training.evaluate(as_rows, fixed_noise, d_loss, g_loss)
+            saved.save()
             if processes > 1 and images.stop_together(training, device):
                 break
-    return training.finish(ema_generator, torch.randn(4096, LATENT_DIM))
+    training.finish(as_rows, torch.randn(2 * count, LATENT_DIM))
+    training.generator, training.samples = ema_generator, training.samples.unflatten(1, shape)
+    return training
 
 
 @common.command
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = common.Parser(__file__, __doc__, train)
-    images.add_options(parser)
+    images.add_options(parser, folder=True)
     options = parser.parse_args(argv)
     images.join_processes(options)  # under torchrun
     if options.generate or options.interpolate:
         return images.use_generator(options, LATENT_DIM)
 
-    settings = parser.settings(options)
-    data, labels = images.load_images(options.dataset, options.data_dir)
+    settings, checkpoint = parser.settings(options), options.out / "checkpoint.pth"
+    data, labels, names = images.load_data(options)
     if distributed.is_initialized() and distributed.get_rank():  # the first process saves
         train(data, **settings | {"progress": False})
         return 0
     with common.output_folder(options.out) as folder:
-        training = train(data, **settings)
-        images.check_classes(training, data, labels)
+        training = train(data, **settings, checkpoint=checkpoint, resume=options.resume)
+        if len(names) > 1:
+            images.check_classes(training, data, labels, names if options.data else None)
+        if options.data:
+            images.check_copies(training, data, folder)
         common.save(folder, training, LATENT_DIM, generator=training.generator)
-        figure = training, torch.cat([data[:80], training.samples[:80]]), 20, ["real", "generated"]
+        shown = torch.cat([data[torch.arange(80) % len(data)], training.samples[:80]])
+        figure = training, shown, 20, ["real", "generated"]
         common.save_picture(folder / "samples.png", images.plot_images, *figure)
-        if options.animate:
-            common.save_picture(folder / "training.gif", images.animate_images, training)
+        if options.animate and training.snapshots:
+            common.save_picture(
+                folder / "training.gif", images.animate_images, training, data.shape[1:]
+            )
+    images.end_checkpoint(checkpoint, training)
     return common.report(training, options)
 
 

@@ -2,18 +2,23 @@
 # requires-python = ">=3.11"
 # dependencies = ["torch>=2.7", "torchvision", "numpy", "matplotlib>=3.8", "tqdm"]
 # ///
-"""A conditional GAN: it generates a requested digit.
+"""A conditional GAN: it generates a requested digit, or another kind of picture.
 
 The generator gets noise and a one-hot label (Mirza and Osindero 2014). The discriminator has one
 output per label, as in Mescheder et al. 2018; only the output of the image's label is used.
 
     python conditional_gan.py                              train, and save in outputs/conditional
     python conditional_gan.py --generate 100 --label 7     sevens; without --label, all in turn
+    python conditional_gan.py --data FOLDER                pictures; its subfolders are the labels
 """
 
 import copy
+import json
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +27,10 @@ from torch.optim import Adam
 
 import common
 import images
-from common import Standardize, Training, one_hot_encode
+from common import InputError, Standardize, Training, one_hot_encode
 
-PIXELS, CLASSES, LATENT_DIM = 28 * 28, 10, 64
+LATENT_DIM, WIDTH = 64, 32  # width: channels where there are fewest
+DIGITS, SHAPE = list("0123456789"), (1, 28, 28)
 EPOCHS, PATIENCE, BATCHES_PER_EPOCH, BATCH_SIZE = 46, 46, 240, 64
 LEARNING_RATE, BETAS = 0.001, (0.0, 0.99)  # beta1 = 0: with momentum the two networks oscillate
 EMA_DECAY = 0.998  # of the moving average of the weights
@@ -34,52 +40,69 @@ PENALTY, PENALTY_DECAY = 0.4, 0.05  # weight of the gradient penalty; its final 
 def real_samples(
     n: int, generator: torch.Generator | None = None, dataset: str = "mnist", data_dir: str = "data"
 ) -> Tensor:
-    """`n` random rows (n, PIXELS + CLASSES): an image, 0 black to 1 white, and its label."""
+    """`n` random rows (n, pixels + classes): an image, 0 black to 1 white, and its label."""
     data, labels = images.load_images(dataset, data_dir)
-    rows = torch.cat([data, one_hot_encode(labels, CLASSES)], dim=1)
+    rows = torch.cat([data, one_hot_encode(labels, len(DIGITS))], dim=1)
     return rows[torch.randint(len(rows), (n,), generator=generator)]
 
 
-def generator_input(labels: Tensor) -> Tensor:
-    """Noise and one-hot labels (n, LATENT_DIM + CLASSES), for labels (n,)."""
-    return torch.cat([torch.randn(len(labels), LATENT_DIM), one_hot_encode(labels, CLASSES)], dim=1)
+def generator_input(labels: Tensor, classes: int = len(DIGITS)) -> Tensor:
+    """Noise and one-hot labels (n, LATENT_DIM + classes), for labels (n,)."""
+    return torch.cat([torch.randn(len(labels), LATENT_DIM), one_hot_encode(labels, classes)], dim=1)
 
 
-def build_generator() -> nn.Module:
-    """Noise and a label (n, LATENT_DIM + CLASSES) to images (n, PIXELS), pixels in 0..1."""
+def feature_maps(shape: tuple[int, ...]) -> tuple[int, list[int]]:
+    """The side of the smallest feature maps and their channels: none for small grey pictures."""
+    return (28, [1]) if shape == SHAPE else images.doublings(shape, WIDTH)
+
+
+def build_generator(shape: tuple[int, ...] = SHAPE, classes: int = len(DIGITS)) -> nn.Module:
+    """Noise and a label (n, LATENT_DIM + classes) to pictures (n, channels, size, size) in 0..1."""
+    side, widths = feature_maps(shape)
     layers: list[nn.Module] = []
-    sizes = (LATENT_DIM + CLASSES, 128, 256, 512, 1024)
-    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+    for inputs, outputs in pairwise((LATENT_DIM + classes, 128, 256, 512, 1024)):
         layers += [nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(sizes[-1], PIXELS), nn.Sigmoid())
+    layers += [nn.Linear(1024, widths[0] * side**2), nn.Unflatten(1, (widths[0], side, side))]
+    for inputs, outputs in pairwise(widths):
+        convolution = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)
+        layers += [nn.BatchNorm2d(inputs), nn.ReLU(), convolution]
+    return nn.Sequential(*layers, nn.Sigmoid())
 
 
-def build_discriminator() -> nn.Module:
-    """Images (n, PIXELS) to logits (n, CLASSES), above zero for "a real one with this label"."""
-    return nn.Sequential(
-        nn.Linear(PIXELS, 512), nn.LeakyReLU(0.2),
-        nn.Linear(512, 256), nn.LeakyReLU(0.2),
-        nn.Linear(256, 128), nn.LeakyReLU(0.2), nn.Linear(128, CLASSES),
-    )  # fmt: skip
+def build_discriminator(shape: tuple[int, ...] = SHAPE, classes: int = len(DIGITS)) -> nn.Module:
+    """Pictures to logits (n, classes), above zero for "a real one with this label"."""
+    side, widths = feature_maps(shape)
+    layers: list[nn.Module] = []
+    for outputs, inputs in reversed(list(pairwise(widths))):
+        layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+    layers.append(nn.Flatten())
+    for inputs, outputs in pairwise((widths[0] * side**2, 512, 256, 128)):
+        layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*layers, nn.Linear(128, classes))
 
 
 class WithLabel(nn.Sequential):
-    """A generator whose images keep their labels: (n, PIXELS + CLASSES), like real rows."""
+    """A generator whose pictures keep their labels: rows (n, pixels + classes), like real ones."""
 
     def forward(self, noise: Tensor) -> Tensor:
-        return torch.cat([super().forward(noise), noise[:, LATENT_DIM:]], dim=1)
+        return torch.cat([super().forward(noise).flatten(1), noise[:, LATENT_DIM:]], dim=1)
 
 
 @common.torch_defaults()
 def train(
     data: Tensor, *, seed: int = 0, device: str | torch.device = "cpu", progress: bool = True,
     epochs: int = EPOCHS, patience: int = PATIENCE, batch_size: int | None = None,
-    lr: float = LEARNING_RATE,
+    lr: float = LEARNING_RATE, checkpoint: Path | None = None, resume: bool = False,
+    shape: tuple[int, ...] = SHAPE, names: Sequence[str] = DIGITS,
 ) -> Training:  # fmt: skip
-    """Learn rows (n, PIXELS + CLASSES): an image, pixels in 0..1, and its label, one-hot."""
-    data = images.check_images(data, more=CLASSES)
-    if not data[:, PIXELS:].sort(dim=1).values.eq(torch.eye(CLASSES)[-1]).all():
-        raise common.InputError(f"the last {CLASSES} columns must be one-hot labels")
+    """Learn rows (n, pixels + classes): a picture of a shape in 0..1, and its label, one-hot.
+
+    Each epoch is saved to `checkpoint`, to `resume` from. The generator keeps the labels' names.
+    """
+    classes = len(names)
+    data = images.check_images(data, classes, shape)
+    if not data[:, -classes:].sort(dim=1).values.eq(torch.eye(classes)[-1]).all():
+        raise InputError(f"the last {classes} columns must be one-hot labels")
     device = common.choose_device(device)
     training = Training(
         data, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
@@ -87,19 +110,27 @@ def train(
     )  # fmt: skip
     batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # batch norm needs two rows
     batches = common.Batches(training.train_rows.to(device), batch_size)
-    generator = build_generator().to(device)
+    generator = build_generator(shape, classes)
+    about = torch.tensor(list(json.dumps(list(names)).encode()), dtype=torch.uint8)
+    generator.register_buffer("names", about)
+    generator = generator.to(device).to(memory_format=torch.channels_last)
     ema_generator = copy.deepcopy(generator).eval()
-    standardize = Standardize(training.train_rows[:, :PIXELS], one_unit=True)
-    discriminator = nn.Sequential(standardize, build_discriminator()).to(device)
+    pictures = training.train_rows[:, :-classes].unflatten(1, shape)
+    standardize = Standardize(pictures, one_unit=True)
+    discriminator = nn.Sequential(standardize, build_discriminator(shape, classes))
+    discriminator = discriminator.to(device).to(memory_format=torch.channels_last)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     d_optimizer = Adam(discriminator.parameters(), lr, BETAS, fused=True)
     ones = torch.ones(batch_size, device=device)
     labels = torch.cat([ones, torch.zeros_like(ones)])
-    fixed_noise = generator_input(torch.arange(2048) // 8 % CLASSES).to(device)  # in runs of eight
+    count = min(2048, 2**23 // shape[1] ** 2)  # more large pictures would take gigabytes
+    fixed_noise = generator_input(torch.arange(count) // 8 % classes, classes).to(device)
+    parts = generator, ema_generator, discriminator, g_optimizer, d_optimizer
+    saved = images.Checkpoint(checkpoint, resume, training, batches, *parts)
 
     @common.recorded(device)
     def step(rows: Tensor, penalty: Tensor, *, apply_penalty: bool) -> tuple[Tensor, Tensor]:
-        real, label = rows.split([PIXELS, CLASSES], dim=1)
+        real, label = rows[:, :-classes].unflatten(1, shape), rows[:, -classes:]
         noise = torch.randn(batch_size, LATENT_DIM, device=device)
         fakes = generator(torch.cat([noise, label], dim=1))
 
@@ -129,8 +160,11 @@ def train(
             for i, rows in zip(range(BATCHES_PER_EPOCH), batches, strict=False):
                 d_loss, g_loss = step(rows, penalty, apply_penalty=i % 4 == 0)
             training.evaluate(WithLabel(ema_generator), fixed_noise, d_loss, g_loss)
-    training.finish(WithLabel(ema_generator), generator_input(torch.arange(4096) // 20 % CLASSES))
-    training.generator, training.samples = ema_generator, training.samples[:, :PIXELS]
+            saved.save()
+    requested = torch.arange(2 * count) // 20 % classes
+    training.finish(WithLabel(ema_generator), generator_input(requested, classes))
+    training.generator = ema_generator
+    training.samples = training.samples[:, :-classes].unflatten(1, shape)
     return training
 
 
@@ -138,25 +172,33 @@ def train(
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = common.Parser(__file__, __doc__, train)
-    images.add_options(parser)
-    parser.add_argument("--label", type=int, choices=range(CLASSES), help="the digit to generate")
+    images.add_options(parser, folder=True)
+    parser.add_argument("--label", metavar="NAME", help="of the digit, or picture, to generate")
     options = parser.parse_args(argv)
     if options.generate or options.interpolate:
-        digits = range(CLASSES) if options.label is None else [options.label]
-        return images.use_generator(options, LATENT_DIM, torch.eye(CLASSES)[list(digits)])
+        return images.use_generator(options, LATENT_DIM, labelled=True)
 
-    data, labels = images.load_images(options.dataset, options.data_dir)
+    settings, checkpoint = parser.settings(options), options.out / "checkpoint.pth"
+    data, labels, names = images.load_data(options)
+    if len(names) < 2:
+        raise InputError(f"{options.data} needs subfolders, one for each label")
     with common.output_folder(options.out) as folder:
-        rows = torch.cat([data, one_hot_encode(labels, CLASSES)], dim=1)
-        training = train(rows, **parser.settings(options))
-        classes = images.check_classes(training, data, labels)
-        right = (classes == torch.arange(2048) // 20 % CLASSES).float().mean().item()
+        settings |= {"shape": tuple(data.shape[1:]), "names": names, "resume": options.resume}
+        rows = torch.cat([data.flatten(1), one_hot_encode(labels, len(names))], dim=1)
+        training = train(rows, **settings, checkpoint=checkpoint)
+        classes = images.check_classes(training, data, labels, names if options.data else None)
+        right = (classes == torch.arange(len(classes)) // 20 % len(names)).float().mean().item()
         training.check(right >= 0.9, f"{right:.0%} show the requested class")
-        common.save(folder, training, LATENT_DIM + CLASSES, generator=training.generator)
-        figure = training, training.samples[:200], 20, list("0123456789")
+        if options.data:
+            images.check_copies(training, data, folder)
+        common.save(folder, training, LATENT_DIM + len(names), generator=training.generator)
+        figure = training, training.samples[: 20 * len(names)], 20, names
         common.save_picture(folder / "samples.png", images.plot_images, *figure)
-        if options.animate:
-            common.save_picture(folder / "training.gif", images.animate_images, training)
+        if options.animate and training.snapshots:
+            common.save_picture(
+                folder / "training.gif", images.animate_images, training, data.shape[1:]
+            )
+    images.end_checkpoint(checkpoint, training)
     return common.report(training, options)
 
 

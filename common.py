@@ -293,7 +293,7 @@ def set_lr(lr: float, *optimizers: Optimizer) -> None:
 def sliced_wasserstein(
     real: Tensor, samples: Tensor, standardize: Callable[[Tensor], Tensor] | None = None
 ) -> float:
-    """Sliced 2-Wasserstein distance of samples (m, features) to real rows (n, features).
+    """Sliced 2-Wasserstein distance of samples (m, features), or pictures, to real rows.
 
     All are standardised as the real rows are, or by `standardize`, projected on 64 directions, and
     sorted; the distance is the root of the mean squared difference (Bonneel et al. 2015). Samples
@@ -302,7 +302,9 @@ def sliced_wasserstein(
     standardize = standardize or Standardize(real)
     normal = torch.randn(64, real.shape[1], generator=stream("directions"))
     directions = normal / normal.norm(dim=1, keepdim=True)
-    projections = [(directions @ standardize(rows).T).numpy() for rows in (real, samples)]
+    projections = [
+        (directions @ standardize(rows).T).numpy() for rows in (real, samples.flatten(1))
+    ]
     if not np.isfinite(projections[1]).all():
         return math.inf
     fewer, more = sorted((np.sort(each, axis=1) for each in projections), key=np.size)
@@ -486,7 +488,7 @@ class Training:
                 outputs = [discriminator(points).sigmoid().cpu()]
         distance = sliced_wasserstein(self.real, samples, self.unit)
         row = Evaluation(len(self.history) + 1, d_loss.item(), g_loss.item(), distance)
-        some = samples[: 64 + 2**17 // samples.shape[1]].clone()
+        some = samples[: 64 + 2**17 // samples[0].numel()].clone()
         self.snapshots[int(8 * math.log2(row.epoch))] = row, some, *outputs  # fewer and fewer
         self.history.append(row)
         diverged = not all(abs(number) < DIVERGED for number in row[1:])

@@ -13,7 +13,6 @@ output per label, as in Mescheder et al. 2018; only the output of the image's la
 """
 
 import copy
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -51,14 +50,9 @@ def generator_input(labels: Tensor, classes: int = len(DIGITS)) -> Tensor:
     return torch.cat([torch.randn(len(labels), LATENT_DIM), one_hot_encode(labels, classes)], dim=1)
 
 
-def feature_maps(shape: tuple[int, ...]) -> tuple[int, list[int]]:
-    """The side of the smallest feature maps and their channels: none for small grey pictures."""
-    return (28, [1]) if shape == SHAPE else images.doublings(shape, WIDTH)
-
-
 def build_generator(shape: tuple[int, ...] = SHAPE, classes: int = len(DIGITS)) -> nn.Module:
     """Noise and a label (n, LATENT_DIM + classes) to pictures (n, channels, size, size) in 0..1."""
-    side, widths = feature_maps(shape)
+    side, widths = images.doublings(shape, WIDTH) if shape != SHAPE else (28, [1])
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise((LATENT_DIM + classes, 128, 256, 512, 1024)):
         layers += [nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU()]
@@ -71,7 +65,7 @@ def build_generator(shape: tuple[int, ...] = SHAPE, classes: int = len(DIGITS)) 
 
 def build_discriminator(shape: tuple[int, ...] = SHAPE, classes: int = len(DIGITS)) -> nn.Module:
     """Pictures to logits (n, classes), above zero for "a real one with this label"."""
-    side, widths = feature_maps(shape)
+    side, widths = images.doublings(shape, WIDTH) if shape != SHAPE else (28, [1])
     layers: list[nn.Module] = []
     for outputs, inputs in reversed(list(pairwise(widths))):
         layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
@@ -111,14 +105,11 @@ def train(
     batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # batch norm needs two rows
     batches = common.Batches(training.train_rows.to(device), batch_size)
     generator = build_generator(shape, classes)
-    about = torch.tensor(list(json.dumps(list(names)).encode()), dtype=torch.uint8)
-    generator.register_buffer("names", about)
-    generator = generator.to(device).to(memory_format=torch.channels_last)
+    images.save_names(generator, names)  # in the file, too
+    generator.to(device)
     ema_generator = copy.deepcopy(generator).eval()
-    pictures = training.train_rows[:, :-classes].unflatten(1, shape)
-    standardize = Standardize(pictures, one_unit=True)
-    discriminator = nn.Sequential(standardize, build_discriminator(shape, classes))
-    discriminator = discriminator.to(device).to(memory_format=torch.channels_last)
+    standardize = Standardize(training.train_rows[:, :-classes].unflatten(1, shape), one_unit=True)
+    discriminator = nn.Sequential(standardize, build_discriminator(shape, classes)).to(device)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     d_optimizer = Adam(discriminator.parameters(), lr, BETAS, fused=True)
     ones = torch.ones(batch_size, device=device)
@@ -193,11 +184,7 @@ def main(argv: list[str] | None = None) -> int:
             images.check_copies(training, data, folder)
         common.save(folder, training, LATENT_DIM + len(names), generator=training.generator)
         figure = training, training.samples[: 20 * len(names)], 20, names
-        common.save_picture(folder / "samples.png", images.plot_images, *figure)
-        if options.animate and training.snapshots:
-            common.save_picture(
-                folder / "training.gif", images.animate_images, training, data.shape[1:]
-            )
+        images.save_figures(folder, *figure, film=options.animate)
     images.end_checkpoint(checkpoint, training)
     return common.report(training, options)
 

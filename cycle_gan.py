@@ -163,9 +163,7 @@ def main(argv: list[str] | None = None) -> int:
         digits, outlines = data[:16], outline(data[:16])
         rows = torch.cat([digits, to_outline(digits), outlines, to_digit(outlines)])
         figure = training, rows, 16, ["digits", "to outlines", "outlines", "to digits"]
-        common.save_picture(folder / "samples.png", images.plot_images, *figure)
-        if options.animate:
-            common.save_picture(folder / "training.gif", images.animate_images, training)
+        images.save_figures(folder, *figure, film=options.animate)
     return common.report(training, options)
 
 

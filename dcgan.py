@@ -9,7 +9,6 @@ with hidden linear layers, and without batch norm in the discriminator).
 
     python dcgan.py                             train, and save in outputs/dcgan
     python dcgan.py --data FOLDER --size 64     learn the pictures in a folder
-    python dcgan.py --dataset cifar10           small colour photos
     python dcgan.py --resume                    continue a training that was interrupted
     python dcgan.py --generate 100              images of the saved generator
     python dcgan.py --interpolate 12            interpolations between digits
@@ -92,7 +91,6 @@ def train(
     batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # batch norm needs two rows
     generator = build_generator(shape).to(device).to(memory_format=torch.channels_last)
     ema_generator = copy.deepcopy(generator).eval()
-    as_rows = nn.Sequential(ema_generator, nn.Flatten())
     standardize = Standardize(pictures, one_unit=True)
     discriminator = nn.Sequential(standardize, build_discriminator(shape))
     discriminator = discriminator.to(device).to(memory_format=torch.channels_last)
@@ -147,13 +145,11 @@ def train(
             penalty = ones.new_tensor(PENALTY * PENALTY_DECAY ** ((epoch - 1) / epochs))
             for i, real in zip(range(BATCHES_PER_EPOCH // processes), batches, strict=False):
                 d_loss, g_loss = step(real, penalty, apply_penalty=i % 4 == 0)
-            training.evaluate(as_rows, fixed_noise, d_loss, g_loss)
+            training.evaluate(ema_generator, fixed_noise, d_loss, g_loss)
             saved.save()
             if processes > 1 and images.stop_together(training, device):
                 break
-    training.finish(as_rows, torch.randn(2 * count, LATENT_DIM))
-    training.generator, training.samples = ema_generator, training.samples.unflatten(1, shape)
-    return training
+    return training.finish(ema_generator, torch.randn(2 * count, LATENT_DIM))
 
 
 @common.command
@@ -173,18 +169,13 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     with common.output_folder(options.out) as folder:
         training = train(data, **settings, checkpoint=checkpoint, resume=options.resume)
-        if len(names) > 1:
-            images.check_classes(training, data, labels, names if options.data else None)
+        images.check_classes(training, data, labels, names if options.data else None)
         if options.data:
             images.check_copies(training, data, folder)
         common.save(folder, training, LATENT_DIM, generator=training.generator)
         shown = torch.cat([data[torch.arange(80) % len(data)], training.samples[:80]])
         figure = training, shown, 20, ["real", "generated"]
-        common.save_picture(folder / "samples.png", images.plot_images, *figure)
-        if options.animate and training.snapshots:
-            common.save_picture(
-                folder / "training.gif", images.animate_images, training, data.shape[1:]
-            )
+        images.save_figures(folder, *figure, film=options.animate)
     images.end_checkpoint(checkpoint, training)
     return common.report(training, options)
 

@@ -134,10 +134,9 @@ def main(argv: list[str] | None = None) -> int:
         training = train(data, **settings, checkpoint=checkpoint, resume=options.resume)
         images.check_classes(training, data, labels)
         common.save(folder, training, LATENT_DIM, generator=training.generator)
-        figure = training, torch.cat([data[:80], training.samples[:80]]), 20, ["real", "generated"]
-        common.save_picture(folder / "samples.png", images.plot_images, *figure)
-        if options.animate and training.snapshots:  # none, if it was resumed at its end
-            common.save_picture(folder / "training.gif", images.animate_images, training)
+        shown = torch.cat([data[:80], training.samples[:80]])
+        figure = training, shown, 20, ["real", "generated"]
+        images.save_figures(folder, *figure, film=options.animate)
     images.end_checkpoint(checkpoint, training)
     return common.report(training, options)
 

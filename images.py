@@ -238,6 +238,8 @@ def check_classes(
     training: Training, data: Tensor, labels: Tensor, names: Sequence[str] | None = None
 ) -> Tensor:
     """Adds class checks of 2,048 samples to the verdict; returns the class (2048,) of each."""
+    if names and len(names) < 2:
+        return torch.zeros(2048, dtype=torch.int64)
     data = data.flatten(1)
     some = torch.randperm(len(data), generator=common.stream("images compared"))[:2048]
     _, real_confident = nearest_class(data[some], data, labels, skip=1)
@@ -298,13 +300,23 @@ def plot_grid(images: Tensor, columns: int) -> Figure:
     return figure
 
 
-def animate_images(training: Training, shape: Sequence[int] = (1, 28, 28)) -> bytes:
+def save_figures(
+    folder: Path, training: Training, images: Tensor, columns: int, names: Sequence[str], film: bool
+) -> None:
+    """Saves samples.png, as `plot_images`, and a `film` of samples of the same shape."""
+    figure, shape = (training, images, columns, names), as_pictures(images).shape[1:]
+    common.save_picture(folder / "samples.png", plot_images, *figure)
+    if film and training.snapshots:  # none, if it was resumed at its end
+        common.save_picture(folder / "training.gif", animate_images, training, shape)
+
+
+def animate_images(training: Training, shape: Sequence[int]) -> bytes:
     """A GIF of 64 images of a shape, generated from the same noise in each epoch."""
     figure, pixels = Figure(figsize=(4, 4.2), layout="constrained"), math.prod(shape)
     axes = figure.subplots(subplot_kw={"xticks": [], "yticks": []})
 
-    def draw(rows: Tensor) -> None:
-        grid = image_grid(rows[:64, :pixels].unflatten(1, shape), 8)
+    def draw(samples: Tensor) -> None:
+        grid = image_grid(samples[:64].flatten(1)[:, :pixels].unflatten(1, shape), 8)
         axes.imshow(grid, cmap="gray", vmin=0, vmax=1)
 
     return common.animate(figure, training, draw)
@@ -324,21 +336,26 @@ def save_images(folder: Path, images: Tensor, form: str, named: Sequence[Path] =
         Image.fromarray(image).save(folder / f"{name}.png")
 
 
-def find_label(names: list[str], label: str | None) -> list[int]:
-    """The index of a label, given by name or number; of all, if none is given; or ValueError."""
+def save_names(generator: nn.Module, names: Sequence[str]) -> None:
+    """Keeps the names of labels in a buffer of the generator, which is saved with it."""
+    content = json.dumps(list(names)).encode()
+    generator.register_buffer("names", torch.tensor(list(content), dtype=torch.uint8))
+
+
+def label_rows(generator: nn.Module, label: str | None) -> Tensor:
+    """The label of that name or number, one-hot; without one, all of them; or ValueError."""
+    names = json.loads(bytes(dict(generator.named_buffers())["names"]))
     known = {str(i): i for i in range(len(names))} | {x.lower(): i for i, x in enumerate(names)}
     if label and label.lower() not in known:
         raise InputError(f"--label can be {', '.join(names)}, not {label}")
-    return [known[label.lower()]] if label else list(range(len(names)))
+    return torch.eye(len(names))[[known[label.lower()]] if label else slice(None)]
 
 
 def use_generator(options: Namespace, latent_dim: int, labelled: bool = False) -> int:
     """Serves --generate and --interpolate; if `labelled`, for --label, or all labels in turn."""
-    path, labels = options.out / "generator.pt", torch.empty(1, 0)
-    model = common.load_model(path, None if labelled else latent_dim)
-    if labelled:
-        names = json.loads(bytes(dict(model.named_buffers())["names"]))
-        labels = torch.eye(len(names))[find_label(names, options.label)]
+    inputs = None if labelled else latent_dim
+    model = common.load_model(options.out / "generator.pt", inputs)
+    labels = label_rows(model, options.label) if labelled else torch.empty(1, 0)
     generator = common.use_gpu(model, options)
 
     def generate(noise: Tensor, repeats: int = 1) -> Tensor:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import arguments, capped, own_data
+from test_images import write_pictures
 
 import conditional_gan
 import images
@@ -41,3 +42,24 @@ def test_generates_digits_in_turn_or_one(trained, data_dir, label):
     classes, _ = images.nearest_class(pixels, *images.load_images("mnist", data_dir))
     asked = torch.arange(5000) % 10 if label is None else torch.full((5000,), label)
     assert (classes == asked).float().mean() > 0.5  # 0.1 by chance
+
+
+def test_pictures_have_the_labels_of_their_subfolders(tmp_path, monkeypatch, capsys):
+    capped(monkeypatch, conditional_gan, 20)
+    data = write_pictures(tmp_path / "data", ["Blue", "red"], 30)
+    use = ["--quiet", "--device", "cpu", "--out", str(tmp_path / "out")]
+    assert conditional_gan.main([*use, "--data", str(data), "--epochs", "3"]) == 0
+    colours = []
+    for label in ("blue", "red"):
+        asked = ["--generate", "40", "--format", "npz", "--label", label]
+        assert conditional_gan.main([*use, *asked]) == 0
+        pixels = np.load(tmp_path / "out" / "generated.npz")["images"]
+        assert pixels.shape == (40, 32, 32, 3)
+        red, _, blue = pixels.mean(axis=(1, 2)).T
+        colours.append(red > blue)
+    assert (colours[0].mean(), colours[1].mean()) == (0, 1)
+    capsys.readouterr()
+    assert conditional_gan.main([*use, "--generate", "4", "--label", "green"]) == 2
+    assert capsys.readouterr().err.endswith("--label can be Blue, red, not green\n")
+    assert conditional_gan.main([*use, "--data", str(data / "red")]) == 2
+    assert "needs subfolders" in capsys.readouterr().err

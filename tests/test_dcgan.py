@@ -1,26 +1,87 @@
-"""dcgan.py on several processes, started by torchrun."""
+"""dcgan.py: pictures of all sizes; resumed; on several processes, started by torchrun."""
 
 import os
+import signal
 import subprocess
 import sys
 from argparse import Namespace
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, at_epoch, capped
+from PIL import Image
+from test_images import write_pictures
 
 import common
+import conditional_gan
+import dcgan
 import images
+
+
+@pytest.mark.parametrize(
+    ("script", "size", "channels"),
+    [(dcgan, 28, 3), (dcgan, 64, 1), (dcgan, 128, 3), (conditional_gan, 64, 3)],
+)
+def test_pictures_of_all_sizes(script, size, channels, tmp_path, monkeypatch):
+    capped(monkeypatch, script, 1)
+    data = write_pictures(tmp_path / "data", ["black", "red" if channels == 3 else "grey"])
+    use = ["--quiet", "--device", "cpu", "--out", str(tmp_path / "out")]
+    learn = ["--data", str(data), "--size", str(size), "--epochs", "1", "--animate"]
+    assert script.main([*use, *learn]) == 0
+    assert {path.name for path in (tmp_path / "out").glob("[!.]*")} == {
+        "copies.png", "generator.pt", "generator.pt2", "history.csv", "metrics.json",
+        "samples.png", "training.gif",
+    }  # fmt: skip
+    generator = torch.jit.load(tmp_path / "out" / "generator.pt")
+    noise = torch.randn(3, 64 + 2 * (script is conditional_gan))
+    pictures = generator(noise)
+    assert pictures.shape == (3, channels, size, size)
+    assert 0 <= pictures.min() < pictures.max() <= 1
+    exported = torch.export.load(tmp_path / "out" / "generator.pt2").module()
+    assert torch.allclose(exported(noise), pictures, atol=1e-5)
+    assert script.main([*use, "--generate", "3", "--interpolate", "4"]) == 0
+    with Image.open(tmp_path / "out" / "generated" / "00002.png") as picture:
+        assert np.asarray(picture).shape == (size, size, 3)[: 2 + channels // 2]
+    assert (tmp_path / "out" / "interpolation.png").exists()
+
+
+@pytest.mark.parametrize("script", [dcgan, conditional_gan])
+def test_a_resumed_training_ends_as_if_it_had_not_been_interrupted(
+    script, tmp_path, monkeypatch, capsys
+):
+    capped(monkeypatch, script)
+    data = write_pictures(tmp_path / "data", ["black", "red"])
+    use = ["--data", str(data), "--epochs", "3", "--quiet", "--device", "cpu", "--out"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert script.main([*use, str(whole)]) == 0
+    at_epoch(monkeypatch, 2, partial(signal.raise_signal, signal.SIGINT))
+    assert script.main([*use, str(parts)]) == 130
+    assert "--resume" in capsys.readouterr().err
+    assert script.main([*use, str(parts), "--resume", "--lr", "1"]) == 2
+    assert script.main([*use, str(parts), "--resume"]) == 0
+    for name in ("history.csv", "samples.png", "metrics.json"):
+        assert (parts / name).read_bytes() == (whole / name).read_bytes()
+    assert not (parts / "checkpoint.pth").exists()
+
+
+@pytest.mark.parametrize("shape", [(4, 32, 32), (3, 30, 30), (3, 32, 64)])
+def test_pictures_of_other_shapes_are_refused(shape):
+    with pytest.raises(ValueError, match="^a picture must have the shape"):
+        dcgan.train(torch.rand(20, *shape), progress=False)
+
 
 TWO = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 import common, dcgan, images, torch
-images.load_images = lambda *_: (torch.rand(60, 784), torch.arange(60) % 10)
+labels, names = torch.arange(60) % 10, list("0123456789")
+images.load_dataset = lambda *_: (torch.rand(60, 1, 28, 28), labels, names)
 dcgan.BATCHES_PER_EPOCH, dcgan.WIDTH = 4, 8
 common.save = lambda *_, **__: None  # it takes seconds
 networks, build = [], dcgan.build_generator
-dcgan.build_generator = lambda: networks.append(build()) or networks[-1]
+dcgan.build_generator = lambda shape: networks.append(build(shape)) or networks[-1]
 status = dcgan.main()
 weights = next(networks[0].parameters()).detach()
 others = [torch.empty_like(weights) for _ in range(2)]
@@ -55,6 +116,6 @@ def test_each_process_has_its_own_gpu(device, expected, monkeypatch):
     monkeypatch.setattr("torch.distributed.init_process_group", backends.append)
     for name in ("torch.cuda.set_device", "atexit.register", "signal.signal"):
         monkeypatch.setattr(name, lambda *_: None)
-    options = Namespace(device=device)
+    options = Namespace(device=device, resume=False)
     images.join_processes(options)
     assert [*backends, options.device] == expected

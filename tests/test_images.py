@@ -1,11 +1,15 @@
 """images.py: reading, augmenting, judging and arranging images."""
 
+from argparse import Namespace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from conftest import arguments, new_training, write_images
 from PIL import Image
 
+import dcgan
 import fashion_classifier
 import images
 
@@ -14,6 +18,17 @@ def save(path, pixels):
     """Saves pixels (height, width) or (height, width, channels) in 0..255; returns the path."""
     Image.fromarray(np.asarray(pixels, dtype=np.uint8)).save(path)
     return path
+
+
+def write_pictures(folder, colours, count=6, size=(40, 30)):
+    """Writes `count` pictures in a subfolder for each colour: a square somewhere, on white."""
+    for colour in colours:
+        (folder / colour).mkdir(parents=True)
+        for i in range(count):
+            picture = Image.new("RGB", size, "white")
+            picture.paste(colour, (i + 5, 5, i + 25, 25))
+            picture.save(folder / colour / f"{i}.png")
+    return folder
 
 
 # --- Reading -----------------------------------------------------------------------------------
@@ -57,6 +72,83 @@ def test_a_transparent_background_becomes_black(drawn, hidden, tmp_path):
     assert row.sum() == 100
 
 
+BLUE_RED = Image.new("RGB", (40, 30), "blue")
+BLUE_RED.paste("red", (20, 0, 40, 30))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "I;16", "P", "RGB", "RGBA", "CMYK"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif", "bmp"])
+def test_pictures_of_any_format_and_mode(suffix, mode, tmp_path):
+    path = tmp_path / f"picture.{suffix}"
+    picture = BLUE_RED if mode[0] in "PRC" else BLUE_RED.getchannel(0)  # black and white
+    values = np.asarray(picture).astype(int)
+    if mode == "I;16":
+        picture = Image.fromarray((257 * values).astype(np.uint16))
+    try:
+        picture.convert(mode).save(path)
+    except (OSError, ValueError):
+        pytest.skip(f"Pillow writes no {suffix} of {mode}")
+    pixels = images.read_picture(path, 30)[:, [2, 9, -9, -2]].astype(int)
+    expected = values.reshape(30, 40, -1)[:, [7, 14, -14, -7]]  # without 5 columns at each side
+    assert np.abs(pixels - expected).max() < 30  # some formats lose a little
+
+
+def test_pictures_are_upright_and_on_white(tmp_path):
+    exif, clear = Image.Exif(), BLUE_RED.convert("RGBA")
+    exif[0x0112] = 6  # the camera was turned
+    BLUE_RED.save(tmp_path / "turned.png", exif=exif)
+    pixels = images.read_picture(tmp_path / "turned.png", 28)
+    assert pixels[[1, -2], 14].tolist() == [[0, 0, 255], [255, 0, 0]]
+    clear.paste((0, 0, 0, 0), (0, 0, 20, 30))
+    for name in ("clear.png", "clear.webp", "clear.gif"):
+        clear.save(tmp_path / name, lossless=True)
+        assert (images.read_picture(tmp_path / name, 30)[:, :13] == 255).all()
+
+
+def test_a_folder_of_pictures(tmp_path, capsys):
+    write_pictures(tmp_path, ["black", "red"])
+    write_pictures(tmp_path / ".hidden", ["black"])
+    (tmp_path / ".DS_Store").touch()
+    pictures, labels, names = images.load_folder(tmp_path, 32)
+    assert capsys.readouterr().err == ""
+    assert (pictures.shape, names) == ((12, 3, 32, 32), ["black", "red"])
+    assert pictures.dtype == torch.float32
+    assert pictures[:, 0].amin(dim=(1, 2)).round().equal(labels.float())
+    damaged = tmp_path / "red" / "0.png"
+    damaged.write_bytes(damaged.read_bytes()[:60])
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "loose.jpg").write_bytes((tmp_path / "red" / "1.png").read_bytes())
+    *_, names = images.load_folder(tmp_path, 32)
+    assert names == sorted(["black", "red", tmp_path.name])
+    assert capsys.readouterr().err.count("2 files") == 1
+    write_pictures(tmp_path / "grey", ["black", "grey"])
+    assert images.load_folder(tmp_path / "grey", 28)[0].shape == (12, 1, 28, 28)
+
+
+@pytest.mark.parametrize(
+    ("folder", "hint"),
+    [("few", "has 6 pictures; at least 10"), ("empty", "has 0 pictures"), ("none", "no folder")],
+)
+def test_too_few_pictures_are_one_line(folder, hint, tmp_path, capsys):
+    write_pictures(tmp_path / "few", ["red"])
+    (tmp_path / "empty").mkdir()
+    assert dcgan.main(["--data", str(tmp_path / folder), "--out", str(tmp_path / "out")]) == 2
+    message = capsys.readouterr().err
+    assert hint in message
+    assert message.count("\n") == 1
+
+
+def test_cifar10_is_in_colour_and_has_names(monkeypatch):
+    datasets = pytest.importorskip("torchvision.datasets")
+    pixels = np.random.default_rng(0).integers(256, size=(20, 32, 32, 3), dtype=np.uint8)
+    data = SimpleNamespace(data=pixels, targets=[0, 1] * 10, classes=["airplane", "car"])
+    monkeypatch.setattr(datasets, "CIFAR10", lambda *_, **__: data)
+    options = Namespace(data=None, size=None, dataset="cifar10", data_dir="")
+    pictures, labels, names = images.load_data(options)
+    assert np.array_equal((255 * pictures[3]).round().numpy(), pixels[3].transpose(2, 0, 1))
+    assert (labels.tolist(), names) == (data.targets, data.classes)
+
+
 # --- Augmenting, judging and arranging ---------------------------------------------------------
 
 
@@ -68,6 +160,31 @@ def test_augmented_images_are_shifted_and_have_a_hole():
     assert len(shown.unique(dim=0)) > 450
     hidden = (white.sum() - shown.sum()).item() / 500
     assert 0.5 * 7**2 < hidden < 7**2
+
+
+@pytest.mark.parametrize(("channels", "size"), [(3, 32), (1, 64), (3, 128)])
+def test_augmented_pictures_keep_their_colours(channels, size):
+    pictures = torch.rand(40, channels, 1, 1).clamp(min=0.1).expand(-1, -1, size, size)
+    shown = images.augment(pictures)
+    hidden = shown == 0
+    assert hidden.eq(hidden[:, :1]).all()
+    assert shown.where(~hidden, pictures).equal(pictures)
+    assert 1 / 40 < hidden.float().mean() < 1 / 6  # a hole and margins
+    assert len(shown.unique(dim=0)) > 30
+
+
+@pytest.mark.parametrize("copied", [0, 128, 1024])
+def test_near_copies_are_counted(copied, tmp_path):
+    data, fresh = torch.rand(2, 1024, 3, 28, 28)
+    training = new_training(data.flatten(1), pixels=True)
+    training.samples = fresh.clone()
+    training.samples[:copied] = data[:copied].lerp(fresh[:copied], 0.1)
+    images.check_copies(training, data, tmp_path)
+    assert training.metrics["copies"] == copied / 1024
+    assert training.converged == (copied < 100)
+    with Image.open(tmp_path / "copies.png") as picture:  # each of 16 beside its nearest
+        tiles = np.asarray(picture.convert("L"), dtype=float).reshape(4, 72, 8, 72).swapaxes(1, 2)
+    assert (np.abs(tiles[:, ::2] - tiles[:, 1::2]).mean() < 20) == (copied > 0)
 
 
 def test_classes_are_recognised_and_blends_are_not(data_dir):
@@ -97,3 +214,8 @@ def test_a_grid_shows_images_row_by_row():
     grid = images.image_grid(rows, 3)
     assert grid.shape == (56, 84)
     assert np.array_equal(grid[28:, 28:56], rows[4].view(28, 28))
+    pictures = torch.rand(5, 3, 32, 32)
+    grid = images.image_grid(pictures, 3)
+    assert grid.shape == (64, 96, 3)
+    assert np.array_equal(grid[32:, 32:64], pictures[4].permute(1, 2, 0))
+    assert not grid[32:, 64:].any()

@@ -236,21 +236,23 @@ def nearest_class(
 
 def check_classes(
     training: Training, data: Tensor, labels: Tensor, names: Sequence[str] | None = None
-) -> Tensor:
-    """Adds class checks of 2,048 samples to the verdict; returns the class (2048,) of each."""
-    if names and len(names) < 2:
-        return torch.zeros(2048, dtype=torch.int64)
+) -> tuple[Tensor, float]:
+    """Adds class checks of 2,048 samples to the verdict, if there are several classes.
+
+    Returns the class (2048,) of each, and the share of real images whose nearest has their class.
+    """
     data = data.flatten(1)
     some = torch.randperm(len(data), generator=common.stream("images compared"))[:2048]
-    _, real_confident = nearest_class(data[some], data, labels, skip=1)
+    real_classes, real_confident = nearest_class(data[some], data, labels, skip=1)
     samples = training.samples[:2048].flatten(1)[:, : data.shape[1]]
     classes, confident = nearest_class(samples, data, labels)
     share, real_share = confident.float().mean().item(), real_confident.float().mean().item()
-    words = f"{share:.0%} of generated images are clearly of one class, {real_share:.0%} of real"
-    training.check(share >= MIN_CONFIDENT * real_share, words)
-    training.metrics |= {"plain": share, "plain_of_real": real_share}
-    training.check_missing(labels, classes[confident], names)
-    return classes
+    if not names or len(names) > 1:
+        words = f"{share:.0%} of generated images are clearly of one class"
+        training.check(share >= MIN_CONFIDENT * real_share, f"{words}, {real_share:.0%} of real")
+        training.metrics |= {"plain": share, "plain_of_real": real_share}
+        training.check_missing(labels, classes[confident], names)
+    return classes, (real_classes == labels[some]).float().mean().item()
 
 
 def check_copies(training: Training, data: Tensor, folder: Path) -> None:
@@ -259,20 +261,17 @@ def check_copies(training: Training, data: Tensor, folder: Path) -> None:
     A near-copy is less than half as far from the nearest real picture as from the next five, on
     average (after Carlini et al. 2023). Some real ones are near-copies of others.
     """
-    real, random = data.flatten(1), common.stream("pictures compared")
-    generated, some = (
-        training.samples[:1024].flatten(1),
-        torch.randperm(len(data), generator=random),
-    )
+    real, pictures = data.flatten(1), training.samples[:1024]
+    some = torch.randperm(len(data), generator=common.stream("pictures compared"))[:1024]
     shares = []
-    for rows, skip in ((real[some[:1024]], 1), (generated, 0)):
+    for rows, skip in ((real[some], 1), (pictures.flatten(1), 0)):
         distances, nearest = nearest_images(rows, real, 6 + skip)
-        first, *others = distances[:, skip:].T
-        shares.append((first < torch.stack(others).mean(dim=0) / 2).float().mean().item())
+        near = distances[:, skip] < distances[:, skip + 1 :].mean(dim=1) / 2
+        shares.append(near.float().mean().item())
     words = f"{shares[1]:.0%} of generated pictures are near-copies of real ones"
     training.check(shares[1] <= shares[0] + MAX_COPIES, f"{words}, {shares[0]:.0%} of real")
     training.metrics |= {"copies": shares[1], "copies_among_real": shares[0]}
-    pairs = torch.stack([training.samples[:16], data[nearest[:16, 0]]], dim=1).flatten(0, 1)
+    pairs = torch.stack([pictures[:16], data[nearest[:16, 0]]], dim=1).flatten(0, 1)
     common.save_picture(folder / "copies.png", plot_grid, pairs, 8)
 
 
@@ -344,8 +343,10 @@ def save_names(generator: nn.Module, names: Sequence[str]) -> None:
 
 def label_rows(generator: nn.Module, label: str | None) -> Tensor:
     """The label of that name or number, one-hot; without one, all of them; or ValueError."""
-    names = json.loads(bytes(dict(generator.named_buffers())["names"]))
+    names = json.loads(bytes(dict(generator.named_buffers()).get("names", b"[]")))
     known = {str(i): i for i in range(len(names))} | {x.lower(): i for i, x in enumerate(names)}
+    if not names:
+        raise Failure("the saved generator has no labels; train again")
     if label and label.lower() not in known:
         raise InputError(f"--label can be {', '.join(names)}, not {label}")
     return torch.eye(len(names))[[known[label.lower()]] if label else slice(None)]

@@ -7,10 +7,9 @@ import sys
 from argparse import Namespace
 from functools import partial
 
-import numpy as np
 import pytest
 import torch
-from conftest import ROOT, at_epoch, capped
+from conftest import ROOT, at_epoch, capped, name_of
 from PIL import Image
 from test_images import write_pictures
 
@@ -20,34 +19,28 @@ import dcgan
 import images
 
 
-@pytest.mark.parametrize(
-    ("script", "size", "channels"),
-    [(dcgan, 28, 3), (dcgan, 64, 1), (dcgan, 128, 3), (conditional_gan, 64, 3)],
-)
-def test_pictures_of_all_sizes(script, size, channels, tmp_path, monkeypatch):
-    capped(monkeypatch, script, 1)
+@pytest.mark.parametrize(("size", "channels"), [(28, 3), (64, 1), (128, 3)])
+def test_pictures_of_all_sizes(size, channels, tmp_path, monkeypatch):
+    capped(monkeypatch, dcgan, 1)
     data = write_pictures(tmp_path / "data", ["black", "red" if channels == 3 else "grey"])
-    use = ["--quiet", "--device", "cpu", "--out", str(tmp_path / "out")]
+    use = ["--quiet", "--device", "cpu", "--out", str(tmp_path)]
     learn = ["--data", str(data), "--size", str(size), "--epochs", "1", "--animate"]
-    assert script.main([*use, *learn]) == 0
-    assert {path.name for path in (tmp_path / "out").glob("[!.]*")} == {
-        "copies.png", "generator.pt", "generator.pt2", "history.csv", "metrics.json",
-        "samples.png", "training.gif",
+    assert dcgan.main([*use, *learn]) == 0
+    assert {path.name for path in tmp_path.glob("*.[pg][ni][gf]")} == {
+        "copies.png", "samples.png", "training.gif"
     }  # fmt: skip
-    generator = torch.jit.load(tmp_path / "out" / "generator.pt")
-    noise = torch.randn(3, 64 + 2 * (script is conditional_gan))
-    pictures = generator(noise)
+    generator, noise = torch.jit.load(tmp_path / "generator.pt"), torch.randn(3, 64)
+    pictures, exported = generator(noise), torch.export.load(tmp_path / "generator.pt2").module()
     assert pictures.shape == (3, channels, size, size)
     assert 0 <= pictures.min() < pictures.max() <= 1
-    exported = torch.export.load(tmp_path / "out" / "generator.pt2").module()
     assert torch.allclose(exported(noise), pictures, atol=1e-5)
-    assert script.main([*use, "--generate", "3", "--interpolate", "4"]) == 0
-    with Image.open(tmp_path / "out" / "generated" / "00002.png") as picture:
-        assert np.asarray(picture).shape == (size, size, 3)[: 2 + channels // 2]
-    assert (tmp_path / "out" / "interpolation.png").exists()
+    assert dcgan.main([*use, "--generate", "3", "--interpolate", "4"]) == 0
+    with Image.open(tmp_path / "generated" / "00002.png") as picture:
+        assert (picture.size, picture.mode) == ((size, size), "RGB" if channels == 3 else "L")
+    assert (tmp_path / "interpolation.png").exists()
 
 
-@pytest.mark.parametrize("script", [dcgan, conditional_gan])
+@pytest.mark.parametrize("script", [dcgan, conditional_gan], ids=name_of)
 def test_a_resumed_training_ends_as_if_it_had_not_been_interrupted(
     script, tmp_path, monkeypatch, capsys
 ):
@@ -63,7 +56,6 @@ def test_a_resumed_training_ends_as_if_it_had_not_been_interrupted(
     assert script.main([*use, str(parts), "--resume"]) == 0
     for name in ("history.csv", "samples.png", "metrics.json"):
         assert (parts / name).read_bytes() == (whole / name).read_bytes()
-    assert not (parts / "checkpoint.pth").exists()
 
 
 @pytest.mark.parametrize("shape", [(4, 32, 32), (3, 30, 30), (3, 32, 64)])

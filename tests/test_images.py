@@ -20,12 +20,12 @@ def save(path, pixels):
     return path
 
 
-def write_pictures(folder, colours, count=6, size=(40, 30)):
+def write_pictures(folder, colours, count=6):
     """Writes `count` pictures in a subfolder for each colour: a square somewhere, on white."""
     for colour in colours:
         (folder / colour).mkdir(parents=True)
         for i in range(count):
-            picture = Image.new("RGB", size, "white")
+            picture = Image.new("RGB", (40, 30), "white")
             picture.paste(colour, (i + 5, 5, i + 25, 25))
             picture.save(folder / colour / f"{i}.png")
     return folder
@@ -74,52 +74,46 @@ def test_a_transparent_background_becomes_black(drawn, hidden, tmp_path):
 
 BLUE_RED = Image.new("RGB", (40, 30), "blue")
 BLUE_RED.paste("red", (20, 0, 40, 30))
+MODES = "png 1, png L, png LA, png I;16, png P, png RGBA, gif P, webp RGBA, bmp RGB, jpg CMYK"
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "I;16", "P", "RGB", "RGBA", "CMYK"])
-@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif", "bmp"])
-def test_pictures_of_any_format_and_mode(suffix, mode, tmp_path):
-    path = tmp_path / f"picture.{suffix}"
+@pytest.mark.parametrize("kind", MODES.split(", "))
+def test_pictures_of_any_format_and_mode(kind, tmp_path):
+    suffix, mode = kind.split()
     picture = BLUE_RED if mode[0] in "PRC" else BLUE_RED.getchannel(0)  # black and white
     values = np.asarray(picture).astype(int)
     if mode == "I;16":
         picture = Image.fromarray((257 * values).astype(np.uint16))
-    try:
-        picture.convert(mode).save(path)
-    except (OSError, ValueError):
-        pytest.skip(f"Pillow writes no {suffix} of {mode}")
-    pixels = images.read_picture(path, 30)[:, [2, 9, -9, -2]].astype(int)
-    expected = values.reshape(30, 40, -1)[:, [7, 14, -14, -7]]  # without 5 columns at each side
-    assert np.abs(pixels - expected).max() < 30  # some formats lose a little
+    picture.convert(mode).save(tmp_path / f"picture.{suffix}")
+    pixels = images.read_picture(tmp_path / f"picture.{suffix}", 30).astype(int)
+    expected = values.reshape(30, 40, -1)[:, 5:-5]  # cut in the middle
+    assert np.abs(pixels - expected)[:, [2, 9, -9, -2]].max() < 30  # some formats lose a little
 
 
-def test_pictures_are_upright_and_on_white(tmp_path):
-    exif, clear = Image.Exif(), BLUE_RED.convert("RGBA")
+@pytest.mark.parametrize("suffix", ["png", "webp", "gif"])
+def test_pictures_are_upright_and_on_white(suffix, tmp_path):
+    path, exif, clear = tmp_path / f"clear.{suffix}", Image.Exif(), BLUE_RED.convert("RGBA")
     exif[0x0112] = 6  # the camera was turned
     BLUE_RED.save(tmp_path / "turned.png", exif=exif)
     pixels = images.read_picture(tmp_path / "turned.png", 28)
     assert pixels[[1, -2], 14].tolist() == [[0, 0, 255], [255, 0, 0]]
     clear.paste((0, 0, 0, 0), (0, 0, 20, 30))
-    for name in ("clear.png", "clear.webp", "clear.gif"):
-        clear.save(tmp_path / name, lossless=True)
-        assert (images.read_picture(tmp_path / name, 30)[:, :13] == 255).all()
+    clear.save(path, lossless=True)
+    assert (images.read_picture(path, 30)[:, :13] == 255).all()
 
 
 def test_a_folder_of_pictures(tmp_path, capsys):
     write_pictures(tmp_path, ["black", "red"])
     write_pictures(tmp_path / ".hidden", ["black"])
-    (tmp_path / ".DS_Store").touch()
     pictures, labels, names = images.load_folder(tmp_path, 32)
-    assert capsys.readouterr().err == ""
     assert (pictures.shape, names) == ((12, 3, 32, 32), ["black", "red"])
-    assert pictures.dtype == torch.float32
     assert pictures[:, 0].amin(dim=(1, 2)).round().equal(labels.float())
-    damaged = tmp_path / "red" / "0.png"
-    damaged.write_bytes(damaged.read_bytes()[:60])
-    (tmp_path / "notes.txt").write_text("no picture")
-    (tmp_path / "loose.jpg").write_bytes((tmp_path / "red" / "1.png").read_bytes())
-    *_, names = images.load_folder(tmp_path, 32)
-    assert names == sorted(["black", "red", tmp_path.name])
+    assert capsys.readouterr().err == ""
+    content = (tmp_path / "red" / "0.png").read_bytes()
+    (tmp_path / "notes.txt").write_bytes(content)  # a picture, whatever its name
+    (tmp_path / "red" / "0.png").write_bytes(content[:60])
+    (tmp_path / "red" / "1.png").write_text("no picture")
+    assert images.load_folder(tmp_path, 32)[2] == sorted(["black", "red", tmp_path.name])
     assert capsys.readouterr().err.count("2 files") == 1
     write_pictures(tmp_path / "grey", ["black", "grey"])
     assert images.load_folder(tmp_path / "grey", 28)[0].shape == (12, 1, 28, 28)

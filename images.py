@@ -155,8 +155,10 @@ def read_image(path: Path) -> Tensor:
 
 
 def as_pictures(images: Tensor) -> Tensor:
-    """Pictures as they are; rows (n, 784) as (n, 1, 28, 28)."""
-    return images if images.ndim == 4 else images.unflatten(1, (1, 28, 28))
+    """Pictures as they are; rows (n, 784) as (n, 1, 28, 28); ValueError for others."""
+    if images.ndim != 4 and images.shape[1:] != (784,):
+        raise InputError(f"images must be rows of 784 pixels, not {tuple(images.shape[1:])}")
+    return images if images.ndim == 4 else images.view(-1, 1, 28, 28)
 
 
 def picture_shape(data: Any) -> tuple[int, ...]:

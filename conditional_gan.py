@@ -14,7 +14,6 @@ output per label, as in Mescheder et al. 2018; only the output of the image's la
 
 import copy
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -58,8 +57,7 @@ def build_generator(shape: tuple[int, ...] = SHAPE, classes: int = len(DIGITS)) 
         layers += [nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU()]
     layers += [nn.Linear(1024, widths[0] * side**2), nn.Unflatten(1, (widths[0], side, side))]
     for inputs, outputs in pairwise(widths):
-        convolution = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)
-        layers += [nn.BatchNorm2d(inputs), nn.ReLU(), convolution]
+        layers += [nn.BatchNorm2d(inputs), nn.ReLU(), nn.ConvTranspose2d(inputs, outputs, 4, 2, 1)]
     return nn.Sequential(*layers, nn.Sigmoid())
 
 
@@ -68,7 +66,7 @@ def build_discriminator(shape: tuple[int, ...] = SHAPE, classes: int = len(DIGIT
     side, widths = images.doublings(shape, WIDTH) if shape != SHAPE else (28, [1])
     layers: list[nn.Module] = []
     for outputs, inputs in reversed(list(pairwise(widths))):
-        layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        layers += [nn.Conv2d(inputs, outputs, 4, 2, 1), nn.LeakyReLU(0.2)]
     layers.append(nn.Flatten())
     for inputs, outputs in pairwise((widths[0] * side**2, 512, 256, 128)):
         layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(0.2)]
@@ -87,7 +85,7 @@ def train(
     data: Tensor, *, seed: int = 0, device: str | torch.device = "cpu", progress: bool = True,
     epochs: int = EPOCHS, patience: int = PATIENCE, batch_size: int | None = None,
     lr: float = LEARNING_RATE, checkpoint: Path | None = None, resume: bool = False,
-    shape: tuple[int, ...] = SHAPE, names: Sequence[str] = DIGITS,
+    shape: tuple[int, ...] = SHAPE, names: list[str] = DIGITS,
 ) -> Training:  # fmt: skip
     """Learn rows (n, pixels + classes): a picture of a shape in 0..1, and its label, one-hot.
 
@@ -178,11 +176,10 @@ def main(argv: list[str] | None = None) -> int:
         rows = torch.cat([data.flatten(1), one_hot_encode(labels, len(names))], dim=1)
         training = train(rows, **settings, checkpoint=checkpoint)
         run = min(20, len(training.samples) // 2 // len(names) or 1)  # of pictures with one label
-        known = names if options.data else None
-        classes, real_right = images.check_classes(training, data, labels, known)
+        classes, real_right = images.check_classes(training, data, labels, options.data and names)
         right = (classes == torch.arange(len(classes)) // run % len(names)).float().mean().item()
-        least, words = 0.9 * (real_right if options.data else 1), "show the requested class"
-        training.check(right >= least, f"{right:.0%} {words}")
+        least = 0.9 * (real_right if options.data else 1)
+        training.check(right >= least, f"{right:.0%} show the requested class")
         if options.data:
             images.check_copies(training, data, folder)
         common.save(folder, training, LATENT_DIM + len(names), generator=training.generator)

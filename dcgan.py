@@ -169,7 +169,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     with common.output_folder(options.out) as folder:
         training = train(data, **settings, checkpoint=checkpoint, resume=options.resume)
-        images.check_classes(training, data, labels, names if options.data else None)
+        images.check_classes(training, data, labels, options.data and names)
         if options.data:
             images.check_copies(training, data, folder)
         common.save(folder, training, LATENT_DIM, generator=training.generator)

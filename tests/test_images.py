@@ -1,6 +1,5 @@
 """images.py: reading, augmenting, judging and arranging images."""
 
-from argparse import Namespace
 from types import SimpleNamespace
 
 import numpy as np
@@ -137,8 +136,7 @@ def test_cifar10_is_in_colour_and_has_names(monkeypatch):
     pixels = np.random.default_rng(0).integers(256, size=(20, 32, 32, 3), dtype=np.uint8)
     data = SimpleNamespace(data=pixels, targets=[0, 1] * 10, classes=["airplane", "car"])
     monkeypatch.setattr(datasets, "CIFAR10", lambda *_, **__: data)
-    options = Namespace(data=None, size=None, dataset="cifar10", data_dir="")
-    pictures, labels, names = images.load_data(options)
+    pictures, labels, names = images.load_dataset("cifar10", "")
     assert np.array_equal((255 * pictures[3]).round().numpy(), pixels[3].transpose(2, 0, 1))
     assert (labels.tolist(), names) == (data.targets, data.classes)
 
@@ -164,7 +162,6 @@ def test_augmented_pictures_keep_their_colours(channels, size):
     assert hidden.eq(hidden[:, :1]).all()
     assert shown.where(~hidden, pictures).equal(pictures)
     assert 1 / 40 < hidden.float().mean() < 1 / 6  # a hole and margins
-    assert len(shown.unique(dim=0)) > 30
 
 
 @pytest.mark.parametrize("copied", [0, 128, 1024])

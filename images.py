@@ -44,7 +44,8 @@ def add_options(
         sets.append("cifar10")
         add("--data", metavar="FOLDER", type=Path, help="learn the pictures in this folder")
         add("--resume", action="store_true", help="continue an interrupted training")
-        add("--size", metavar="N", type=int, choices=SIZES, help="their size: 28, 32, 64 or 128 (32)")
+        size = "their size: 28, 32, 64 or 128 (32)"
+        add("--size", metavar="N", type=int, choices=SIZES, help=size)
     add("--data-dir", metavar="DIR", type=Path, default=Path("data"), help="images (%(default)s)")
     if gan:
         add("--dataset", choices=sets, default="mnist", help=f"{', '.join(sets)} (%(default)s)")

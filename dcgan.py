@@ -41,7 +41,7 @@ PENALTY, PENALTY_DECAY = 4.0, 0.02  # weight of the gradient penalty; its final 
 def real_samples(
     n: int, generator: torch.Generator | None = None, dataset: str = "mnist", data_dir: str = "data"
 ) -> Tensor:
-    """`n` random images (n, 784), or (n, 3, 32, 32) of "cifar10", 0 black to 1 white."""
+    """`n` random images as rows (n, pixels) of a data set, 0 black to 1 white."""
     data, _ = images.load_images(dataset, data_dir)
     return data[torch.randint(len(data), (n,), generator=generator)]
 

@@ -293,7 +293,7 @@ def set_lr(lr: float, *optimizers: Optimizer) -> None:
 def sliced_wasserstein(
     real: Tensor, samples: Tensor, standardize: Callable[[Tensor], Tensor] | None = None
 ) -> float:
-    """Sliced 2-Wasserstein distance of samples (m, features), or pictures, to real rows.
+    """Sliced 2-Wasserstein distance of samples (m, features) to real rows (n, features).
 
     All are standardised as the real rows are, or by `standardize`, projected on 64 directions, and
     sorted; the distance is the root of the mean squared difference (Bonneel et al. 2015). Samples
@@ -302,9 +302,7 @@ def sliced_wasserstein(
     standardize = standardize or Standardize(real)
     normal = torch.randn(64, real.shape[1], generator=stream("directions"))
     directions = normal / normal.norm(dim=1, keepdim=True)
-    projections = [
-        (directions @ standardize(rows).T).numpy() for rows in (real, samples.flatten(1))
-    ]
+    projections = [(directions @ standardize(rows).T).numpy() for rows in (real, samples)]
     if not np.isfinite(projections[1]).all():
         return math.inf
     fewer, more = sorted((np.sort(each, axis=1) for each in projections), key=np.size)
@@ -325,14 +323,16 @@ def fresh_distance(rows: Tensor, standardize: nn.Module) -> float:
     return 0.8 * float(np.quantile(distances, 0.95))
 
 
-def precision_and_coverage(real: Tensor, generated: Tensor) -> tuple[float, float]:
+def precision_and_coverage(
+    real: Tensor, generated: Tensor, standardize: Callable[[Tensor], Tensor] | None = None
+) -> tuple[float, float]:
     """Share of generated rows (n, features) near real ones, and of real ones near generated ones.
 
     Near is within the distance of the real row to its fifth nearest other one, or 0.1 standard
     deviations: precision (Kynkaanniemi et al. 2019) and coverage (Naeem et al. 2020). At most
-    4,096 real rows and 8,192 generated ones are compared.
+    4,096 real rows and 8,192 generated ones are compared, standardised as for the distance.
     """
-    standardize = Standardize(real)
+    standardize = standardize or Standardize(real)
     real = standardize(real[:: math.ceil(len(real) / 4096)])
     generated = standardize(generated[:: math.ceil(len(generated) / 8192)])
     fifth = min(1 + 5, len(real))  # past the row itself
@@ -344,7 +344,6 @@ def precision_and_coverage(real: Tensor, generated: Tensor) -> tuple[float, floa
 # --- Training ----------------------------------------------------------------------------------
 
 DIVERGED = 1e6  # larger losses and distances count as divergence
-MAX_RATIO, MAX_RATIO_IMAGES = 1.0, 1.6  # largest good ratio
 MIN_PROGRESS = 0.1  # smallest gain that counts, as a share of the distance of real samples
 
 
@@ -430,13 +429,15 @@ class Training:
 
     def __init__(
         self, data: object, *, seed: int, epochs: int, patience: int, batch_size: int | None,
-        progress: bool, cooldown: int = 0, max_std: float | None = None, pixels: bool = False,
+        progress: bool, cooldown: int = 0, max_std: float | None = None,
+        features: Callable[[Tensor], Tensor] | None = None,
     ) -> None:  # fmt: skip
         """For `data` (n, features); seeds torch; ValueError if they or a setting are invalid.
 
-        With `max_std`, the networks see standardised rows, as by Standardize.
+        With `max_std`, the networks see standardised rows, as by Standardize. For images, rows are
+        compared by their `features` (n, m), which have one unit.
         """
-        self.data, self.pixels, self.progress = as_rows(data), pixels, progress
+        self.data, self.progress = as_rows(data), progress
         n = len(self.data)
         if check_count("batch_size", n if batch_size is None else batch_size) > n:
             raise InputError(f"batch_size {batch_size} is larger than the data, {n} rows")
@@ -446,8 +447,10 @@ class Training:
             self.standardize = Standardize(self.data, max_std=max_std)
             self.restore = Unstandardize(self.data, max_std=max_std)
         self.train_rows = self.standardize(self.data).float()
-        self.real = self.data[:: math.ceil(n / 5000)]
-        self.unit = Standardize(self.real, one_unit=pixels)
+        self.features = features or nn.Identity()
+        # No generator of images is as good as more than 1,000 fresh ones
+        self.real = self.features(self.data[:: math.ceil(n / (1000 if features else 5000))])
+        self.unit = Standardize(self.real, one_unit=features is not None)
         self.real_distance = fresh_distance(self.real, self.unit)
         gain = MIN_PROGRESS * self.real_distance
         self.stopping = EarlyStopping(epochs, patience, cooldown, self.real_distance, gain)
@@ -486,7 +489,7 @@ class Training:
             if discriminator and samples.shape[1] == 2:
                 points = self.standardize(grid(self.data)).to(noise)
                 outputs = [discriminator(points).sigmoid().cpu()]
-        distance = sliced_wasserstein(self.real, samples, self.unit)
+        distance = sliced_wasserstein(self.real, self.features(samples), self.unit)
         row = Evaluation(len(self.history) + 1, d_loss.item(), g_loss.item(), distance)
         some = samples[: 64 + 2**17 // samples[0].numel()].clone()
         self.snapshots[int(8 * math.log2(row.epoch))] = row, some, *outputs  # fewer and fewer
@@ -495,8 +498,8 @@ class Training:
         self.stopped = self.stopping.update(math.nan if diverged else distance, generator)
 
     def finish(
-        self, generator: nn.Module, noise: Tensor,
-        *, min_rows: int = 50, min_precision: float = 0.96, min_coverage: float = 0.99,
+        self, generator: nn.Module, noise: Tensor, *, min_rows: int = 50,
+        max_ratio: float = 1.0, min_precision: float = 0.96, min_coverage: float = 0.99,
     ) -> Self:  # fmt: skip
         """Load the best weights, measure them on new noise (n, LATENT_DIM), and check them.
 
@@ -512,25 +515,25 @@ class Training:
             self.check(False, f"too few rows of data to tell: {len(self.data)} of {min_rows}")
             self.advice = "Train on more rows."
         self.samples = self.generator(noise)
-        self.distance = sliced_wasserstein(self.real, self.samples, self.unit)
+        real, generated, unit = self.real, self.features(self.samples), self.unit
+        self.distance = sliced_wasserstein(real, generated, unit)
         self.ratio = self.distance / max(self.real_distance, 1e-3)
-        words = f"distance {self.distance:.3f} to {len(self.real):,} real samples"
-        limit = MAX_RATIO_IMAGES if self.pixels else MAX_RATIO
-        self.check(self.ratio <= limit, f"{words} (fresh ones: up to {self.real_distance:.3f})")
-        distances = {"distance": self.distance, "ratio": self.ratio}
-        self.metrics |= distances | {"distance_of_real_samples": self.real_distance}
-        if not self.pixels:  # distances between single images mean little
-            self.precision, self.coverage = precision_and_coverage(self.real, self.samples)
-            words = f"{self.precision:.1%} of generated samples are near real ones"
-            self.check(self.precision >= min_precision, words)
-            words = f"{self.coverage:.1%} of real samples are near generated ones"
-            self.check(self.coverage >= min_coverage, words)
-            both = (self.unit(rows).round(decimals=3) for rows in (self.real, self.samples))
-            distinct_real, distinct = (len(rows.unique(dim=0)) for rows in both)
-            if distinct < 0.75 * distinct_real:  # repeats some of the rows
-                self.check(False, f"only {distinct:,} distinct samples are generated")
-            self.metrics |= {"precision": self.precision, "coverage": self.coverage}
-            self.metrics["recall"] = self.coverage  # its former name
+        words = f"distance {self.distance:.3f} to {len(real):,} real samples"
+        self.check(self.ratio <= max_ratio, f"{words} (fresh ones: up to {self.real_distance:.3f})")
+        self.precision, self.coverage = precision_and_coverage(real, generated, unit)
+        words = f"{self.precision:.1%} of generated samples are near real ones"
+        self.check(self.precision >= min_precision, words)
+        words = f"{self.coverage:.1%} of real samples are near generated ones"
+        self.check(self.coverage >= min_coverage, words)
+        both = (unit(rows).round(decimals=3) for rows in (real, generated))
+        distinct_real, distinct = (len(rows.unique(dim=0)) for rows in both)
+        if distinct < 0.75 * distinct_real:  # repeats some of the rows
+            self.check(False, f"only {distinct:,} distinct samples are generated")
+        self.metrics |= {
+            "distance": self.distance, "ratio": self.ratio,
+            "distance_of_real_samples": self.real_distance, "precision": self.precision,
+            "coverage": self.coverage, "recall": self.coverage,  # the same: its former name
+        }  # fmt: skip
         return self
 
     def check_missing(

@@ -15,6 +15,7 @@ output per label, as in Mescheder et al. 2018; only the output of the image's la
 import copy
 import sys
 from contextlib import suppress
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -98,7 +99,7 @@ def train(
     device = common.choose_device(device)
     training = Training(
         data, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
-        progress=progress, pixels=True,
+        progress=progress, features=partial(images.image_features, shape=shape),
     )  # fmt: skip
     batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # batch norm needs two rows
     batches = common.Batches(training.train_rows.to(device), batch_size)
@@ -151,7 +152,8 @@ def train(
             training.evaluate(WithLabel(ema_generator), fixed_noise, d_loss, g_loss)
             saved.save()
     requested = torch.arange(2 * count) // min(20, count // classes or 1) % classes
-    training.finish(WithLabel(ema_generator), generator_input(requested, classes))
+    noise = generator_input(requested, classes)
+    training.finish(WithLabel(ema_generator), noise, **images.LIMITS)
     training.generator = ema_generator
     training.samples = training.samples[:, :-classes].unflatten(1, shape)
     return training

@@ -18,6 +18,7 @@ with hidden linear layers, and without batch norm in the discriminator).
 import copy
 import sys
 from contextlib import suppress
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -85,7 +86,8 @@ def train(
     device, shape = common.choose_device(device), images.picture_shape(data)
     training = Training(
         images.check_images(data, shape=shape), seed=seed, epochs=epochs, patience=patience,
-        batch_size=batch_size, progress=progress, pixels=True,
+        batch_size=batch_size, progress=progress,
+        features=partial(images.image_features, shape=shape),
     )  # fmt: skip
     pictures = training.train_rows.unflatten(1, shape)
     batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # batch norm needs two rows
@@ -149,7 +151,7 @@ def train(
             saved.save()
             if processes > 1 and images.stop_together(training, device):
                 break
-    return training.finish(ema_generator, torch.randn(2 * count, LATENT_DIM))
+    return training.finish(ema_generator, torch.randn(2 * count, LATENT_DIM), **images.LIMITS)
 
 
 @common.command

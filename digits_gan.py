@@ -73,7 +73,7 @@ def train(
     device = common.choose_device(device)
     training = Training(
         images.check_images(data), seed=seed, epochs=epochs, patience=patience,
-        batch_size=batch_size, progress=progress, pixels=True,
+        batch_size=batch_size, progress=progress, features=images.image_features,
     )  # fmt: skip
     batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # batch norm needs two rows
     batches = common.Batches(training.train_rows.to(device), batch_size)
@@ -115,7 +115,7 @@ def train(
                 d_loss, g_loss = step(rows)
             training.evaluate(ema_generator, fixed_noise, d_loss, g_loss)
             saved.save()
-    return training.finish(ema_generator, torch.randn(4096, LATENT_DIM))
+    return training.finish(ema_generator, torch.randn(4096, LATENT_DIM), **images.LIMITS)
 
 
 @common.command

@@ -21,11 +21,14 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps  # installed with matplotlib
 from torch import Tensor, distributed, nn
+from torch.nn import functional
 
 import common
 from common import Batches, Failure, Figure, InputError, Training
 
 MAX_COPIES = 0.1  # largest good share of near-copies, above that of real pictures
+LIMITS: dict = {"max_ratio": 1.2, "min_precision": 0.8, "min_coverage": 0.93}  # of good images
+DETAIL_WEIGHTS = (12.0, 6.0, 3.0)  # with these, details of each scale vary about as colours do
 MIN_CONFIDENT = 0.9  # smallest good share of confident images, relative to real ones
 FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "BMP"]  # of the files in a folder
 SIZES, MIN_PICTURES = [28, 32, 64, 128], 10
@@ -192,11 +195,35 @@ def doublings(shape: tuple[int, ...], width: int) -> tuple[int, list[int]]:
     return shape[1] >> steps, [*(width << i for i in reversed(range(steps))), shape[0]]
 
 
+def image_features(rows: Tensor, shape: Sequence[int] = (1, 28, 28)) -> Tensor:
+    """What the distance of images compares: rows (n, pixels + more) as rows (n, features).
+
+    Of a picture, the mean colours in 8 by 8 cells tell what is where; the mean strength of details
+    in 2 by 2 cells tells blur and noise: absolute second differences, in the picture and in its
+    halves and quarters (local energies at several scales: Heeger and Bergen 1995; for GANs, on
+    patches: Karras et al. 2018). Columns that follow the pixels of one picture stay as they are.
+    """
+    blocks = []
+    for block in rows.split(500):  # to save memory
+        pixels, more = block.tensor_split([math.prod(shape)], dim=1)
+        pictures = pixels.unflatten(1, shape)
+        features = [functional.adaptive_avg_pool2d(pictures, 8)]
+        for weight in DETAIL_WEIGHTS:
+            twice = 2 * pictures[..., 1:-1, 1:-1]
+            down = twice - pictures[..., :-2, 1:-1] - pictures[..., 2:, 1:-1]
+            across = twice - pictures[..., 1:-1, :-2] - pictures[..., 1:-1, 2:]
+            for details in (down, across):
+                features.append(weight * functional.adaptive_avg_pool2d(details.abs(), 2))
+            pictures = functional.avg_pool2d(pictures, 2)
+        blocks.append(torch.cat([*(part.flatten(1) for part in features), more], dim=1))
+    return torch.cat(blocks)
+
+
 def random_shift(images: Tensor, most: int) -> Tensor:
     """Images or pictures, each randomly shifted by up to `most` pixels along each axis."""
     pictures = as_pictures(images)
     n, size, device = len(pictures), pictures.shape[2], images.device
-    padded = nn.functional.pad(pictures, (most,) * 4)
+    padded = functional.pad(pictures, (most,) * 4)
     starts = torch.randint(2 * most + 1, (2, n, 1), device=device)
     rows, columns = starts + torch.arange(size, device=device)
     image = torch.arange(n, device=device)

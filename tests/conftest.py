@@ -1,13 +1,15 @@
 """What the tests share: the scripts, tiny images, short trainings, and signals at an epoch."""
 
+import functools
+import signal
 import struct
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from sklearn.ensemble import RandomForestClassifier
 
 import common
 import conditional_gan
@@ -56,21 +58,24 @@ def new_training(data: object, epochs: int = 1, **more: Any) -> common.Training:
 
 
 def capped(monkeypatch: pytest.MonkeyPatch, script: ModuleType, batches: int = 3) -> None:
-    """Shortens a script's epochs, narrows its convolutions, and averages fewer weights."""
+    """Shortens a script's epochs, narrows its convolutions, averages fewer weights and trees."""
     for name, value in {"BATCHES_PER_EPOCH": batches, "WIDTH": 8, "EMA_DECAY": 0.9}.items():
         monkeypatch.setattr(script, name, value, raising=False)
+    if script is table_gan:
+        forest = functools.partial(RandomForestClassifier, n_estimators=10)
+        monkeypatch.setattr("sklearn.ensemble.RandomForestClassifier", forest)
 
 
-def at_epoch(monkeypatch: pytest.MonkeyPatch, epoch: int, act: Callable[[], object]) -> None:
-    """Calls `act` once, at the end of this epoch of a GAN's training."""
-    evaluate, acts = common.Training.evaluate, [act]
+def signal_after(monkeypatch: pytest.MonkeyPatch, epoch: int, number: int = signal.SIGINT) -> None:
+    """Sends a signal, by default that of Ctrl-C, once this epoch of a GAN's training has ended."""
+    evaluate, numbers = common.Training.evaluate, [number]
 
-    def evaluate_and_act(training: common.Training, *arguments: Any) -> None:
+    def evaluate_and_signal(training: common.Training, *arguments: Any) -> None:
         evaluate(training, *arguments)
-        if len(training.history) == epoch and acts:
-            acts.pop()()
+        if len(training.history) == epoch and numbers:
+            signal.raise_signal(numbers.pop())
 
-    monkeypatch.setattr(common.Training, "evaluate", evaluate_and_act)
+    monkeypatch.setattr(common.Training, "evaluate", evaluate_and_signal)
 
 
 def write_images(folder: Path, name: str, train: int = 160, test: int = 20) -> Path:

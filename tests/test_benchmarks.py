@@ -1,5 +1,6 @@
 """The benchmarks still fit the scripts that they measure, and write what they find."""
 
+import functools
 import shutil
 import sys
 
@@ -13,6 +14,12 @@ import textbook
 import torch
 import verdict
 from conftest import capped
+from sklearn.ensemble import RandomForestClassifier
+
+import exp_curve_gan
+import multiples_of_five_gan
+import sine_gan
+import table_gan
 
 
 @pytest.fixture(autouse=True)
@@ -24,8 +31,10 @@ def trial(monkeypatch, tmp_path):
     settings |= {"README": tmp_path / "README.md", "RESULTS": tmp_path / "results"}
     for name, value in settings.items():
         monkeypatch.setattr(measure, name, value)
-    for script in (speed.exp_curve_gan, speed.sine_gan, speed.multiples_of_five_gan):
+    for script in (exp_curve_gan, sine_gan, multiples_of_five_gan, table_gan):
         capped(monkeypatch, script)
+    train, sooner = textbook.train, {"patience": 20}
+    monkeypatch.setattr(textbook, "train", lambda *a, **b: train(*a, **b | sooner))
 
     def run(benchmark, *options):
         monkeypatch.setattr(sys, "argv", [f"{benchmark.__name__}.py", "--seeds", "1", *options])
@@ -72,10 +81,12 @@ def test_verdicts_on_faults_are_counted(trial, monkeypatch):
 
 
 def test_copies_of_rows_are_found(trial, monkeypatch):
-    ours = table_quality.by_table_gan
+    ours, iris = table_quality.by_table_gan, table_quality.TABLES["iris"]
     methods = {"table_gan.py": ours, "CTGAN": lambda rows, *_, **__: rows}
-    monkeypatch.setattr(table_quality, "METHODS", methods)
-    monkeypatch.setattr(table_quality, "TABLES", {"iris": table_quality.TABLES["iris"]})
+    few_trees = functools.partial(RandomForestClassifier, n_estimators=10)
+    for name, value in (("METHODS", methods), ("TABLES", {"iris": iris})):
+        monkeypatch.setattr(table_quality, name, value)
+    monkeypatch.setattr(table_quality, "RandomForestClassifier", few_trees)
     trial(table_quality, "--epochs", "1")
     (row,) = (row for row in measure.README.read_text().splitlines() if "| CTGAN |" in row)
     assert row.split(" | ")[2] == "1 / 1"

@@ -5,13 +5,11 @@ tensors with those of the CPU. A stand-in for torch.cuda shows the logic of the 
 """
 
 import contextlib
-import signal
-from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import DEVICES, GANS, SCRIPTS, at_epoch, capped, name_of, needs_cuda, own_data
+from conftest import DEVICES, GANS, SCRIPTS, capped, name_of, needs_cuda, own_data, signal_after
 
 import common
 import sine_gan
@@ -39,7 +37,7 @@ def test_a_loop_keeps_to_its_device(script, data_dir, monkeypatch):
 @pytest.fixture
 def events(monkeypatch):
     """What happens to a stand-in for torch.cuda: graphs are recorded and replayed."""
-    events, stream = [], SimpleNamespace(wait_stream=lambda _: None)
+    events, same, nothing = [], contextlib.nullcontext, SimpleNamespace(wait_stream=lambda _: None)
 
     @contextlib.contextmanager
     def record(_, **__):
@@ -48,9 +46,8 @@ def events(monkeypatch):
         events.append("end")
 
     stand_in = {
-        "Stream": lambda _: stream, "current_stream": lambda _: stream, "graph": record,
-        "stream": contextlib.nullcontext, "device": contextlib.nullcontext,
-        "set_sync_debug_mode": lambda _: None,
+        "Stream": lambda _: nothing, "current_stream": lambda _: nothing, "graph": record,
+        "stream": same, "device": same, "set_sync_debug_mode": lambda _: None,
         "CUDAGraph": lambda: SimpleNamespace(replay=lambda: events.append("replay")),
     }  # fmt: skip
     for name, value in stand_in.items():
@@ -84,9 +81,7 @@ def test_a_step_that_cannot_be_recorded_is_called(events, capsys):
 
     assert [step(torch.tensor([i])).item() for i in range(9)] == list(range(9))
     assert events == ["record", "error"]
-    message = capsys.readouterr().err
-    assert "slower: called a synchronizing operation" in message
-    assert message.count("\n") == 1
+    assert "slower: called a synchronizing operation\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -109,35 +104,32 @@ def test_a_change_of_the_learning_rate_takes_effect(device):
     assert lowered == pytest.approx(6 * [0.1] + [0, 0.2], abs=1e-4)
 
 
-def learned(script, data_dir, **more):
-    """History (epochs, columns) and weights after a short training on the GPU."""
-    settings = {"device": "cuda", "epochs": 3, "progress": False} | more
-    training = script.train(*own_data(script, data_dir), **settings)
-    network = training.classifier if hasattr(training, "classifier") else training.generator
-    parameters = [each.detach().flatten().double() for each in network.parameters()]
-    return torch.tensor(training.history), torch.cat(parameters)
-
-
 @needs_cuda
 @pytest.mark.parametrize("script", SCRIPTS, ids=name_of)
 def test_a_recorded_training_learns_the_same(script, data_dir, monkeypatch, capsys):
+    def learned():
+        """History (epochs, columns) and weights after a short training."""
+        data = own_data(script, data_dir)
+        training = script.train(*data, device="cuda", epochs=3, progress=False)
+        network = getattr(training, "classifier", None) or training.generator
+        weights = [each.detach().flatten().double() for each in network.parameters()]
+        return torch.tensor(training.history), torch.cat(weights)
+
     replays, replay = [], torch.cuda.CUDAGraph.replay
     monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda x: replays.append(replay(x)))
     capped(monkeypatch, script, 8)
-    first, second = learned(script, data_dir), learned(script, data_dir)
+    recorded = [learned(), learned()]
     assert replays
     assert "Not recorded" not in capsys.readouterr().err
     monkeypatch.setattr(common, "recorded", lambda _: lambda step: step)
-    called = learned(script, data_dir)
-    for recorded in (first, second):
-        for found, due in zip(recorded, called, strict=True):
-            assert torch.allclose(found, due, rtol=0.05, atol=0.01)
+    for found, due in zip(sum(recorded, ()), 2 * learned(), strict=True):
+        assert torch.allclose(found, due, rtol=0.05, atol=0.01)
 
 
 @needs_cuda
 def test_an_interrupted_recorded_training_keeps_what_it_learned(monkeypatch):
     capped(monkeypatch, sine_gan, 8)
-    at_epoch(monkeypatch, 3, partial(signal.raise_signal, signal.SIGINT))
+    signal_after(monkeypatch, 3)
     data = sine_gan.real_samples(300)
     first = sine_gan.train(data, device="cuda", epochs=9, progress=False)
     assert (first.interrupted, len(first.history)) == (True, 3)

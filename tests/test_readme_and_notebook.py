@@ -9,25 +9,23 @@ import re
 import pytest
 from conftest import ROOT, capped
 
+import common
 import exp_curve_gan
-import sine_gan
-
-README = (ROOT / "README.md").read_text()
-EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-@pytest.fixture(autouse=True)
-def short_and_elsewhere(tmp_path, monkeypatch):
+def shortened(source):
+    """Code with short trainings."""
+    return re.sub(r"\.train\((\w+)\)", r".train(\1, epochs=2)", source)
+
+
+def test_python_examples_run_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for script in (exp_curve_gan, sine_gan):
-        capped(monkeypatch, script)
-
-
-def test_python_examples_run_alone():
+    capped(monkeypatch, exp_curve_gan)
+    monkeypatch.setattr(common, "save_picture", lambda *_: None)
     assert exp_curve_gan.main(["--epochs", "1", "--quiet", "--device", "cpu"]) == 0
-    for example in EXAMPLES:
+    for example in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL):
         names = {}
-        exec(example, names)
+        exec(shortened(example), names)
         assert names["points"].shape == (1000, 2)
 
 
@@ -48,8 +46,8 @@ def test_the_notebook_is_saved_with_its_pictures():
 
 
 MAIN = """
-common.save = lambda *_, **__: None  # it takes seconds
-sine_gan.BATCHES_PER_EPOCH = 1
+common.save = common.save_picture = lambda *_, **__: None  # they take seconds
+sine_gan.BATCHES_PER_EPOCH = sine_gan.COOLDOWN = 1
 sine_gan.main()  # not with the arguments of Jupyter
 """
 STOPPED = """
@@ -70,7 +68,7 @@ def test_the_notebook_and_the_scripts_run_in_jupyter(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     notebook = nbformat.read(ROOT / "tour.ipynb", as_version=4)
     for cell in notebook.cells:
-        cell.source = re.sub(r"\.train\((\w+)\)", r".train(\1, epochs=2)", cell.source)
+        cell.source = shortened(cell.source)
     tour = len(notebook.cells)
     for source in (MAIN, f"%run {ROOT / 'sine_gan.py'} --generate 3", STOPPED):
         notebook.cells.append(nbformat.v4.new_code_cell(source))

@@ -2,9 +2,9 @@
 
 import contextlib
 import csv
-import functools
 import io
 import json
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,9 +13,11 @@ import torch
 from conftest import DEVICES, GANS, IMAGE_GANS, SCRIPTS, arguments, capped, name_of, own_data
 from PIL import Image
 
+import common
 import conditional_gan
 import cycle_gan
 import fashion_classifier
+import images
 import multiples_of_five_gan
 import table_gan
 import wgan
@@ -38,62 +40,32 @@ def is_blank(path):
         return np.ptp(np.asarray(image.convert("L"))) == 0
 
 
-@pytest.fixture
-def train(script, data_dir, monkeypatch):
-    """`train` of a script with short epochs, on the script's own data."""
-    capped(monkeypatch, script, 3 if script is multiples_of_five_gan else 10)
-    return functools.partial(script.train, *own_data(script, data_dir), progress=False)
-
-
-@each_script
-@pytest.mark.parametrize("device", DEVICES)
-def test_training_improves(script, train, device):
-    classifier = script is fashion_classifier
-    epochs = 30 if classifier else 3
-    training = train(epochs=epochs, patience=epochs, device=device)
-    assert [row.epoch for row in training.history] == list(range(1, epochs + 1))
-    assert np.isfinite(training.history).all()
-    errors = [row.validation_loss if classifier else row.distance for row in training.history]
-    assert min(errors[1:]) < 0.9 * errors[0]
-    network = training.classifier if classifier else training.generator
-    inputs, outputs = sizes(script)
-    both = 2 if script is cycle_gan else 1  # networks side by side
-    result = network(torch.randn(7, both * inputs))
-    assert result.shape == (7, both * outputs)
-    assert result.isfinite().all()
-    assert not network.training
-
-
-@each_script
-def test_same_seed_same_history_another_seed_another(script, train, monkeypatch):
-    capped(monkeypatch, script, 2)
-    first, same, other = (train(epochs=1, seed=seed).history for seed in (1, 1, 2))
-    assert first == same != other
-
-
-# --- Command line ------------------------------------------------------------------------------
+@pytest.fixture(scope="module", params=DEVICES)
+def device(request):
+    return request.param
 
 
 @pytest.fixture(scope="module", params=SCRIPTS, ids=name_of)
-def saved(request, data_dir, tmp_path_factory):
+def saved(request, device, data_dir, tmp_path_factory):
     """The results of a short training on the command line, and what it printed."""
     script, out = request.param, tmp_path_factory.mktemp(request.param.__name__)
-    use = arguments(script, data_dir, out)
+    epochs = {fashion_classifier: 30, cycle_gan: 5}.get(script, 3)
+    use = [*arguments(script, data_dir, out), "--device", device]
     animate = ["--animate"] * (script in GANS)
     out_, err_ = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
-        capped(patch, script)
+        capped(patch, script, 3 if script is multiples_of_five_gan else 10)
         with contextlib.redirect_stdout(out_), contextlib.redirect_stderr(err_):
-            assert script.main([*use, "--epochs", "2", "--seed", "3", *animate]) == 0
+            length = ["--epochs", str(epochs), "--patience", str(epochs)]
+            assert script.main([*use, *length, "--seed", "3", *animate]) == 0
+    results = {"models": MODELS.get(script, ["generator"]), "epochs": epochs}
     printed = {"stdout": out_.getvalue(), "stderr": err_.getvalue()}
-    return SimpleNamespace(script=script, out=out, use=use, **printed)
+    return SimpleNamespace(script=script, out=out, use=use, **results, **printed)
 
 
-def test_a_run_saves_and_reports_what_it_promises(saved):
+def test_a_run_learns_and_saves_and_reports_what_it_promises(saved):
     script, metrics = saved.script, json.loads((saved.out / "metrics.json").read_text())
-    files = {
-        f"{name}.{kind}" for name in MODELS.get(script, ["generator"]) for kind in ("pt", "pt2")
-    }
+    files = {f"{name}.{kind}" for name in saved.models for kind in ("pt", "pt2")}
     files |= {"samples.png", "history.csv", "metrics.json"}
     files |= {"training.gif"} if script in GANS else set()
     files |= {"estimate.png"} if script is wgan else set()
@@ -102,31 +74,38 @@ def test_a_run_saves_and_reports_what_it_promises(saved):
     if script in GANS:
         assert metrics.keys() >= {"distance", "distance_of_real_samples", "ratio"}
         assert script in IMAGE_GANS or metrics.keys() >= {"precision", "coverage", "recall"}
-    assert (metrics["epochs"], metrics["seed"]) == (2, 3)
+    assert (metrics["epochs"], metrics["seed"]) == (saved.epochs, 3)
     assert metrics["converged"] is metrics["verdict"].startswith("Good")
-    with (saved.out / "history.csv").open() as file:
-        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+    history = np.genfromtxt(saved.out / "history.csv", delimiter=",", names=True)
+    assert history["epoch"].tolist() == list(range(1, saved.epochs + 1))
+    assert all(np.isfinite(history[name]).all() for name in history.dtype.names)
+    errors = history["validation_loss" if script is fashion_classifier else "distance"]
+    assert errors[1:].min() < 0.9 * errors[0]
     assert f"Saved in {saved.out}: " in saved.stdout
-    assert f"Trained on {metrics['samples']:,} samples for 2 epochs" in saved.stdout
+    assert f"Trained on {metrics['samples']:,} samples for {saved.epochs} epochs" in saved.stdout
     assert metrics["verdict"] in saved.stdout
     assert saved.stderr == ""
 
 
 def test_saved_networks_load_in_plain_torch_and_agree(saved):
     inputs, outputs = sizes(saved.script)
-    for name in MODELS.get(saved.script, ["generator"]):
+    rows = torch.randn(20, inputs)
+    for name in saved.models:
         traced = torch.jit.load(saved.out / f"{name}.pt", map_location="cpu")
         exported = torch.export.load(saved.out / f"{name}.pt2").module()
-        for rows in (torch.randn(1, inputs), torch.randn(9, inputs)):
-            assert traced(rows).shape == (len(rows), outputs)
-            assert torch.allclose(traced(rows), exported(rows), atol=1e-3)
+        found = traced(rows)
+        assert found.shape == (20, outputs)
+        assert found.isfinite().all()
+        for network in (traced, exported):  # any number of rows, none of which changes another
+            parts = torch.cat([network(part) for part in rows.split([0, 1, 19])])
+            assert torch.allclose(parts, found, atol=1e-3)
 
 
 def test_the_pictures_show_something(saved):
     assert not any(is_blank(path) for path in saved.out.glob("*.png"))
     for path in saved.out.glob("*.gif"):
         with Image.open(path) as film:
-            assert film.n_frames == 2  # one for each epoch
+            assert film.n_frames == saved.epochs
 
 
 @pytest.mark.parametrize("saved", GANS, indirect=True, ids=name_of)
@@ -144,6 +123,22 @@ def test_generates_and_interpolates(saved, capsys):
         assert capsys.readouterr().out.splitlines() == lines[:6]
     assert script.main([*use, "--interpolate", "6"]) == 0
     assert not is_blank(saved.out / "interpolation.png")
+
+
+@each_script
+def test_same_seed_same_history_another_seed_another(script, data_dir, tmp_path, monkeypatch):
+    trainings = []
+    capped(monkeypatch, script, 2)
+    monkeypatch.setattr(common, "save", lambda _, training, *__, **___: trainings.append(training))
+    monkeypatch.setattr(common, "save_picture", lambda *_: None)
+    use = [*arguments(script, data_dir, tmp_path), "--epochs", "1"]
+    for seed in "112":
+        assert script.main([*use, "--seed", seed]) == 0
+    first, same, other = (training.history for training in trainings)
+    assert first == same != other
+
+
+# --- Errors ------------------------------------------------------------------------------------
 
 
 @each_script
@@ -185,3 +180,81 @@ def test_help_names_every_option(script, capsys):
     options += " generate interpolate animate" if script in GANS else " predict"
     words = capsys.readouterr().out
     assert all(f"--{option}" in words for option in options.split())
+
+
+# --- What only one script does -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("saved", [cycle_gan], indirect=True, ids=name_of)
+def test_cycle_gan_translates_files_without_having_seen_a_pair(saved, data_dir, tmp_path):
+    digits, _ = images.load_images("mnist", data_dir)
+    domains = cycle_gan.outline(digits), digits  # to_outline, to_digit
+    files = [tmp_path / name for name in ("a/one.png", "b/one.png", "two.bmp")]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        Image.fromarray(torch.randint(100, (28, 28)).byte().numpy()).save(file)
+    assert cycle_gan.main([*saved.use, "--translate", *map(str, files)]) == 0
+    for name, real, rows in zip(saved.models, domains, domains[::-1], strict=True):
+        translate = torch.jit.load(saved.out / f"{name}.pt", map_location="cpu")
+        before, after = (torch.cdist(each, real).amin(dim=1) for each in (rows, translate(rows)))
+        assert after.mean() < 0.9 * before.mean()  # which bar becomes which is not decided
+        written = sorted((saved.out / name).iterdir())
+        assert [path.name for path in written] == ["1-one.png", "2-one.png", "3-two.png"]
+        for file, path in zip(files, written, strict=True):
+            expected = translate(images.read_image(file)).view(28, 28).numpy()
+            assert np.abs(np.asarray(Image.open(path)) / 255 - expected).max() < 0.01
+
+
+def test_cycle_gan_learns_from_digits_and_outlines_of_others(data_dir):
+    (rows,) = own_data(cycle_gan, data_dir)
+    digits, _ = images.load_images("mnist", data_dir)
+    padded = torch.nn.functional.pad(digits.view(-1, 28, 28), (1, 1, 1, 1))
+    largest = padded.unfold(1, 3, 1).unfold(2, 3, 1).amax(dim=(3, 4))  # in windows of 3 by 3
+    known = digits, largest.flatten(1) - digits
+    pairs = zip(rows.chunk(2, dim=1), known, strict=True)
+    nearest = [torch.cdist(half, real).min(dim=1) for half, real in pairs]
+    assert all(each.values.max() < 1e-2 for each in nearest)
+    assert not set(nearest[0].indices.tolist()) & set(nearest[1].indices.tolist())
+
+
+@pytest.mark.parametrize("saved", [fashion_classifier], indirect=True, ids=name_of)
+def test_fashion_classifier_predicts_image_files_light_or_dark(saved, data_dir, tmp_path, capsys):
+    categories, metrics = fashion_classifier.CATEGORIES, (saved.out / "metrics.json").read_text()
+    assert json.loads(metrics)["test_accuracy"] > 0.9
+    assert set(json.loads(metrics)["test_accuracy_by_category"]) == set(categories)
+    assert "Good: " in saved.stdout
+    test, labels = images.load_images("fashion", data_dir, train=False)
+    files, printed = [str(tmp_path / f"{i}.png") for i in range(10)], []
+    for rows in (test, 1 - test):
+        for file, row in zip(files, rows, strict=False):
+            Image.fromarray((255 * row.view(28, 28)).round().byte().numpy()).save(file)
+        assert fashion_classifier.main([*saved.use, "--predict", *files]) == 0
+        printed.append(capsys.readouterr())
+    header, *lines = printed[0].out.splitlines()
+    assert header == "image,category,probability"
+    right = [categories[label] in line for label, line in zip(labels, lines, strict=False)]
+    assert len(right) == 10
+    assert sum(right) > 7
+    assert printed[1].out == printed[0].out
+    assert printed[0].err == ""
+    assert printed[1].err.count("so it was inverted") == 10
+    assert fashion_classifier.main([*saved.use, "--predict", __file__]) == 1
+    assert "it is not an image" in capsys.readouterr().err
+
+
+def test_fashion_classifier_keeps_the_epoch_with_the_lowest_validation_loss(data_dir):
+    data, labels = own_data(fashion_classifier, data_dir)
+    labels = labels[torch.randperm(len(labels))]  # there is nothing to learn
+    training = fashion_classifier.train(data, labels, patience=3, progress=False)
+    losses = [row.validation_loss for row in training.history]
+    assert training.stopping.kept_epoch == 1 + losses.index(min(losses))
+    assert len(losses) == training.stopping.kept_epoch + 3
+    assert training.verdict.startswith("WARNING")
+
+
+@pytest.mark.skipif("GAN_DATA_DIR" not in os.environ, reason="GAN_DATA_DIR names no real images")
+def test_fashion_classifier_learns_real_clothes():
+    folder = os.environ["GAN_DATA_DIR"]
+    learned, test = (images.load_images("fashion", folder, train) for train in (True, False))
+    classifier = fashion_classifier.train(*learned, epochs=30, progress=False).classifier
+    assert (classifier(test[0]).argmax(dim=1) == test[1]).float().mean() > 0.7

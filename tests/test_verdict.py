@@ -47,36 +47,29 @@ def two_clusters():
     return clusters(0.05, torch.randn(1000, 2))
 
 
-@pytest.mark.parametrize(
-    ("draw", "function"),
-    [
-        (curve, lambda noise: on_curve(50 * uniform(noise))),
-        (curve, lambda noise: on_curve(50 * uniform(noise)) + 0.05 * noise),
-        (two_clusters, lambda noise: clusters(0.05, noise)),
-    ],
-    ids=["curve", "slightly thick curve", "clusters"],
-)
-def test_a_good_generator_is_good(draw, function):
-    """For at least four of five random data sets."""
-    trainings = [judge(draw(), function) for _ in range(5)]
-    assert sum(training.verdict.startswith("Good: ") for training in trainings) >= 4
+GOOD = {
+    "curve": (curve, lambda noise: on_curve(50 * uniform(noise))),
+    "slightly thick curve": (curve, lambda noise: on_curve(50 * uniform(noise)) + 0.05 * noise),
+    "clusters": (two_clusters, lambda noise: clusters(0.05, noise)),
+}
+BAD = {
+    "one point": (curve, lambda noise: on_curve(torch.full((len(noise),), 25.0))),
+    "a third missing": (curve, lambda noise: on_curve(35 * uniform(noise))),
+    "thick": (curve, lambda noise: on_curve(50 * uniform(noise)) + 3 * noise),
+    "a cluster missing": (two_clusters, lambda noise: clusters(0, noise)),
+    "off the data": (two_clusters, lambda noise: clusters(0.05, noise) + noise.clamp(min=0)),
+    "few rows": (lambda: torch.randn(49, 2), lambda noise: noise),
+}
 
 
-@pytest.mark.parametrize(
-    ("draw", "function"),
-    [
-        (curve, lambda noise: on_curve(torch.full((len(noise),), 25.0))),
-        (curve, lambda noise: on_curve(35 * uniform(noise))),
-        (curve, lambda noise: on_curve(50 * uniform(noise)) + 3 * noise),
-        (two_clusters, lambda noise: clusters(0, noise)),
-        (two_clusters, lambda noise: clusters(0.05, noise) + noise.clamp(min=0)),
-        (lambda: torch.randn(49, 2), lambda noise: noise),
-    ],
-    ids=["one point", "a third missing", "thick", "a cluster missing", "off the data", "few rows"],
-)
-def test_a_bad_generator_is_never_good(draw, function):
-    for _ in range(2):
-        assert judge(draw(), function).verdict.startswith("WARNING, not converged: ")
+@pytest.mark.parametrize("kind", GOOD | BAD)
+def test_a_good_generator_is_good_and_a_bad_one_never(kind):
+    draw, function = (GOOD | BAD)[kind]
+    trainings = [judge(draw(), function) for _ in range(5 if kind in GOOD else 2)]
+    good = sum(training.verdict.startswith("Good: ") for training in trainings)
+    warned = sum(each.verdict.startswith("WARNING, not converged: ") for each in trainings)
+    assert good + warned == len(trainings)
+    assert good >= 4 if kind in GOOD else good == 0
 
 
 def test_the_limit_is_what_fresh_rows_reach():

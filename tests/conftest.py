@@ -35,9 +35,9 @@ DEVICES = ["cpu", pytest.param("cuda", marks=needs_cuda)]
 torch.set_num_threads(1)  # tests run side by side
 
 
-def name_of(value: object) -> str | None:
+def pytest_make_parametrize_id(val: object) -> str | None:
     """The name of a script in the name of a test."""
-    return value.__name__ if isinstance(value, ModuleType) else None
+    return val.__name__ if isinstance(val, ModuleType) else None
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,6 @@ def same_random_numbers() -> None:
 
 
 def seeded(seed: int) -> torch.Generator:
-    """A separate source of random numbers."""
     return torch.Generator().manual_seed(seed)
 
 
@@ -117,8 +116,7 @@ def own_data(script: ModuleType, data_dir: Path) -> tuple:
 
 def arguments(script: ModuleType, data_dir: Path, out: Path) -> list[str]:
     """The options that each test gives on the command line."""
-    use = ["--device", "cpu", "--quiet", "--out", str(out)]
-    if script not in IMAGE_SCRIPTS:
-        return use
-    pytest.importorskip("torchvision")
-    return [*use, "--data-dir", str(data_dir)]
+    if script in IMAGE_SCRIPTS:
+        pytest.importorskip("torchvision")
+    images = ["--data-dir", str(data_dir)] * (script in IMAGE_SCRIPTS)
+    return ["--device", "cpu", "--quiet", "--out", str(out), *images]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import GANS, ROOT, capped, name_of, needs_cuda, own_data, seeded
+from conftest import GANS, ROOT, capped, needs_cuda, own_data, seeded
 
 import conditional_gan
 import cycle_gan
@@ -87,7 +87,6 @@ def test_data_that_cannot_be_learned_are_refused(script, data, reason):
 @pytest.mark.parametrize(
     ("script", "columns"),
     [(digits_gan, 784), (dcgan, 784), (conditional_gan, 794), (cycle_gan, 1568)],
-    ids=name_of,
 )
 def test_images_of_other_sizes_or_ranges_are_refused(script, columns):
     for given in (49, columns + 1):
@@ -103,7 +102,7 @@ WRONG_SETTINGS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("script", GANS, ids=name_of)
+@pytest.mark.parametrize("script", GANS)
 def test_wrong_settings_are_named(script, data_dir):
     data = own_data(script, data_dir)
     for name, value in WRONG_SETTINGS:
@@ -114,7 +113,7 @@ def test_wrong_settings_are_named(script, data_dir):
 
 
 @pytest.mark.parametrize("batch_size", [1, 60])
-@pytest.mark.parametrize("script", [exp_curve_gan, digits_gan], ids=name_of)
+@pytest.mark.parametrize("script", [exp_curve_gan, digits_gan])
 def test_unusual_settings_are_accepted(script, batch_size, data_dir, monkeypatch):
     capped(monkeypatch, script, 2)
     others = {"seed": 2**60, "lr": 1e-12, "patience": 10**9, "device": torch.device("cpu")}

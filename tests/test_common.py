@@ -4,7 +4,7 @@ import json
 import math
 import re
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from itertools import islice
 
 import numpy as np
@@ -19,8 +19,6 @@ import common
 import digits_gan
 import sine_gan
 from common import EarlyStopping, Failure, InputError, sliced_wasserstein
-
-# --- Codec, data and building blocks -----------------------------------------------------------
 
 
 def test_one_hot_rows_are_those_of_numpy_and_are_decoded():
@@ -63,22 +61,10 @@ def test_sobol_noise_is_normal_and_evenly_spread():
         assert len((16 * torch.special.ndtr(noise)).long().unique(dim=0)) == 256
 
 
-def test_the_average_of_weights_includes_running_statistics():
-    average, model = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
-    nn.init.constant_(model.weight, 5.0)  # after 1
-    nn.init.constant_(model.running_mean, 1.0)  # after 0
-    common.update_ema(average, model, 0.75)
-    assert average.weight.tolist() == [2.0] * 3
-    assert average.running_mean.tolist() == [0.25] * 3
-
-
 def test_walks_are_smooth_and_as_normal_as_noise():
     walk = common.interpolate(400, 1000)
     assert walk.std(dim=1).sub(1).abs().max() < 0.1
     assert (walk[1:] - walk[:-1]).norm(dim=1).max() < 1  # of about 31
-
-
-# --- Distance ----------------------------------------------------------------------------------
 
 
 def test_the_distance_is_the_root_mean_square_over_directions():
@@ -107,9 +93,6 @@ def test_precision_and_coverage_agree_with_scikit_learn():
     assert precision == pytest.approx(near.any(axis=1).mean(), abs=0.005)
     assert coverage == pytest.approx(near.any(axis=0).mean(), abs=0.005)
     assert 0.3 < coverage < 1 > precision > 0.3
-
-
-# --- Early stopping and training ---------------------------------------------------------------
 
 
 def stop(errors, epochs=10, patience=2, **more):
@@ -170,9 +153,6 @@ def test_settings_of_torch_neither_matter_nor_change(monkeypatch):
         torch.set_default_dtype(torch.float32)
 
 
-# --- Files -------------------------------------------------------------------------------------
-
-
 def test_results_replace_earlier_ones_only_when_all_are_written(tmp_path, capsys):
     for content in ("earlier", "later"):
         with common.output_folder(tmp_path) as folder:
@@ -185,13 +165,6 @@ def test_results_replace_earlier_ones_only_when_all_are_written(tmp_path, capsys
         raise KeyError
     assert (tmp_path / "file").read_text() == "later"
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["later"]
-
-
-def test_numbers_are_read_with_or_without_a_header(tmp_path):
-    for header in ("", "x,y\n"):
-        (tmp_path / "points.csv").write_text(header + "1,2\n\n-3.5,1700000000.25\n")
-        numbers = common.read_numbers(tmp_path / "points.csv", 2)
-        assert numbers.tolist() == [[1, 2], [-3.5, 1700000000.25]]
 
 
 @pytest.mark.parametrize(
@@ -213,31 +186,21 @@ def test_a_file_without_such_numbers_is_refused_with_the_line(tmp_path, content,
         common.read_numbers(tmp_path / "numbers.csv", 1, depth)
 
 
-# --- Command line and packages -----------------------------------------------------------------
+ERRORS = [  # each with its exit status, or None for a traceback
+    (Failure("no luck"), 1), (InputError("a wrong rate"), 2), (KeyboardInterrupt(), 130),
+    (MemoryError(), 1), (RuntimeError("can't allocate memory"), 1),
+    (ValueError("a mistake in the code"), None), (FileNotFoundError(2, "None", "mine.csv"), None),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("error", "status"),
-    [
-        (Failure("no luck"), 1),
-        (common.InputError("a wrong rate"), 2),
-        (MemoryError(), 1),
-        (RuntimeError("can't allocate memory"), 1),
-        (KeyboardInterrupt(), 130),
-        (ValueError("a mistake in the code"), None),
-        (FileNotFoundError(2, "No such file", "mine.csv"), None),
-    ],
-)
+@pytest.mark.parametrize(("error", "status"), ERRORS)
 def test_an_error_is_one_line_and_a_status_or_a_traceback(error, status, tmp_path, capsys):
     @common.command
     def main(_):
         with common.output_folder(tmp_path):
             raise error
 
-    if status is None:
-        with pytest.raises(type(error)):
-            main()
-    else:
+    with pytest.raises(type(error)) if status is None else nullcontext():
         assert main() == status
         message = capsys.readouterr().err
         assert message.startswith("test_common.py: ")
@@ -255,15 +218,6 @@ def test_generated_rows_are_printed_in_full_and_more_begin_with_the_same(tmp_pat
     assert printed[0][:8] == printed[1]
     rows = torch.from_numpy(np.loadtxt(printed[0][1:], delimiter=",")).float()
     assert len(rows.unique(dim=0)) == 9_999
-
-
-def test_show_opens_the_picture(tmp_path, monkeypatch):
-    shown = []
-    capped(monkeypatch, sine_gan, 1)
-    monkeypatch.setattr("PIL.Image.Image.show", lambda image: shown.append(image.size))
-    monkeypatch.setattr(common, "save", lambda *_, **__: None)  # it takes seconds
-    assert sine_gan.main(["--epochs", "1", "--quiet", "--show", "--out", str(tmp_path)]) == 0
-    assert len(shown) == 1
 
 
 def packages(name):

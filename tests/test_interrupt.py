@@ -1,6 +1,7 @@
 """Interrupted, killed, a full disk, damaged files: one clear line, and no earlier file is lost."""
 
 import io
+import multiprocessing
 import os
 import signal
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import POINT_GANS, arguments, capped, name_of, signal_after
+from conftest import POINT_GANS, arguments, capped, signal_after
 
 import common
 import digits_gan
@@ -104,36 +105,28 @@ def test_in_code_an_interrupted_training_returns_the_best_so_far(monkeypatch):
         sine_gan.train(sine_gan.real_samples(500), progress=False)
 
 
-def fork(function, argument):
-    """The id of a process that calls the function again and again until it is killed."""
-    child = os.fork()
-    try:
-        while not child:
-            function(argument)
-    finally:
-        if not child:
-            os._exit(1)
-    return child
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # the children only write files
 def test_two_runs_killed_at_any_moment_leave_whole_files(tmp_path):
-    def save(digit):
-        with common.output_folder(tmp_path, io.StringIO()) as folder:
-            for name in "abc":
-                (folder / name).write_bytes(digit * 10_000)
+    def save(digit, times=10**9):
+        for _ in range(times):
+            with common.output_folder(tmp_path, io.StringIO()) as folder:
+                for name in "abc":
+                    (folder / name).write_bytes(digit * 10_000)
 
-    save(b"0")
+    save(b"0", times=1)
+    fork = multiprocessing.get_context("fork")
     for repeat in range(REPEATS):
-        children = [fork(save, digit) for digit in (b"1", b"2")]
+        children = [fork.Process(target=save, args=[digit]) for digit in (b"1", b"2")]
+        for child in children:
+            child.start()
         time.sleep(0.02 * repeat / REPEATS)
         for child in children:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+            child.kill()
+            child.join()
         whole = [digit * 10_000 for digit in (b"0", b"1", b"2")]
         assert all((tmp_path / name).read_bytes() in whole for name in "abc")
-    save(b"3")  # the next run
+    save(b"3", times=1)  # the next run
     assert (tmp_path / "a").read_bytes() == b"3" * 10_000
 
 
@@ -231,7 +224,7 @@ def test_a_network_of_another_script_is_refused(earlier, capsys):
 
 
 @pytest.mark.parametrize(
-    "script", [*POINT_GANS, multiples_of_five_gan, digits_gan, fashion_classifier], ids=name_of
+    "script", [*POINT_GANS, multiples_of_five_gan, digits_gan, fashion_classifier]
 )
 def test_an_absurd_learning_rate(script, data_dir, tmp_path, monkeypatch, capsys):
     capped(monkeypatch, script, 5)

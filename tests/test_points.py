@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from conftest import DEVICES, POINT_GANS, ROOT, capped, name_of, seeded
+from conftest import DEVICES, POINT_GANS, ROOT, capped, seeded
 
 import common
 import exp_curve_gan
@@ -16,39 +16,31 @@ import multiples_of_five_gan
 import sine_gan
 import wgan
 
+CURVES = [(exp_curve_gan, 0, 50, lambda x: 1.08**x), (sine_gan, -5, 5, torch.sin)]
 
-@pytest.mark.parametrize(
-    ("script", "low", "high", "curve"),
-    [(exp_curve_gan, 0, 50, lambda x: 1.08**x), (sine_gan, -5, 5, torch.sin)],
-    ids=name_of,
-)
+
+@pytest.mark.parametrize(("script", "low", "high", "curve"), CURVES)
 def test_real_samples_lie_on_the_curve(script, low, high, curve):
     x, y = script.real_samples(1000).T
-    margin = (high - low) / 50
-    assert low <= x.min() < low + margin
-    assert high - margin < x.max() <= high
+    assert low <= x.min() < x.max() <= high
+    assert x.max() - x.min() > 0.98 * (high - low)
     assert torch.allclose(y, curve(x))
 
 
-def test_real_samples_lie_in_eight_clusters():
+def test_real_samples_lie_in_eight_clusters_or_are_multiples_of_five():
     points = wgan.real_samples(1000)
     assert torch.allclose(points.norm(dim=1), torch.tensor(wgan.RADIUS), atol=0.3)
     eighths = (torch.atan2(points[:, 1], points[:, 0]) / (torch.pi / 4)).round() % 8
     assert eighths.long().bincount().min() > 80
+    integers = common.one_hot_decode(multiples_of_five_gan.real_samples(2000))
+    assert set(integers.tolist()) == set(range(0, 100, 5))
 
 
-def test_real_samples_are_one_hot_multiples_of_five():
-    rows = multiples_of_five_gan.real_samples(2000)
-    assert rows.shape == (2000, 100)
-    assert (rows.sum(dim=1) == 1).all()
-    assert set(common.one_hot_decode(rows).tolist()) == set(range(0, 100, 5))
-
-
-POINTS = "a,b\n" + "1,2\n3,4\n" * 50, "1,2,3\n", "line 1: expected 2 finite number"
+POINTS = "a,b\n\n" + "1,-2.5\n3,4\n" * 50, "1,2,3\n", "line 1: expected 2 finite number"
 INTEGERS = "3\n4\n" * 50, "3\n100\n", "line 2: expected an integer in 0..99"
 
 
-@pytest.mark.parametrize("script", [*POINT_GANS, multiples_of_five_gan], ids=name_of)
+@pytest.mark.parametrize("script", [*POINT_GANS, multiples_of_five_gan])
 def test_learns_a_file(script, tmp_path, monkeypatch, capsys):
     capped(monkeypatch, script, 1)
     monkeypatch.setattr(common, "save", lambda *_, **__: None)  # it takes seconds
@@ -65,23 +57,16 @@ def test_learns_a_file(script, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_few_epochs_find_the_integers(device):
-    data = multiples_of_five_gan.real_samples(1024, seeded(0))
+@pytest.mark.parametrize(("values", "depth"), [(range(0, 100, 5), 100), ([1, 2, 7], 8)])
+def test_a_few_epochs_find_the_integers(values, depth, device):
+    integers = torch.tensor(list(values))
+    data = common.one_hot_encode(integers.repeat(1000 // len(integers)), depth)
     training = multiples_of_five_gan.train(data, device=device, epochs=8, progress=False)
-    rows = training.generator(torch.randn(5000, multiples_of_five_gan.LATENT_DIM))
+    rows = training.generator(torch.randn(5000, depth))
     assert (rows.sum(dim=1) == 1).all()
-    integers = common.one_hot_decode(rows)
-    assert (integers % 5 == 0).float().mean() > 0.9
-    assert len(integers.unique()) >= 20
-
-
-def test_learns_other_integers_of_another_depth():
-    integers = torch.tensor([1, 2, 7])
-    data = common.one_hot_encode(integers.repeat(200), 8)
-    training = multiples_of_five_gan.train(data, epochs=10, progress=False)
-    counts = common.one_hot_decode(training.generator(torch.randn(3000, 8))).bincount(minlength=8)
-    assert counts[integers].sum() > 0.95 * 3000
-    assert counts[integers].min() > 0.2 * 3000
+    counts = common.one_hot_decode(rows).bincount(minlength=depth)
+    assert counts[integers].sum() > 0.95 * 5000
+    assert counts[integers].min() > 0.6 * 5000 / len(integers)
 
 
 def test_the_estimate_of_the_critic_falls_with_the_distance():
@@ -89,13 +74,6 @@ def test_the_estimate_of_the_critic_falls_with_the_distance():
     history = wgan.train(data, epochs=5, progress=False).history
     assert history[-1].distance < 0.5 * history[0].distance
     assert -history[-1].discriminator_loss < 0.5 * -history[0].discriminator_loss
-
-
-def test_the_penalty_of_the_critic_wants_a_slope_of_one():
-    points, fakes = torch.randn(2, 50, 2)
-    for slope, expected in ((0.0, 1.0), (1.0, 0.0), (3.0, 4.0)):
-        found = wgan.slope_penalty(lambda rows, slope=slope: slope * rows[:, :1], points, fakes)
-        assert found.item() == pytest.approx(expected)
 
 
 def test_a_copy_runs_alone_and_ctrl_c_keeps_what_it_learned(tmp_path):

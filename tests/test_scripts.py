@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import DEVICES, GANS, IMAGE_GANS, SCRIPTS, arguments, capped, name_of, own_data
+from conftest import DEVICES, GANS, IMAGE_GANS, SCRIPTS, arguments, capped, own_data
 from PIL import Image
 
 import common
@@ -22,7 +22,7 @@ import multiples_of_five_gan
 import table_gan
 import wgan
 
-each_script = pytest.mark.parametrize("script", SCRIPTS, ids=name_of)
+each_script = pytest.mark.parametrize("script", SCRIPTS)
 MODELS = {cycle_gan: ["to_outline", "to_digit"], fashion_classifier: ["classifier"]}
 METRICS = {"verdict", "converged", "samples", "seed", "epochs", "kept_epoch", "best_epoch"}
 
@@ -45,22 +45,24 @@ def device(request):
     return request.param
 
 
-@pytest.fixture(scope="module", params=SCRIPTS, ids=name_of)
+@pytest.fixture(scope="module", params=SCRIPTS)
 def saved(request, device, data_dir, tmp_path_factory):
     """The results of a short training on the command line, and what it printed."""
     script, out = request.param, tmp_path_factory.mktemp(request.param.__name__)
     epochs = {fashion_classifier: 30, cycle_gan: 5}.get(script, 3)
     use = [*arguments(script, data_dir, out), "--device", device]
-    animate = ["--animate"] * (script in GANS)
-    out_, err_ = io.StringIO(), io.StringIO()
+    train = ["--epochs", str(epochs), "--patience", str(epochs), "--seed", "3", "--show"]
+    train += ["--animate"] * (script in GANS)
+    stdout, stderr, shown = io.StringIO(), io.StringIO(), []
     with pytest.MonkeyPatch.context() as patch:
         capped(patch, script, 3 if script is multiples_of_five_gan else 10)
-        with contextlib.redirect_stdout(out_), contextlib.redirect_stderr(err_):
-            length = ["--epochs", str(epochs), "--patience", str(epochs)]
-            assert script.main([*use, *length, "--seed", "3", *animate]) == 0
-    results = {"models": MODELS.get(script, ["generator"]), "epochs": epochs}
-    printed = {"stdout": out_.getvalue(), "stderr": err_.getvalue()}
-    return SimpleNamespace(script=script, out=out, use=use, **results, **printed)
+        patch.setattr(Image.Image, "show", shown.append)
+        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+            assert script.main([*use, *train]) == 0
+    return SimpleNamespace(
+        script=script, out=out, use=use, models=MODELS.get(script, ["generator"]), epochs=epochs,
+        stdout=stdout.getvalue(), stderr=stderr.getvalue(), shown=shown,
+    )  # fmt: skip
 
 
 def test_a_run_learns_and_saves_and_reports_what_it_promises(saved):
@@ -103,12 +105,13 @@ def test_saved_networks_load_in_plain_torch_and_agree(saved):
 
 def test_the_pictures_show_something(saved):
     assert not any(is_blank(path) for path in saved.out.glob("*.png"))
+    assert len(saved.shown) == 1  # --show
     for path in saved.out.glob("*.gif"):
         with Image.open(path) as film:
             assert film.n_frames == saved.epochs
 
 
-@pytest.mark.parametrize("saved", GANS, indirect=True, ids=name_of)
+@pytest.mark.parametrize("saved", GANS, indirect=True)
 def test_generates_and_interpolates(saved, capsys):
     script, use = saved.script, [*saved.use, "--seed", "5"]
     assert script.main([*use, "--generate", "12"]) == 0
@@ -185,7 +188,7 @@ def test_help_names_every_option(script, capsys):
 # --- What only one script does -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("saved", [cycle_gan], indirect=True, ids=name_of)
+@pytest.mark.parametrize("saved", [cycle_gan], indirect=True)
 def test_cycle_gan_translates_files_without_having_seen_a_pair(saved, data_dir, tmp_path):
     digits, _ = images.load_images("mnist", data_dir)
     domains = cycle_gan.outline(digits), digits  # to_outline, to_digit
@@ -217,7 +220,7 @@ def test_cycle_gan_learns_from_digits_and_outlines_of_others(data_dir):
     assert not set(nearest[0].indices.tolist()) & set(nearest[1].indices.tolist())
 
 
-@pytest.mark.parametrize("saved", [fashion_classifier], indirect=True, ids=name_of)
+@pytest.mark.parametrize("saved", [fashion_classifier], indirect=True)
 def test_fashion_classifier_predicts_image_files_light_or_dark(saved, data_dir, tmp_path, capsys):
     categories, metrics = fashion_classifier.CATEGORIES, (saved.out / "metrics.json").read_text()
     assert json.loads(metrics)["test_accuracy"] > 0.9

@@ -73,8 +73,17 @@ WRONG_DATA = [
     (fashion_classifier, [IMAGES, torch.rand(10)], LABELS),
     (fashion_classifier, [IMAGES, DIGITS + 1], LABELS),
     (fashion_classifier, [IMAGES[:1], [0]], LABELS),
-    (fashion_classifier, [IMAGES[:, :49], DIGITS], "data must have 784 columns"),
+    (fashion_classifier, [IMAGES[:, :49], DIGITS], "data must have 784 columns.*, not 49"),
     (fashion_classifier, [2 * IMAGES, DIGITS], "data must lie in 0..1"),
+    *[
+        (script, [torch.rand(9, 785)], "data must have 784 columns")
+        for script in (digits_gan, dcgan)
+    ],
+    *[(script, [2 * IMAGES], "data must lie in 0..1") for script in (digits_gan, dcgan)],
+    (conditional_gan, [IMAGES], "data must have 794 columns.*, not 784"),
+    (conditional_gan, [2 * torch.ones(9, 794)], "data must lie in 0..1"),
+    (cycle_gan, [IMAGES], "data must have 1568 columns.*, not 784"),
+    (cycle_gan, [2 * torch.ones(9, 1568)], "data must lie in 0..1"),
 ]
 
 
@@ -84,22 +93,9 @@ def test_data_that_cannot_be_learned_are_refused(script, data, reason):
         script.train(*data, progress=False)
 
 
-@pytest.mark.parametrize(
-    ("script", "columns"),
-    [(digits_gan, 784), (dcgan, 784), (conditional_gan, 794), (cycle_gan, 1568)],
-)
-def test_images_of_other_sizes_or_ranges_are_refused(script, columns):
-    for given in (49, columns + 1):
-        with pytest.raises(ValueError, match=f"^data must have {columns} columns.*, not {given}"):
-            script.train(torch.rand(20, given), progress=False)
-    with pytest.raises(ValueError, match=r"data must lie in 0\.\.1"):
-        script.train(255 * torch.rand(20, columns), progress=False)
-
-
-WRONG_SETTINGS = [
-    ("epochs", 0), ("epochs", 1.5), ("patience", None), ("batch_size", 0), ("batch_size", 2.0),
-    ("batch_size", 10**12), ("device", "quantum"), ("device", "cuda:99"),
-]  # fmt: skip
+WRONG_SETTINGS = [("epochs", 0), ("epochs", 1.5), ("patience", None), ("batch_size", 0)]
+WRONG_SETTINGS += [("batch_size", 2.0), ("batch_size", 10**12)]
+WRONG_SETTINGS += [("device", "quantum"), ("device", "cuda:99")]
 
 
 @pytest.mark.parametrize("script", GANS)

@@ -57,9 +57,9 @@ def test_each_failure_is_measured():
 
 
 def test_a_training_set_is_as_good_as_itself():
-    figures = measure.evaluate("sine", *2 * [measure.training_data("sine")])
+    points, rows = map(measure.training_data, ("sine", "2 values"))
+    figures = measure.evaluate("sine", points, points)
     assert (figures["excess"], figures["inside"]) == (0, 1)
-    rows = measure.training_data("2 values")
     assert measure.evaluate("2 values", rows, rows)["valid"] == 1
     assert measure.evaluate("2 values", rows, rows.roll(1, dims=1))["valid"] == 0
 

@@ -53,9 +53,6 @@ def earlier(tmp_path_factory):
     return folder
 
 
-# --- Interrupted or killed ---------------------------------------------------------------------
-
-
 def test_a_terminated_command_saves(tmp_path, monkeypatch, capsys):
     signal_after(monkeypatch, 3, signal.SIGTERM)
     assert sine_gan.main([*ENDLESS, str(tmp_path)]) == 143
@@ -130,9 +127,6 @@ def test_two_runs_killed_at_any_moment_leave_whole_files(tmp_path):
     assert (tmp_path / "a").read_bytes() == b"3" * 10_000
 
 
-# --- Nothing can be written, printed or drawn --------------------------------------------------
-
-
 def test_a_folder_that_cannot_be_made(tmp_path, capsys):
     (tmp_path / "file").touch()
     for out in ("file", "file/below"):
@@ -163,20 +157,17 @@ def test_standard_output_may_be_closed_and_have_any_encoding(tmp_path, monkeypat
     assert {row.split(",")[1] for row in rows} == {"東京", "Köln"}
 
 
-def test_a_reader_that_stops_reading_is_no_error(earlier, monkeypatch, capsys):
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_reader_may_stop_reading_and_a_full_output_is_one_line(earlier, monkeypatch, capsys):
     reader, writer = os.pipe()
     os.close(reader)
-    with os.fdopen(writer, "w") as pipe:
+    use = ["--generate", "20000", "--out", str(earlier)]
+    with os.fdopen(writer, "w") as pipe, Path("/dev/full").open("w") as full:
         monkeypatch.setattr(sys, "stdout", pipe)
-        assert sine_gan.main(["--generate", "20000", "--out", str(earlier)]) == 0
-    assert capsys.readouterr().err == ""
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-def test_a_full_standard_output_is_one_line(earlier, monkeypatch, capsys):
-    with Path("/dev/full").open("w") as full:
+        assert sine_gan.main(use) == 0
+        assert capsys.readouterr().err == ""
         monkeypatch.setattr(sys, "stdout", full)
-        message = complaint(capsys, sine_gan, "--generate", 5, "--out", earlier)
+        message = complaint(capsys, sine_gan, *use)
     assert message == "sine_gan.py: cannot print: No space left on device\n"
 
 
@@ -190,28 +181,24 @@ def test_a_picture_that_cannot_be_drawn(tmp_path, monkeypatch, capsys):
     assert set(contents(tmp_path)) == FILES - {"samples.png"}
 
 
-# --- Damaged files and absurd rates ------------------------------------------------------------
-
-
 class Code:
-    """Creates a file when it is unpickled."""
-
-    def __init__(self, trace):
-        self.trace = trace
-
-    def __reduce__(self):
-        return (self.trace.touch, ())
+    def __reduce__(self):  # what is called when it is unpickled
+        return (Path("trace").touch, ())
 
 
+@pytest.mark.filterwarnings("ignore:'torch.load' received:UserWarning")
 @pytest.mark.parametrize("kind", ["truncated", "empty", "code", "flipped bit"])
-def test_a_damaged_file_is_refused_and_runs_no_code(kind, earlier, data_dir, tmp_path, capsys):
+def test_a_damaged_file_is_refused_and_runs_no_code(
+    kind, earlier, data_dir, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
     content = bytearray((earlier / "generator.pt").read_bytes())
     content[content.index(b"data/0") + 1000] ^= kind == "flipped bit"  # in its weights
     length = {"truncated": len(content) // 2, "empty": 0}.get(kind)
     for path in (tmp_path / "generator.pt", tmp_path / "checkpoint.pth"):
         path.write_bytes(content[:length])
         if kind == "code":
-            torch.save(Code(tmp_path / "trace"), path)
+            torch.save(Code(), path)
     assert "train again" in complaint(capsys, sine_gan, "--generate", 5, "--out", tmp_path)
     resume = [*arguments(digits_gan, data_dir, tmp_path), "--resume"]
     assert "omit --resume" in complaint(capsys, digits_gan, *resume)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import GANS, ROOT, capped, needs_cuda, own_data, seeded
+from conftest import GANS, ROOT, capped, own_data, seeded
 
 import conditional_gan
 import cycle_gan
@@ -47,13 +47,6 @@ def test_unusual_points_are_learned(kind, monkeypatch):
     assert (samples[:, constant] == real[0, constant].to(samples)).all()
     if kind in WIDE:
         assert len(samples[:, 0].unique()) > 10_000
-
-
-@needs_cuda
-def test_data_may_lie_on_a_gpu(monkeypatch):
-    capped(monkeypatch, sine_gan)
-    samples = sine_gan.train(ROWS.cuda(), device="cuda", epochs=1, progress=False).samples
-    assert samples.device.type == "cpu"
 
 
 IMAGES, DIGITS = torch.rand(10, 784, generator=seeded(0)), torch.arange(10)

@@ -217,6 +217,7 @@ def test_generated_rows_are_printed_in_full_and_more_begin_with_the_same(tmp_pat
     assert printed[0][0] == "x,y"
     assert printed[0][:8] == printed[1]
     rows = torch.from_numpy(np.loadtxt(printed[0][1:], delimiter=",")).float()
+    assert rows[:4096].equal(torch.randn(4096, 2, generator=common.stream("samples")))
     assert len(rows.unique(dim=0)) == 9_999
 
 

@@ -121,9 +121,10 @@ def test_a_recorded_training_learns_the_same(script, data_dir, monkeypatch, caps
 def test_an_interrupted_recorded_training_keeps_what_it_learned(monkeypatch):
     capped(monkeypatch, sine_gan, 8)
     signal_after(monkeypatch, 3)
-    data = sine_gan.real_samples(300)
+    data = sine_gan.real_samples(300).cuda()
     first = sine_gan.train(data, device="cuda", epochs=9, progress=False)
     assert (first.interrupted, len(first.history)) == (True, 3)
+    assert first.samples.device.type == "cpu"
     assert not sine_gan.train(data, device="cuda", epochs=4, progress=False).interrupted
 
 

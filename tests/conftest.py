@@ -1,6 +1,5 @@
 """What the tests share: the scripts, tiny images, short trainings, and signals at an epoch."""
 
-import functools
 import signal
 import struct
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from sklearn.ensemble import RandomForestClassifier
 
 import common
 import conditional_gan
@@ -61,8 +59,7 @@ def capped(monkeypatch: pytest.MonkeyPatch, script: ModuleType, batches: int = 3
     for name, value in {"BATCHES_PER_EPOCH": batches, "WIDTH": 8, "EMA_DECAY": 0.9}.items():
         monkeypatch.setattr(script, name, value, raising=False)
     if script is table_gan:
-        forest = functools.partial(RandomForestClassifier, n_estimators=10)
-        monkeypatch.setattr("sklearn.ensemble.RandomForestClassifier", forest)
+        monkeypatch.setattr("sklearn.ensemble.RandomForestClassifier.__init__.__defaults__", (10,))
 
 
 def signal_after(monkeypatch: pytest.MonkeyPatch, epoch: int, number: int = signal.SIGINT) -> None:

@@ -56,7 +56,7 @@ def saved(request, device, data_dir, tmp_path_factory):
     stdout, stderr, shown = io.StringIO(), io.StringIO(), []
     with pytest.MonkeyPatch.context() as patch:
         capped(patch, script, 3 if script is multiples_of_five_gan else 10)
-        patch.setattr(Image.Image, "show", shown.append)
+        patch.setattr(Image.Image, "show", lambda image: shown.append(image.size))
         with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
             assert script.main([*use, *train]) == 0
     return SimpleNamespace(

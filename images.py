@@ -196,7 +196,7 @@ def doublings(shape: tuple[int, ...], width: int) -> tuple[int, list[int]]:
 
 
 def image_features(rows: Tensor, shape: Sequence[int] = (1, 28, 28)) -> Tensor:
-    """What the distance of images compares: rows (n, pixels + more) as rows (n, features).
+    """What the distance of images compares: rows (n, pixels + more) as (n, features).
 
     Of a picture, the mean colours in 8 by 8 cells tell what is where; the mean strength of details
     in 2 by 2 cells tells blur and noise: absolute second differences, in the picture and in its
@@ -204,7 +204,7 @@ def image_features(rows: Tensor, shape: Sequence[int] = (1, 28, 28)) -> Tensor:
     patches: Karras et al. 2018). Columns that follow the pixels of one picture stay as they are.
     """
     blocks = []
-    for block in rows.split(500):  # to save memory
+    for block in rows.flatten(1).split(500):  # to save memory
         pixels, more = block.tensor_split([math.prod(shape)], dim=1)
         pictures = pixels.unflatten(1, shape)
         features = [functional.adaptive_avg_pool2d(pictures, 8)]

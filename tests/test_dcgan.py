@@ -1,15 +1,13 @@
 """dcgan.py: pictures of all sizes; resumed; on several processes, started by torchrun."""
 
 import os
-import signal
 import subprocess
 import sys
 from argparse import Namespace
-from functools import partial
 
 import pytest
 import torch
-from conftest import ROOT, at_epoch, capped, name_of
+from conftest import ROOT, capped, signal_after
 from PIL import Image
 from test_images import write_pictures
 
@@ -40,7 +38,7 @@ def test_pictures_of_all_sizes(size, channels, tmp_path, monkeypatch):
     assert (tmp_path / "interpolation.png").exists()
 
 
-@pytest.mark.parametrize("script", [dcgan, conditional_gan], ids=name_of)
+@pytest.mark.parametrize("script", [dcgan, conditional_gan])
 def test_a_resumed_training_ends_as_if_it_had_not_been_interrupted(
     script, tmp_path, monkeypatch, capsys
 ):
@@ -49,7 +47,7 @@ def test_a_resumed_training_ends_as_if_it_had_not_been_interrupted(
     use = ["--data", str(data), "--epochs", "3", "--quiet", "--device", "cpu", "--out"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert script.main([*use, str(whole)]) == 0
-    at_epoch(monkeypatch, 2, partial(signal.raise_signal, signal.SIGINT))
+    signal_after(monkeypatch, 2)
     assert script.main([*use, str(parts)]) == 130
     assert "--resume" in capsys.readouterr().err
     assert script.main([*use, str(parts), "--resume", "--lr", "1"]) == 2

@@ -167,7 +167,7 @@ def test_augmented_pictures_keep_their_colours(channels, size):
 @pytest.mark.parametrize("copied", [0, 128, 1024])
 def test_near_copies_are_counted(copied, tmp_path):
     data, fresh = torch.rand(2, 1024, 3, 28, 28)
-    training = new_training(data.flatten(1), pixels=True)
+    training = new_training(data.flatten(1))
     training.samples = fresh.clone()
     training.samples[:copied] = data[:copied].lerp(fresh[:copied], 0.1)
     images.check_copies(training, data, tmp_path)
@@ -192,7 +192,7 @@ def test_classes_are_recognised_and_blends_are_not(data_dir):
 def test_missing_classes_are_named(data_dir):
     pytest.importorskip("torchvision")
     data, labels = images.load_images("mnist", data_dir)
-    training = new_training(data, pixels=True)
+    training = new_training(data)
     training.samples = data[labels < 7]
     images.check_classes(training, data, labels)
     assert not training.converged

@@ -16,6 +16,7 @@ from PIL import Image
 import common
 import conditional_gan
 import cycle_gan
+import dcgan
 import fashion_classifier
 import images
 import multiples_of_five_gan
@@ -28,10 +29,11 @@ METRICS = {"verdict", "converged", "samples", "seed", "epochs", "kept_epoch", "b
 
 
 def sizes(script):
-    """The columns that a saved network takes and returns."""
+    """The columns that a saved network takes, and the shape that it returns."""
     inputs = 784 if script in MODELS else script.LATENT_DIM + 10 * (script is conditional_gan)
-    outputs = {multiples_of_five_gan: 100, table_gan: 4, fashion_classifier: 10}
-    return inputs, outputs.get(script, 784 if script in IMAGE_GANS else 2)
+    outputs = {multiples_of_five_gan: (100,), table_gan: (4,), fashion_classifier: (10,)}
+    outputs |= {dcgan: (1, 28, 28), conditional_gan: (1, 28, 28)}
+    return inputs, outputs.get(script, (784,) if script in IMAGE_GANS else (2,))
 
 
 def is_blank(path):
@@ -100,7 +102,7 @@ def test_saved_networks_load_in_plain_torch_and_agree(saved):
         traced = torch.jit.load(saved.out / f"{name}.pt", map_location="cpu")
         exported = torch.export.load(saved.out / f"{name}.pt2").module()
         found = traced(rows)
-        assert found.shape == (20, outputs)
+        assert found.shape == (20, *outputs)
         assert found.isfinite().all()
         for network in (traced, exported):  # any number of rows, none of which changes another
             parts = torch.cat([network(part) for part in rows.split([0, 1, 19])])

@@ -6,6 +6,7 @@ from conftest import new_training
 from torch import nn
 
 import common
+import images
 import multiples_of_five_gan
 
 
@@ -17,12 +18,12 @@ class Function(nn.Module):
         self.forward = function
 
 
-def judge(data, function, latent_dim=2):
+def judge(data, function, latent_dim=2, samples=16384, features=None, **limits):
     """A finished training of such a generator."""
-    training, loss = new_training(data), torch.zeros(())
+    training, loss = new_training(data, features=features), torch.zeros(())
     for _ in training.epochs():
         training.evaluate(Function(function), torch.randn(1024, latent_dim), loss, loss)
-    return training.finish(Function(function), torch.randn(16384, latent_dim))
+    return training.finish(Function(function), torch.randn(samples, latent_dim), **limits)
 
 
 def uniform(noise):
@@ -73,6 +74,43 @@ def test_a_good_generator_is_good_and_a_bad_one_never(kind):
     for training in trainings:
         assert training.converged or training.verdict.startswith("WARNING, not converged: ")
         assert training.converged or training.verdict.endswith(advice)
+
+
+def test_the_limit_is_what_fresh_rows_reach():
+    """About 1 in 20 fresh samples of the same size lies beyond it."""
+    beyond = 0
+    for _ in range(30):
+        rows, fresh = clusters(torch.randn(1000, 2), share=0.3).split(500)
+        limit = common.fresh_distance(rows, common.Standardize(rows))
+        beyond += common.sliced_wasserstein(rows, fresh) > limit
+    assert beyond <= 6
+
+
+def pictures(noise):
+    """Rows of 28 by 28 pixels: a plaid of random frequencies and phases."""
+    places = torch.linspace(-3, 3, 28)
+    down, across = ((1 + noise[:, i : i + 1] / 4) * places + noise[:, i + 1, None] for i in (0, 2))
+    return (0.5 + 0.4 * down.sin()[:, :, None] * across.sin()[:, None, :]).flatten(1)
+
+
+FAULTS = {
+    "none": lambda rows: rows,
+    "noise": lambda rows: rows + 0.05 * torch.randn_like(rows),
+    "contrast": lambda rows: 0.5 + 0.9 * (rows - 0.5),
+    "blurred": lambda rows: nn.functional.avg_pool2d(rows.view(-1, 28, 28), 3, 1, 1).flatten(1),
+    "brighter": lambda rows: rows + 0.1,
+    "100 repeated": lambda rows: rows[torch.arange(len(rows)) % 100],
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_of_images_are_noticed(fault):
+    def generate(noise):
+        return FAULTS[fault](pictures(noise))
+
+    judged = {"samples": 4096, "features": images.image_features, **images.LIMITS}
+    training = judge(pictures(torch.randn(1000, 4)), generate, 4, **judged)
+    assert training.converged == (fault == "none"), training.verdict
 
 
 def test_missing_integers_are_named():

@@ -32,8 +32,8 @@ from common import Training, fourier_mlp
 from tables import LATENT_DIM, Column, Conditions, Table
 
 SPECIES = ["Adelie", "Chinstrap", "Gentoo"]
-COLUMNS = [Column("bill_mm", decimals=1, text=False), Column("flipper_mm", decimals=0, text=False),
-           Column("mass_kg", decimals=2, text=False), Column("species", SPECIES)]  # fmt: skip
+COLUMNS = [Column("bill_mm", decimals=1), Column("flipper_mm", decimals=0),
+           Column("mass_kg", decimals=2), Column("species", SPECIES)]  # fmt: skip
 SHARES = torch.tensor([0.44, 0.2, 0.36])
 MEANS = torch.tensor([[38.8, 190.0, 3.7], [48.8, 195.8, 3.73], [47.5, 217.2, 5.08]])
 DEVIATIONS = torch.tensor([[2.7, 6.5, 0.46], [3.3, 7.1, 0.38], [3.1, 6.5, 0.5]])
@@ -166,14 +166,13 @@ def train(
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = common.Parser(__file__, __doc__, train)
-    tables.add_options(parser)
-    options = parser.parse_args(argv)
+    options = tables.parse_options(parser, argv)
     tables.check_packages()
     if options.generate or options.interpolate:
         return tables.use_generator(options)
 
     if options.data:
-        print(table := Table(tables.read_table(options.data), tables.chosen_types(options)))
+        print(table := Table(tables.read_table(options.data), options.types))
     else:
         rows = real_samples(500, common.stream("data", options.seed))
         table = Table(tables.to_frame(rows, COLUMNS))

@@ -63,7 +63,7 @@ class Generator(nn.Module):
         self, columns: list[Column] = COLUMNS, conditions: Conditions | None = None
     ) -> None:
         super().__init__()
-        self.columns, self.conditions = columns, conditions or Conditions(columns, [SHARES])
+        self.columns, self.conditions = columns, conditions or Conditions(columns, SHARES)
         width, inputs = self.conditions.codes.shape[1], self.conditions.inputs.shape[1]
         self.inputs = min(LATENT_DIM - 1, width)
         self.layers = fourier_mlp(self.inputs + inputs, 128, width, nn.ReLU())
@@ -110,9 +110,10 @@ def train(
         progress=progress, cooldown=COOLDOWN,
     )  # fmt: skip
     batch_size, held_out = batch_size or BATCH_SIZE, tables.hold_out(len(rows), seed)
-    conditions = Conditions(columns, tables.count_categories(cells, columns)).to(device)
+    indices = tables.condition_indices(cells, columns)
+    conditions = Conditions(columns, indices.flatten().bincount()).to(device)
     batches = tables.augmented_batches(
-        rows[~held_out].to(device), cells[~held_out], columns, conditions, batch_size
+        rows[~held_out].to(device), indices[~held_out].to(device), columns, conditions, batch_size
     )
     noise_batches = common.sobol_noise(batch_size, LATENT_DIM, device)
     generator = build_generator(columns, conditions).to(device)

@@ -430,34 +430,23 @@ class Decoder(nn.Module):
 
     def __init__(self, cells: Tensor, columns: list[Column]) -> None:
         super().__init__()
-        self.columns, quantiles, places = columns, [], []
-        # One quantile per four rows (20 to 1,000), so that numbers are interpolated, not copied
-        count = min(max(len(cells) // 4, min(len(cells), 20)), 1000)
-        for values in cells.T:
-            values = values[~values.isnan()].sort().values
-            chosen = torch.linspace(0, len(values) - 1, count).round().long()
-            edges = values.diff().argsort(descending=True)[:4]  # few numbers are to lie in gaps
-            edges = torch.cat([edges, edges + 1, chosen[-1:].repeat(8)])[:8]
-            chosen = torch.cat([chosen, edges]).sort().values
-            places.append(chosen.double() / max(len(values) - 1, 1))
-            quantiles.append(values[chosen])
-        self.places, self.quantiles = (nn.Buffer(torch.stack(x)) for x in (places, quantiles))
+        self.columns = columns
+        places = torch.linspace(0, 1, min(max(len(cells), 2), 1000)).to(cells)
+        quantiles = [values.nanquantile(places, interpolation="nearest") for values in cells.T]
+        self.quantiles = nn.Buffer(torch.stack(quantiles))
         self.rules = find_rules(cells, columns)
 
     def forward(self, rows: Tensor) -> Tensor:
         cells, parts = [], split(rows, with_flags(self.columns, self.quantiles.T)[0])
         flags = iter(parts[len(self.columns) :])
-        numbers_of = zip(parts, self.places, self.quantiles, self.columns, strict=False)
-        for part, places, quantiles, column in numbers_of:
+        for part, quantiles, column in zip(parts, self.quantiles, self.columns, strict=False):
             if column.categories:
                 cells.append(column.nearest(part).to(quantiles))
                 continue
-            place = torch.special.ndtr(part[:, 0].double())
-            after = torch.searchsorted(places, place).clamp(1, len(places) - 1)
-            low, high = places[after - 1], places[after]
-            share = ((place - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
-            share = share.round() if column.repeated else share
-            values = column.on_grid(quantiles[after - 1].lerp(quantiles[after], share))
+            place = torch.special.ndtr(part[:, 0].double()) * (len(quantiles) - 1)
+            low = place.long().clamp(max=len(quantiles) - 2)
+            share = (place - low).round() if column.repeated else place - low
+            values = column.on_grid(quantiles[low].lerp(quantiles[low + 1], share))
             if column.missing is not None:
                 values = values.masked_fill(next(flags).argmax(dim=1) == 1, math.nan)
             cells.append(values)
@@ -540,19 +529,17 @@ class Conditions(nn.Module):
     Normal noise (n,) chooses conditions: a random column, and a category as often as in the data.
     """
 
-    def __init__(self, columns: list[Column], counts: list[Tensor]) -> None:
-        """With the counts of the categories, for each column that has some."""
+    def __init__(self, columns: list[Column], counts: Tensor) -> None:
+        """With the counts of all categories, column by column."""
         super().__init__()
         blocks = [column.codes if column.categories else torch.zeros(0, 1) for column in columns]
         codes, fixed = torch.block_diag(*blocks), torch.block_diag(*map(torch.ones_like, blocks))
-        if not counts:  # one condition, which fixes nothing
-            codes, counts = torch.zeros(1, codes.shape[1]), [torch.ones(1)]
-            fixed = codes
-        shares = torch.cat([count.double() / count.sum() / len(counts) for count in counts])
+        if not len(codes):  # one condition, which fixes nothing
+            codes = fixed = torch.zeros(1, codes.shape[1])
         self.codes = nn.Buffer(codes)  # (conditions, width): encoded rows, zero but for a category
         self.fixed = nn.Buffer(fixed.bool())  # (conditions, width): where they are not
         self.inputs = nn.Buffer(codes[:, fixed.any(dim=0)])  # (conditions, codes), for networks
-        self.upper = nn.Buffer(shares.cumsum(dim=0))  # (conditions,)
+        self.upper = nn.Buffer((counts.double() / counts.sum()).cumsum(dim=0))  # (conditions,)
 
     def choose(self, noise: Tensor) -> Tensor:
         """The indices (n,) of the conditions that normal noise (n,) chooses."""
@@ -560,50 +547,51 @@ class Conditions(nn.Module):
         return chosen.clamp(max=len(self.upper) - 1)
 
 
-def count_categories(cells: Tensor, columns: list[Column]) -> list[Tensor]:
-    """How often each category occurs in cells (n, columns), for each column that has some."""
-    pairs = [(x, c.categories) for x, c in zip(cells.T, columns, strict=True) if c.categories]
-    return [values.long().bincount(minlength=len(names)) for values, names in pairs]
+def condition_indices(cells: Tensor, columns: list[Column]) -> Tensor:
+    """The indices (n, m) of the conditions that cells (n, columns) fulfil, m at least 1."""
+    found, first = [], 0
+    for values, column in zip(cells.T, columns, strict=True):
+        if column.categories:
+            found.append(first + values.long())
+            first += len(column.categories)
+    return torch.stack(found or [torch.zeros(len(cells), dtype=torch.int64)], dim=1)
 
 
 def augmented_batches(
-    rows: Tensor, cells: Tensor, columns: list[Column], conditions: Conditions, size: int
+    rows: Tensor, indices: Tensor, columns: list[Column], conditions: Conditions, size: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless batches (size, width) around encoded rows, with the indices (size,) of conditions.
 
     A rare category is drawn more often than it occurs. Numbers come from a Gaussian fitted to a
     row's neighbours of the same category (Chapelle et al. 2000), as a small table would be
-    memorised; codes of categories get noise.
+    memorised; codes of categories get noise. `indices` (n, m) are the conditions of the rows.
     """
     device, n = rows.device, len(rows)
     is_numeric = torch.tensor([not each.categories for each in columns for _ in each.codes.T])
-    numbers_of = rows[:, is_numeric.to(device)]
-    categorical = [i for i, column in enumerate(columns) if column.categories]
-    counts = count_categories(cells, columns) or [torch.tensor([n])]
-    indices = (cells[:, categorical] if categorical else torch.zeros(n, 1)).long().to(device)
-    owners = torch.cat([torch.full_like(count, i) for i, count in enumerate(counts)]).to(device)
-    weights = torch.cat([count.log1p() / count.log1p().sum() for count in counts]).to(device)
-    upper, count = weights.double().cumsum(dim=0) / len(counts), torch.cat(counts).to(device)
-    start, by_category = count.cumsum(dim=0) - count, indices.argsort(dim=0).T.flatten()
-    lowest, highest = (  # of the numbers of each condition
-        torch.segment_reduce(numbers_of[by_category], end, lengths=count) for end in ("min", "max")
+    scores, fulfilled = rows[:, is_numeric.to(device)], indices.T.flatten()
+    count = fulfilled.bincount(minlength=len(conditions.codes))
+    weights = (count.log1p() / count)[indices].double()
+    upper = (weights / weights.sum(dim=0)).T.flatten().cumsum(dim=0) / indices.shape[1]
+    by_condition = scores[fulfilled.argsort() % n]
+    lowest, highest = (
+        torch.segment_reduce(by_condition, end, lengths=count) for end in ("min", "max")
     )
     neighbours = torch.arange(n, device=device).unsqueeze(1)
     if n <= MAX_AUGMENTED:
-        nearest = min(max(20, 3 * numbers_of.shape[1] // 2), 100, n)
+        nearest = min(max(20, 3 * scores.shape[1] // 2), 100, n)
         neighbours = torch.cdist(rows, rows).topk(nearest, largest=False).indices
-    for noise in common.sobol_noise(size, 2, device):  # evenly spread over categories and rows
-        which, place = torch.special.ndtr(noise.double()).T.contiguous()
-        chosen = torch.searchsorted(upper, which).clamp(max=len(upper) - 1)
-        row = by_category[start[chosen] + (place * count[chosen]).long()]
-        near, owner = numbers_of[neighbours[row]], owners[chosen].unsqueeze(1)
-        same = indices[neighbours[row], owner] == indices[row].gather(1, owner)
+    while True:
+        even = torch.arange(size, device=device) + torch.rand(size, device=device)
+        drawn = torch.searchsorted(upper, even.double() / size).clamp(max=len(upper) - 1)
+        row, chosen = drawn % n, fulfilled[drawn]
+        near, owner = scores[neighbours[row]], (drawn // n).unsqueeze(1)
+        same = indices[neighbours[row], owner] == chosen.unsqueeze(1)
         share = same / same.sum(dim=1, keepdim=True)
         mean = torch.einsum("nk,nkw->nw", share, near)
         weight = SPREAD * share.sqrt() * torch.randn_like(share)
         moves = torch.einsum("nk,nkw->nw", weight, near - mean.unsqueeze(1))
         batch = rows[row] + CODE_NOISE * torch.randn_like(rows[row])
-        moved = mean + PULL * (numbers_of[row] - mean) + moves
+        moved = mean + PULL * (scores[row] - mean) + moves
         moved = lowest[chosen] + (moved - lowest[chosen]).abs()  # reflected into the range
         batch[:, is_numeric] = highest[chosen] - (highest[chosen] - moved).abs()
         yield torch.where(conditions.fixed[chosen], conditions.codes[chosen], batch), chosen
@@ -650,14 +638,9 @@ def judge(training: Training, table: Table, held_out: Tensor) -> None:
     generator = training.generator = nn.Sequential(training.generator, decoder).eval()
     about = json.dumps([dataclasses.asdict(column) for column in columns], default=str).encode()
     generator.register_buffer("columns", torch.tensor(list(about), dtype=torch.uint8))
-    names: list[str] = []
-    pairs = []
-    for column, *both in zip(columns, cells.T, samples.T, strict=True):
-        if column.categories:
-            pairs.append([len(names) + values.long() for values in both])
-            names += [f"{column.name} {category}" for category in column.categories]
+    names = [f"{column.name} {category}" for column in columns for category in column.categories]
     if names:
-        real, generated = map(torch.cat, zip(*pairs, strict=True))
+        real, generated = (condition_indices(x, columns).flatten() for x in (cells, samples))
         training.check_missing(real, generated, names)
     for rule in decoder.rules:
         if (share := rule.kept(samples).double().mean().item()) < MIN_KEPT:
@@ -729,8 +712,7 @@ def generate(
 
     ValueError if there is no such category; Failure if too few of many rows are of that kind.
     """
-    conditions = [(i, j) for i, column in enumerate(columns) for j in range(len(column.categories))]
-    names = [(columns[i].name, str(columns[i].categories[j])) for i, j in conditions]
+    names = [(column.name, str(x)) for column in columns for x in column.categories]
     wanted = [(str(name), str(value)) for name, value in (where or {}).items()]
     for name, value in wanted:
         if (name, value) not in names:
@@ -749,8 +731,8 @@ def generate(
             noise[:, -1] = torch.special.ndtri(upper[rarest] - shares[rarest] * place)
         with torch.no_grad():
             rows = generator(noise)
-        for i, category in map(conditions.__getitem__, chosen):
-            rows = rows[rows[:, i] == category]
+        for index in chosen:
+            rows = rows[(condition_indices(rows, columns) == index).any(dim=1)]
         yield rows[: n - found]
         found, tried = found + len(rows), tried + len(noise)
         if tried >= 1_000_000 > 1000 * found:

@@ -254,8 +254,9 @@ def test_batches_are_new_rows_that_keep_to_their_condition():
     columns = [Column("a"), Column("b"), Column("kind", ["x", "y"])]
     cells = torch.cat([numbers, kind], dim=1)
     rows = tables.encode(cells, columns)
-    conditions = tables.Conditions(columns, tables.count_categories(cells, columns))
-    batches = tables.augmented_batches(rows, cells, columns, conditions, 100)
+    indices = tables.condition_indices(cells, columns)
+    conditions = tables.Conditions(columns, indices.flatten().bincount())
+    batches = tables.augmented_batches(rows, indices, columns, conditions, 100)
     fresh, chosen = map(torch.cat, zip(*itertools.islice(batches, 50), strict=True))
     rare = chosen == 1
     assert fresh[:, 2:][rare].equal(columns[2].codes[1].expand(int(rare.sum()), 2))

@@ -101,24 +101,19 @@ def train(
     tables.check_packages()
     device = common.choose_device(device)
     table = data if isinstance(data, Table) else Table(data, types)
-    if table.ids and progress:
+    if table.ids:
         print(f"IDs, left out: {', '.join(table.ids)}", file=sys.stderr)
-    columns, cells = tables.with_flags(table.columns, table.cells)
-    rows = tables.encode(cells, columns)
     training = Training(
-        rows, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
+        table.rows, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
         progress=progress, cooldown=COOLDOWN,
     )  # fmt: skip
-    batch_size, held_out = batch_size or BATCH_SIZE, tables.hold_out(len(rows), seed)
-    indices = tables.condition_indices(cells, columns)
-    conditions = Conditions(columns, indices.flatten().bincount()).to(device)
-    batches = tables.augmented_batches(
-        rows[~held_out].to(device), indices[~held_out].to(device), columns, conditions, batch_size
-    )
+    batch_size, held_out = batch_size or BATCH_SIZE, tables.hold_out(len(table.rows), seed)
+    conditions = Conditions(table.encoded, table.indices.flatten().bincount()).to(device)
+    batches = tables.augmented_batches(table, ~held_out, conditions, batch_size, device)
     noise_batches = common.sobol_noise(batch_size, LATENT_DIM, device)
-    generator = build_generator(columns, conditions).to(device)
+    generator = build_generator(table.encoded, conditions).to(device)
     ema_generator = copy.deepcopy(generator).eval()
-    discriminator = build_discriminator(rows.shape[1] + conditions.inputs.shape[1]).to(device)
+    discriminator = build_discriminator(table.rows.shape[1] + conditions.inputs.shape[1]).to(device)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     d_optimizer = Adam(discriminator.parameters(), lr, BETAS, fused=True)
     ones = torch.ones(batch_size, 1, device=device)
@@ -127,7 +122,7 @@ def train(
 
     @common.recorded(device)
     def step(
-        rows: Tensor, chosen: Tensor, noise: Tensor, *, apply_penalty: bool
+        rows: Tensor, chosen: Tensor, noise: Tensor, apply_penalty: bool
     ) -> tuple[Tensor, Tensor]:
         fakes, condition = generator(noise, chosen), conditions.inputs[chosen]
 
@@ -168,22 +163,19 @@ def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = common.Parser(__file__, __doc__, train)
     options = tables.parse_options(parser, argv)
-    tables.check_packages()
     if options.generate or options.interpolate:
         return tables.use_generator(options)
 
-    if options.data:
-        print(table := Table(tables.read_table(options.data), options.types))
-    else:
-        rows = real_samples(500, common.stream("data", options.seed))
-        table = Table(tables.to_frame(rows, COLUMNS))
+    penguins = real_samples(500, common.stream("data", options.seed))
+    frame = tables.read_table(options.data) if options.data else tables.to_frame(penguins, COLUMNS)
+    print(table := Table(frame, options.types))
     with common.output_folder(options.out) as folder:
         training = train(table, **parser.settings(options))
         common.save(folder, training, LATENT_DIM, generator=training.generator)
         common.save_picture(folder / "samples.png", tables.plot_table, table, training)
         if options.animate:
-            film, names = common.animate_points, [column.name for column in table.columns[:2]]
-            common.save_picture(folder / "training.gif", film, training, *names)
+            names = [column.name for column in table.columns[:2]]
+            common.save_picture(folder / "training.gif", common.animate_points, training, *names)
     return common.report(training, options)
 
 

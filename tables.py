@@ -12,7 +12,6 @@ import io
 import itertools
 import json
 import math
-import numbers
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -264,6 +263,7 @@ def parse_options(parser: argparse.ArgumentParser, argv: list[str] | None) -> ar
     rows = "generate only rows with this category; may be repeated"
     add("--where", metavar="NAME=VALUE", action="append", default=[], help=rows)
     options = parser.parse_args(argv)
+    check_packages()
     if options.where and not options.generate:
         raise InputError("--where chooses rows to generate; give --generate too")
     if options.data and (options.generate or options.interpolate):
@@ -277,6 +277,7 @@ def parse_options(parser: argparse.ArgumentParser, argv: list[str] | None) -> ar
 class Table:
     """A DataFrame, or rows of numbers (n, columns), as cells (n, columns), without its IDs.
 
+    It has encoded `rows` (n, width), and the `indices` (n, m) of the conditions that they fulfil.
     `types` has the kinds of some columns, the others are found out; ValueError if they do not fit.
     """
 
@@ -298,12 +299,15 @@ class Table:
                 continue
             self.columns.append(parsed[0])
             cells.append(torch.from_numpy(parsed[1]))
-            kinds = {*map(type, series.dropna())} if series.dtype == object else set()
-            is_number = len(kinds) == 1 and all(issubclass(x, numbers.Number) for x in kinds)
-            self.dtypes[name] = kinds.pop() if is_number else series.dtype
+            self.dtypes[name] = series.infer_objects().dtype, series.dtype
         if not cells or not len(data):
             raise InputError("there is nothing to learn: no rows, or IDs alone")
         self.cells = torch.stack(cells, dim=1)
+        self.encoded, values = with_flags(self.columns, self.cells)  # what the networks learn
+        self.rows, self.indices = (
+            encode(values, self.encoded),
+            condition_indices(values, self.encoded),
+        )
 
     def __str__(self) -> str:
         """What each column was taken for."""
@@ -318,18 +322,18 @@ class Table:
         return "\n".join(lines)
 
 
-def to_frame(cells: Tensor, columns: list[Column], dtypes: Mapping[Any, Any] | None = None) -> Any:
-    """Cells (n, columns) as a DataFrame of texts, or with these names and dtypes."""
-    dtypes, found = dtypes or {column.name: str for column in columns}, []
-    for column, values, dtype in zip(columns, cells.T, dtypes.values(), strict=True):
+def to_frame(cells: Tensor, columns: list[Column], dtypes: Mapping | None = None) -> Any:
+    """Cells (n, columns) as a DataFrame of texts, or with names and dtypes, applied in turn."""
+    dtypes, found = dtypes or {column.name: () for column in columns}, []
+    for column, values, kinds in zip(columns, cells.T, dtypes.values(), strict=True):
         series = pd.Series(column.values(values), dtype=object)
-        if isinstance(dtype, pd.DatetimeTZDtype):
+        if kinds and isinstance(kinds[0], pd.DatetimeTZDtype):
             summer = np.ones(len(series), bool)  # of the two hours with the same name
             dates = pd.to_datetime(series).dt
-            series = dates.tz_localize(dtype.tz, ambiguous=summer, nonexistent="shift_forward")
-        if isinstance(dtype, type):  # of Python's objects
-            series, dtype = series.map(dtype, na_action="ignore"), object
-        found.append(series.astype(dtype))
+            series = dates.tz_localize(kinds[0].tz, ambiguous=summer, nonexistent="shift_forward")
+        for kind in kinds:
+            series = series.astype(kind)
+        found.append(series)
     return pd.concat(found, axis=1, keys=dtypes)
 
 
@@ -399,11 +403,10 @@ def encode(cells: Tensor, columns: list[Column]) -> Tensor:
         if column.categories:
             parts.append(column.codes[values.long()])
             continue
-        scores, present = torch.randn(len(values), generator=random), ~values.isnan()
-        values = values[present]
-        mixed = torch.randperm(len(values), generator=random)  # breaks ties at random
-        ranks = mixed[values[mixed].argsort()].argsort()
-        scores[present] = torch.special.ndtri((ranks.double() + 0.5) / len(values)).float()
+        scores, present = torch.randn(len(values), generator=random), (~values.isnan()).argwhere()
+        mixed = present[torch.randperm(len(present), generator=random), 0]  # breaks ties at random
+        places = (torch.arange(len(mixed)).double() + 0.5) / len(mixed)
+        scores[mixed[values[mixed].argsort()]] = torch.special.ndtri(places).float()
         parts.append(scores.unsqueeze(1))
     return torch.cat(parts, dim=1)
 
@@ -558,17 +561,18 @@ def condition_indices(cells: Tensor, columns: list[Column]) -> Tensor:
 
 
 def augmented_batches(
-    rows: Tensor, indices: Tensor, columns: list[Column], conditions: Conditions, size: int
+    table: Table, chosen_rows: Tensor, conditions: Conditions, size: int, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless batches (size, width) around encoded rows, with the indices (size,) of conditions.
+    """Endless batches (size, width) around chosen rows, with the indices (size,) of conditions.
 
     A rare category is drawn more often than it occurs. Numbers come from a Gaussian fitted to a
     row's neighbours of the same category (Chapelle et al. 2000), as a small table would be
-    memorised; codes of categories get noise. `indices` (n, m) are the conditions of the rows.
+    memorised; codes of categories get noise.
     """
-    device, n = rows.device, len(rows)
-    is_numeric = torch.tensor([not each.categories for each in columns for _ in each.codes.T])
-    scores, fulfilled = rows[:, is_numeric.to(device)], indices.T.flatten()
+    rows, indices = (x[chosen_rows].to(device) for x in (table.rows, table.indices))
+    n, fulfilled = len(rows), indices.T.flatten()
+    is_numeric = torch.tensor([not each.categories for each in table.encoded for _ in each.codes.T])
+    scores = rows[:, is_numeric.to(device)]
     count = fulfilled.bincount(minlength=len(conditions.codes))
     weights = (count.log1p() / count)[indices].double()
     upper = (weights / weights.sum(dim=0)).T.flatten().cumsum(dim=0) / indices.shape[1]
@@ -631,7 +635,7 @@ def share_closer_than_holdout(train: Tensor, held_out: Tensor, generated: Tensor
 def judge(training: Training, table: Table, held_out: Tensor) -> None:
     """Decode the samples; check categories, rules, near-copies, and the AUC of a forest."""
     cells, columns, decoder = table.cells, table.columns, Decoder(table.cells, table.columns)
-    encoded, fakes = training.data, training.samples
+    rows, fakes = table.rows, training.samples
     training.data, training.samples = cells, (samples := decoder(fakes))
     for epoch, (row, some) in training.snapshots.items():
         training.snapshots[epoch] = row, decoder(some)
@@ -646,7 +650,7 @@ def judge(training: Training, table: Table, held_out: Tensor) -> None:
         if (share := rule.kept(samples).double().mean().item()) < MIN_KEPT:
             training.check(False, f"{rule.words} in only {share:.0%} of generated rows")
     if held_out.sum() >= 10:
-        share = share_closer_than_holdout(encoded[~held_out], encoded[held_out], fakes)
+        share = share_closer_than_holdout(rows[~held_out], rows[held_out], fakes)
         auc = two_sample_auc(cells[held_out], samples)
         words = f"{share:.0%} are closer to a training row than the median held-out row"
         training.check(share <= MAX_CLOSER, f"{words} (50% is right)")

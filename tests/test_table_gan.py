@@ -249,21 +249,19 @@ def test_each_of_many_categories_comes_back():
 
 def test_batches_are_new_rows_that_keep_to_their_condition():
     """One row in 40 is of a kind, with numbers of its own."""
-    kind = (torch.arange(400.0)[:, None] % 40 == 0).double()
-    numbers = torch.randn(400, 1).double() + 9 * kind + 0.3 * torch.randn(400, 2)
-    columns = [Column("a"), Column("b"), Column("kind", ["x", "y"])]
-    cells = torch.cat([numbers, kind], dim=1)
-    rows = tables.encode(cells, columns)
-    indices = tables.condition_indices(cells, columns)
-    conditions = tables.Conditions(columns, indices.flatten().bincount())
-    batches = tables.augmented_batches(rows, indices, columns, conditions, 100)
+    kind = torch.arange(400) % 40 == 0
+    numbers = torch.randn(400, 1) + 9 * kind[:, None] + 0.3 * torch.randn(400, 2)
+    table = Table(pd.DataFrame(numbers, columns=["a", "b"]).assign(kind=kind.numpy()))
+    conditions = tables.Conditions(table.columns, table.indices.flatten().bincount())
+    every = torch.ones(400, dtype=torch.bool)
+    batches = tables.augmented_batches(table, every, conditions, 100, torch.device("cpu"))
     fresh, chosen = map(torch.cat, zip(*itertools.islice(batches, 50), strict=True))
     rare = chosen == 1
-    assert fresh[:, 2:][rare].equal(columns[2].codes[1].expand(int(rare.sum()), 2))
+    assert fresh[:, 2:][rare].equal(table.columns[2].codes[1].expand(int(rare.sum()), 2))
     assert 0.2 < rare.double().mean() < 0.5  # drawn more often than it occurs
-    assert fresh[rare, 0].min() > rows[kind[:, 0] == 0, 0].max()
-    assert torch.cdist(fresh[:, :2], rows[:, :2]).amin(dim=1).quantile(0.1) > 0.01
-    common_rows = rows[kind[:, 0] == 0, :2]
+    assert fresh[rare, 0].min() > table.rows[~kind, 0].max()
+    assert torch.cdist(fresh[:, :2], table.rows[:, :2]).amin(dim=1).quantile(0.1) > 0.01
+    common_rows = table.rows[~kind, :2]
     assert torch.allclose(fresh[~rare, :2].T.cov(), common_rows.T.cov(), atol=0.2)
 
 
@@ -287,7 +285,7 @@ def test_copies_differences_and_missing_categories_are_named():
     numbers = np.random.default_rng(0).normal(size=(500, 4))
     table = Table(pd.DataFrame(numbers, columns=list("abcd")).assign(kind=["x", "y"] * 250))
     held_out = tables.hold_out(500, 0)
-    rows, other = tables.encode(table.cells, table.columns), torch.randn(500, 1).repeat(1, 6)
+    rows, other = table.rows, torch.randn(500, 1).repeat(1, 6)
     other[:, 4:] = torch.tensor([2, 0])
     for samples, hint in ((rows[~held_out] + 0.01, "100% are closer"), (other, "kind y")):
         training = new_training(rows)

@@ -38,8 +38,9 @@ SEPARATORS = [(group, point) for point in ".," for group in ("", *",.'\u2019 \u0
 CURRENCY, UNIT = "US[$]|[$€£¥₹]|USD|EUR|GBP|CHF", "[$€£¥₹%]|[A-Za-z/°]{1,5}"
 AFFIXES = re.compile(f"({CURRENCY})? ?#( ?({UNIT}))?")  # around a number
 LOOSE = re.compile(r"[-+(]?[\d.,_]+(E\d+)?\)?")  # a number, or a code of digits
-DAYS = "%Y-%m-%d %d.%m.%Y %m/%d/%Y %d/%m/%Y %Y/%m/%d %Y%m%d %d-%m-%Y %d-%b-%Y %m/%d/%y %d.%m.%y"
-LONG_DAYS = ["", "%d %b %Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y", "%Y-%m", "%Y%m%d.0"]
+DAYS = "%Y-%m-%d %d.%m.%Y %m/%d/%Y %d/%m/%Y %Y/%m/%d %Y%m%d %d-%m-%Y %d-%b-%Y"
+MORE_DAYS = "%m/%d/%y %d.%m.%y %d/%m/%y %Y-%m %Y%m%d.0"
+LONG_DAYS = ["", "%d %b %Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y"]
 CLOCK = {  # a time, and its format
     r"^([T ]?)\d?\d:\d\d": r"\1%H:%M", r"M:\d\d": "M:%S", r"S\.\d+": "S.%f",
     "H(.*)[AP]M": r"I\1%p",
@@ -149,7 +150,7 @@ def parse_dates(column: Column, texts: list[str]) -> np.ndarray | None:
     clock = (re.search(r"[T ]?\d?\d:.*", texts[0]) or [""])[0]
     for time, form in CLOCK.items():
         clock = re.sub(time, form, clock)
-    for day in [*DAYS.split(), *LONG_DAYS]:
+    for day in [*DAYS.split(), *MORE_DAYS.split(), *LONG_DAYS]:
         column.date = day + clock
         if pd.isna(pd.to_datetime(texts[0], format=column.date, errors="coerce")):
             continue
@@ -177,27 +178,27 @@ def parse_numbers(column: Column, texts: list[str]) -> np.ndarray | None:
         return None
     column.affixes = [affixes, *others, *negative][:2]
     bodies = [NUMBER.findall(text)[0] for text in texts]
-    used = {*"".join(bodies)} - {*"0123456789eE+-"}
     for column.group, column.point in SEPARATORS:
-        if not used <= {column.group, column.point} or column.group == column.point:
+        whole = rf"0|[1-9]\d{{0,2}}(?:{re.escape(column.group)}\d{{3}})*"
+        form = re.compile(rf"({whole})?(?:{re.escape(column.point)}(\d+))?([eE][-+]\d+)?")
+        parts = [match.groups("") for match in map(form.fullmatch, bodies) if match]
+        if len(parts) < len(texts):
             continue
-        if any(body.count(column.point) > 1 for body in bodies):
-            continue
-        column.zero = "" if any(body.startswith(column.point) for body in bodies) else "0"
-        plain = [body.replace(column.group, "").replace(column.point, ".") for body in bodies]
+        most, column.fewest = (end(len(rest) for _, rest, _ in parts) for end in (max, min))
+        column.zero = "0" if all(whole for whole, *_ in parts) else ""
+        plain = [f"{a.replace(column.group, '')}.{b}{c}" for a, b, c in parts]
         signed = ["-" * (x != affixes) + y for x, y in zip(around, plain, strict=True)]
-        decimals = [len(re.sub(r"^\d*[.]?|[eE].*", "", x)) for x in plain]
-        most, column.fewest = max(decimals), min(decimals)
-        if any("e" in x.lower() or (most and len(x) > 16) for x in plain):  # any float64
-            cells = np.array(signed, float)
-            for column.spec in (f".{most}f", f".{most}e", f".{most}E", ".15g", ""):
-                if column.write(cells.tolist()) == texts:
-                    break
-            return cells if (np.abs(cells) <= common.LARGEST).all() else None
-        cells = column.hold([int(Decimal(x).scaleb(most)) for x in signed], most)
-        if column.write(cells.tolist()) == texts:
-            return cells
-    column.decimals = None
+        powers = any(power for *_, power in parts)
+        units = [] if powers else [int(Decimal(x).scaleb(most)) for x in signed]
+        if units and max(units) - min(units) <= 2**53:
+            return column.hold(units, most)
+        cells = np.array(signed, float)
+        if np.abs(cells).max() > common.LARGEST:
+            raise InputError(f"column {column.name!r} has numbers above {common.LARGEST:g}")
+        for column.spec in (f".{most}f", f".{most}e", f".{most}E", "", ".15g"):
+            if column.write(cells.tolist()) == texts:
+                break
+        return cells if most or powers else None
     return None
 
 
@@ -377,7 +378,11 @@ def read_table(path: Path) -> Any:
     empty = (frame == "").all() & (frame.columns == "")  # separators at the ends of lines
     frame = frame.loc[:, ~empty.to_numpy()]
     has_numbers = [*map(LOOSE.fullmatch, frame)]
-    if frame.empty or all(has_numbers) or (any(has_numbers) and (frame == frame.columns).any(None)):
+    if (
+        frame.empty
+        or all(has_numbers)
+        or (any(has_numbers) and (frame == frame.columns).any(axis=None))
+    ):
         raise InputError(f"{path}: expected a header with a name for each column, and rows")
     return frame.rename(columns={"": "row"})
 

@@ -164,7 +164,7 @@ def parse_dates(column: Column, texts: list[str]) -> np.ndarray | None:
         for column.short in SHORT:
             if column.write(cells.tolist()) == texts:
                 return cells
-    column.date = ""
+    column.date, column.decimals, column.repeated = "", None, False
     return None
 
 
@@ -305,10 +305,8 @@ class Table:
             raise InputError("there is nothing to learn: no rows, or IDs alone")
         self.cells = torch.stack(cells, dim=1)
         self.encoded, values = with_flags(self.columns, self.cells)  # what the networks learn
-        self.rows, self.indices = (
-            encode(values, self.encoded),
-            condition_indices(values, self.encoded),
-        )
+        self.rows = encode(values, self.encoded)
+        self.indices = condition_indices(values, self.encoded)
 
     def __str__(self) -> str:
         """What each column was taken for."""
@@ -377,12 +375,9 @@ def read_table(path: Path) -> Any:
     frame = pd.DataFrame(rows, pd.Index([*lines][1:], name="line"), names, str)
     empty = (frame == "").all() & (frame.columns == "")  # separators at the ends of lines
     frame = frame.loc[:, ~empty.to_numpy()]
-    has_numbers = [*map(LOOSE.fullmatch, frame)]
-    if (
-        frame.empty
-        or all(has_numbers)
-        or (any(has_numbers) and (frame == frame.columns).any(axis=None))
-    ):
+    numbers = [name for name in frame if LOOSE.fullmatch(name)]
+    is_data = len(numbers) == frame.shape[1] or (frame == frame.columns)[numbers].any(axis=None)
+    if frame.empty or is_data:
         raise InputError(f"{path}: expected a header with a name for each column, and rows")
     return frame.rename(columns={"": "row"})
 

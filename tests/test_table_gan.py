@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import json
 import sys
 
 import numpy as np
@@ -47,13 +48,16 @@ DATES = pd.Series(pd.to_datetime(RANDOM.integers(10**9, 2 * 10**9, N), unit="s")
     [
         (str, "number"),
         ("{:,}".format, "number"),
-        (lambda x: f"{x / 100:.2f}", "number"),
         (lambda x: f"{x / 4 - 1000}", "number"),
         (lambda x: f"-${x / 100:,.2f}", "number"),
         (lambda x: f"{x % 1000} %", "number"),
         (lambda x: f"{x / 100:.1f} kg", "number"),
         (lambda x: f"{x / 100:,.2f}".translate({44: ".", 46: ","}), "number"),
         (lambda x: f"{x / 1000:.3f}".replace(".", ","), "number"),
+        (lambda x: f"{x / 1e6:.3f}"[1:], "number"),
+        (lambda x: f"({x:,})" if x % 2 else f"{x:,}", "number"),
+        (lambda x: f"${'-' * (x % 2)}{x}", "number"),
+        (lambda x: f"{x:.5e}", "number"),
         (lambda x: str(10**20 + 7 * x), "number"),
         (lambda x: repr(x * 1.1e-9), "number"),
         (lambda x: f"{x % 50:05}", "category"),
@@ -70,7 +74,8 @@ def test_a_column_comes_back_in_its_form(form, kind):
     assert kind_of([form(x) for x in NUMBERS]) == kind
 
 
-FORMS = "%Y-%m-%d,%d.%m.%Y,%m/%d/%Y,%Y%m%d,%d %b %Y,%Y-%m-%dT%H:%M:%SZ,%m/%d/%Y %I:%M %p,%H:%M:%S"
+FORMS = "%Y-%m-%d,%d.%m.%Y,%m/%d/%Y,%d/%m/%y,%Y%m%d,%Y%m%d.0,%d %b %Y,%Y-%m-%dT%H:%M:%SZ,"
+FORMS += "%Y-%m-%d %H:%M:%S.123+00:00,%m/%d/%Y %I:%M %p,%H:%M:%S"
 
 
 @pytest.mark.parametrize("form", FORMS.split(","))
@@ -94,11 +99,8 @@ def test_generated_values_keep_steps_digits_and_formats():
     frame = tables.to_frame(tables.Decoder(table.cells, table.columns)(rows), table.columns)
     assert not (frame.step.astype(int) % 500).any()
     assert {(int(x) - 10**17) % 3 for x in frame.big} == {0}
-    assert (
-        pd.to_datetime(frame.day, format="%Y%m%d")
-        .between(DATES.min().floor("D"), DATES.max())
-        .all()
-    )
+    days = pd.to_datetime(frame.day, format="%Y%m%d")
+    assert days.between(DATES.min().floor("D"), DATES.max()).all()
     assert set(frame.same) == {"7"}
 
 
@@ -123,6 +125,7 @@ def test_a_frame_comes_back_with_its_dtypes(monkeypatch):
     })  # fmt: skip
     training = table_gan.train(frame, epochs=1, progress=False)
     found = training.sample(200)
+    assert "`n` generated rows" in training.sample.__doc__
     assert found.dtypes.equals(frame.dtypes)
     assert list(found.level.cat.categories) == list("abc")
     assert found.maybe.isna().any()
@@ -200,25 +203,28 @@ def test_from_a_file_to_rows_of_a_kind(tmp_path, monkeypatch, capsys):
     capped(monkeypatch, table_gan)
     lines = [f"{1000 + i},$_{x % 9}_$,{x / 4:.2f},{'yes' if x % 10 == 0 else 'no'}\n"
              for i, x in enumerate(NUMBERS * 2)]  # fmt: skip
-    path, use = (
-        file(tmp_path, "id,$_cost{$,price,fraud\n" + "".join(lines)),
-        ["--out", str(tmp_path)],
-    )
+    path = file(tmp_path, "id,$_cost{$,price,fraud\n" + "".join(lines))
+    use = ["--out", str(tmp_path)]
     assert table_gan.main(["--data", str(path), "--epochs", "1", "--quiet", "--animate", *use]) == 0
     printed = capsys.readouterr()
     assert "id                        ID, left out" in printed.out
-    assert "could not be drawn" not in printed.err
+    assert printed.err == "IDs, left out: id\n"
+    assert json.loads((tmp_path / "metrics.json").read_text())["ids"] == ["id"]
     assert table_gan.main(["--generate", "50", "--where", "fraud=yes", *use]) == 0
     frame = pd.read_csv(io.StringIO(capsys.readouterr().out), dtype=str)
     assert list(frame) == ["$_cost{$", "price", "fraud"]
     assert (len(frame), set(frame.fraud)) == (50, {"yes"})
     assert frame.price.str.fullmatch(r"\d+\.(00|25|50|75)").all()
-    for wrong in ("fraud=perhaps", "frau=yes"):
-        assert table_gan.main(["--generate", "5", "--where", wrong, *use]) == 2
-        assert "--where" in capsys.readouterr().err
-    for types in ("x=number", "price=words"):
-        assert table_gan.main(["--data", str(path), "--types", types, *use]) == 2
-        assert "--types: there is no" in capsys.readouterr().err
+    wrong = {
+        "--where fraud=yes": "give --generate too", f"--generate 5 --data {path}": "leave it out",
+        "--generate 5 --where fraud=perhaps": "'fraud' has no category 'perhaps' of no, yes",
+        "--generate 5 --where frau=yes": "'frau' has no category 'yes' in any such column",
+        f"--data {path} --types x=number": "--types: there is no column 'x'",
+        f"--data {path} --types price=words": "--types: there is no kind 'words'",
+    }  # fmt: skip
+    for options, reason in wrong.items():
+        assert table_gan.main([*options.split(), *use]) == 2
+        assert reason in capsys.readouterr().err
 
 
 # --- Learning ----------------------------------------------------------------------------------

@@ -59,11 +59,9 @@ def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
 class Generator(nn.Module):
     """Noise (n, LATENT_DIM) to encoded rows (n, width), with exact categories in eval mode."""
 
-    def __init__(
-        self, columns: list[Column] = COLUMNS, conditions: Conditions | None = None
-    ) -> None:
+    def __init__(self, conditions: Conditions | None = None) -> None:
         super().__init__()
-        self.columns, self.conditions = columns, conditions or Conditions(columns, SHARES)
+        self.conditions = conditions or Conditions(COLUMNS, SHARES)
         width, inputs = self.conditions.codes.shape[1], self.conditions.inputs.shape[1]
         self.inputs = min(LATENT_DIM - 1, width)
         self.layers = fourier_mlp(self.inputs + inputs, 128, width, nn.ReLU())
@@ -75,7 +73,7 @@ class Generator(nn.Module):
         chosen = self.conditions.choose(noise[:, -1]) if chosen is None else chosen
         inputs = torch.cat([noise[:, : self.inputs], self.conditions.inputs[chosen]], dim=1)
         rows = self.skip(noise[:, :-1]) + self.layers(inputs)
-        rows = rows if self.training else tables.snap(rows, self.columns)
+        rows = rows if self.training else tables.snap(rows, self.conditions.columns)
         return torch.where(self.conditions.fixed[chosen], self.conditions.codes[chosen], rows)
 
 
@@ -108,10 +106,10 @@ def train(
         progress=progress, cooldown=COOLDOWN,
     )  # fmt: skip
     batch_size, held_out = batch_size or BATCH_SIZE, tables.hold_out(len(table.rows), seed)
-    conditions = Conditions(table.encoded, table.indices.flatten().bincount()).to(device)
-    batches = tables.augmented_batches(table, ~held_out, conditions, batch_size, device)
+    conditions = table.conditions.to(device)
+    batches = tables.augmented_batches(table, ~held_out, batch_size, device)
     noise_batches = common.sobol_noise(batch_size, LATENT_DIM, device)
-    generator = build_generator(table.encoded, conditions).to(device)
+    generator = build_generator(conditions).to(device)
     ema_generator = copy.deepcopy(generator).eval()
     discriminator = build_discriminator(table.rows.shape[1] + conditions.inputs.shape[1]).to(device)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
@@ -146,9 +144,8 @@ def train(
 
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
         for _ in training.epochs():
-            rate = lr * training.stopping.lr_factor
-            common.set_lr(rate, g_optimizer)
-            common.set_lr(1.5 * rate, d_optimizer)
+            common.set_lr(lr * training.stopping.lr_factor, g_optimizer)
+            common.set_lr(1.5 * lr * training.stopping.lr_factor, d_optimizer)
             steps = zip(range(BATCHES_PER_EPOCH), batches, noise_batches, strict=False)
             for i, (points, chosen), noise in steps:
                 d_loss, g_loss = step(points, chosen, noise, apply_penalty=i % 4 == 0)

@@ -278,7 +278,7 @@ def parse_options(parser: argparse.ArgumentParser, argv: list[str] | None) -> ar
 class Table:
     """A DataFrame, or rows of numbers (n, columns), as cells (n, columns), without its IDs.
 
-    It has encoded `rows` (n, width), and the `indices` (n, m) of the conditions that they fulfil.
+    It has encoded `rows` (n, width), and the `indices` (n, m) of the `conditions` they fulfil.
     `types` has the kinds of some columns, the others are found out; ValueError if they do not fit.
     """
 
@@ -304,9 +304,9 @@ class Table:
         if not cells or not len(data):
             raise InputError("there is nothing to learn: no rows, or IDs alone")
         self.cells = torch.stack(cells, dim=1)
-        self.encoded, values = with_flags(self.columns, self.cells)  # what the networks learn
-        self.rows = encode(values, self.encoded)
-        self.indices = condition_indices(values, self.encoded)
+        encoded, values = with_flags(self.columns, self.cells)
+        self.rows, self.indices = encode(values, encoded), condition_indices(values, encoded)
+        self.conditions = Conditions(encoded, self.indices.flatten().bincount())
 
     def __str__(self) -> str:
         """What each column was taken for."""
@@ -434,7 +434,9 @@ class Decoder(nn.Module):
     def __init__(self, cells: Tensor, columns: list[Column]) -> None:
         super().__init__()
         self.columns = columns
-        places = torch.linspace(0, 1, min(max(len(cells), 2), 1000)).to(cells)
+        # One quantile per four rows (20 to 1,000), so that numbers are interpolated, not copied
+        count = max(2, min(len(cells), 20), min(len(cells) // 4, 1000))
+        places = torch.linspace(0, 1, count).to(cells)
         quantiles = [values.nanquantile(places, interpolation="nearest") for values in cells.T]
         self.quantiles = nn.Buffer(torch.stack(quantiles))
         self.rules = find_rules(cells, columns)
@@ -535,6 +537,7 @@ class Conditions(nn.Module):
     def __init__(self, columns: list[Column], counts: Tensor) -> None:
         """With the counts of all categories, column by column."""
         super().__init__()
+        self.columns = columns
         blocks = [column.codes if column.categories else torch.zeros(0, 1) for column in columns]
         codes, fixed = torch.block_diag(*blocks), torch.block_diag(*map(torch.ones_like, blocks))
         if not len(codes):  # one condition, which fixes nothing
@@ -561,7 +564,7 @@ def condition_indices(cells: Tensor, columns: list[Column]) -> Tensor:
 
 
 def augmented_batches(
-    table: Table, chosen_rows: Tensor, conditions: Conditions, size: int, device: torch.device
+    table: Table, chosen_rows: Tensor, size: int, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless batches (size, width) around chosen rows, with the indices (size,) of conditions.
 
@@ -570,8 +573,9 @@ def augmented_batches(
     memorised; codes of categories get noise.
     """
     rows, indices = (x[chosen_rows].to(device) for x in (table.rows, table.indices))
-    n, fulfilled = len(rows), indices.T.flatten()
-    is_numeric = torch.tensor([not each.categories for each in table.encoded for _ in each.codes.T])
+    n, fulfilled, conditions = len(rows), indices.T.flatten(), table.conditions.to(device)
+    columns = conditions.columns
+    is_numeric = torch.tensor([not each.categories for each in columns for _ in each.codes.T])
     scores = rows[:, is_numeric.to(device)]
     count = fulfilled.bincount(minlength=len(conditions.codes))
     weights = (count.log1p() / count)[indices].double()

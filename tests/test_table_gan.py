@@ -30,12 +30,11 @@ def file(folder, text, encoding="utf-8"):
 
 def kind_of(texts, **types):
     """What texts are taken for: a column, and whether all come back as they are."""
-    frame = pd.DataFrame({"x": texts, "age": (AGES * 9)[: len(texts)]})
-    table = Table(frame, types)
+    table = Table(pd.DataFrame({"x": texts, "age": AGES}), types)
     if table.ids:
         return "id"
-    (column, *_), cells = table.columns, table.cells
-    assert column.values(cells[:, 0]) == list(texts)
+    column = table.columns[0]
+    assert column.values(table.cells[:, 0]) == texts
     return "category" if column.categories else "date" if column.date else "number"
 
 
@@ -53,7 +52,6 @@ DATES = pd.Series(pd.to_datetime(RANDOM.integers(10**9, 2 * 10**9, N), unit="s")
         (lambda x: f"{x % 1000} %", "number"),
         (lambda x: f"{x / 100:.1f} kg", "number"),
         (lambda x: f"{x / 100:,.2f}".translate({44: ".", 46: ","}), "number"),
-        (lambda x: f"{x / 1000:.3f}".replace(".", ","), "number"),
         (lambda x: f"{x / 1e6:.3f}"[1:], "number"),
         (lambda x: f"({x:,})" if x % 2 else f"{x:,}", "number"),
         (lambda x: f"${'-' * (x % 2)}{x}", "number"),
@@ -63,7 +61,6 @@ DATES = pd.Series(pd.to_datetime(RANDOM.integers(10**9, 2 * 10**9, N), unit="s")
         (lambda x: f"{x % 50:05}", "category"),
         (lambda x: f"+49{x % 30}", "category"),
         (lambda x: f"{x % 30}E5", "category"),
-        (lambda x: f"{x % 30}_000", "category"),
         (lambda x: f"${x % 3}_${x % 7}", "category"),
         (lambda x: ["no", "yes"][x % 2], "category"),
         (lambda x: f"person{x}@example.org", "id"),
@@ -95,8 +92,8 @@ def test_generated_values_keep_steps_digits_and_formats():
         "step": [f"{500 * x}" for x in NUMBERS], "big": [f"{10**17 + 3 * x}" for x in NUMBERS],
         "day": DATES.dt.strftime("%Y%m%d"), "same": "7",
     }))  # fmt: skip
-    rows = torch.randn(500, sum(column.codes.shape[1] for column in table.columns))
-    frame = tables.to_frame(tables.Decoder(table.cells, table.columns)(rows), table.columns)
+    cells = tables.Decoder(table.cells, table.columns)(torch.randn(500, table.rows.shape[1]))
+    frame = tables.to_frame(cells, table.columns)
     assert not (frame.step.astype(int) % 500).any()
     assert {(int(x) - 10**17) % 3 for x in frame.big} == {0}
     days = pd.to_datetime(frame.day, format="%Y%m%d")
@@ -109,8 +106,7 @@ def test_missing_numbers_are_written_as_they_were(token):
     texts = [token if x % 3 else str(x) for x in NUMBERS]
     assert kind_of(texts) == "number"
     table = Table(pd.DataFrame({"x": texts, "age": AGES}))
-    columns, cells = tables.with_flags(table.columns, table.cells)
-    decoded = tables.Decoder(table.cells, table.columns)(tables.encode(cells, columns))
+    decoded = tables.Decoder(table.cells, table.columns)(table.rows)
     assert decoded[:, 0].isnan().equal(table.cells[:, 0].isnan())
 
 
@@ -129,8 +125,8 @@ def test_a_frame_comes_back_with_its_dtypes(monkeypatch):
     assert found.dtypes.equals(frame.dtypes)
     assert list(found.level.cat.categories) == list("abc")
     assert found.maybe.isna().any()
-    assert set(training.sample(20, where={"bool": True, "level": "a"}).level) == {"a"}
-    assert training.sample(20, where={"bool": True})["bool"].all()
+    some = training.sample(20, where={"bool": True, "level": "a"})
+    assert (some["bool"] & (some.level == "a")).all()
 
 
 def test_rules_of_all_rows_are_kept():
@@ -140,12 +136,12 @@ def test_rules_of_all_rows_are_kept():
         "high": np.maximum(NUMBERS, RANDOM.permutation(NUMBERS)) + 5,
     }))  # fmt: skip
     decoder = tables.Decoder(table.cells, table.columns)
-    words = {rule.words for rule in decoder.rules}
-    assert words >= {"city decides state", "total = net + tax", "net <= high"}
-    rows = decoder(torch.randn(300, sum(column.codes.shape[1] for column in table.columns)))
+    found = {rule.words for rule in decoder.rules}
+    assert found >= {"city decides state", "total = net + tax", "net <= high"}
+    rows = decoder(torch.randn(300, table.rows.shape[1]))
     assert all(rule.kept(rows).all() for rule in decoder.rules)
-    independent = Table(pd.DataFrame({"a": RANDOM.normal(size=N), "b": RANDOM.normal(size=N)}))
-    assert not tables.find_rules(independent.cells, independent.columns)
+    independent = torch.randn(N, 2).double()
+    assert not tables.find_rules(independent, [Column("a"), Column("b")])
 
 
 # --- Files -------------------------------------------------------------------------------------
@@ -159,9 +155,7 @@ TEXT = "\n".join(["size,town,rooms", *ROWS, ""])
     [
         (TEXT, "utf-8-sig"), (TEXT, "utf-16"), (TEXT, "latin-1"),
         (TEXT.replace("\n", "\r\n\r\n"), "utf-8"),
-        (TEXT.replace(",", "\t").replace("\t am", ", am"), "utf-8"),
-        (TEXT.replace(",", "|").replace("| am", ", am"), "utf-8"),
-        (TEXT.replace(",", ";").replace("; am", ", am"), "utf-8"),
+        *((TEXT.replace(",", x).replace(f"{x} am", ", am"), "utf-8") for x in "\t|;"),
         (TEXT.replace("\n", ",\n"), "utf-8"),
     ],
 )  # fmt: skip
@@ -173,23 +167,22 @@ def test_separators_and_encodings_are_found_out(text, encoding, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "hint", "status"),
+    ("text", "hint"),
     [
-        ("", "expected a header with a name for each column, and rows", 2),
-        ("1,2\n3,4\n", "expected a header with a name for each column, and rows", 2),
-        ("a,b\n1,2\n3,4,5\n", "line 3: expected 2 cells, found 3", 2),
-        ("a\n" + "\n".join([*AGES[:40], "?x", ""]), "line 42, column 'a': expected a number", 2),
-        ("a,b\n1.5,u\n0.5\n", "line 3: expected 2 cells, found 1", 2),
-        ("a,a\n1,2\n3,4\n", "two columns have the name 'a'", 2),
-        ('a,b\n"13" wide",5\n', "line 2: a quote inside quotes must be doubled", 2),
-        ("a\n" + "".join(f"x{i}\n" for i in range(30)), "IDs alone", 2),
+        ("", "expected a header with a name for each column, and rows"),
+        ("1,2\n3,4\n", "expected a header with a name for each column, and rows"),
+        ("a,b\n1,2\n3,4,5\n", "line 3: expected 2 cells, found 3"),
+        ("a\n" + "\n".join([*AGES[:40], "?x", ""]), "line 42, column 'a': expected a number"),
+        ("a,b\n1.5,u\n0.5\n", "line 3: expected 2 cells, found 1"),
+        ("a,a\n1,2\n3,4\n", "two columns have the name 'a'"),
+        ('a,b\n"13" wide",5\n', "line 2: a quote inside quotes must be doubled"),
+        ("a\n" + "".join(f"x{i}\n" for i in range(30)), "IDs alone"),
     ],
 )  # fmt: skip
-def test_a_wrong_table_is_one_line(text, hint, status, tmp_path, capsys):
-    assert table_gan.main(["--data", str(file(tmp_path, text)), "--out", str(tmp_path)]) == status
-    message = capsys.readouterr().err
+def test_a_wrong_table_is_one_line(text, hint, tmp_path, capsys):
+    assert table_gan.main(["--data", str(file(tmp_path, text)), "--out", str(tmp_path)]) == 2
+    (message,) = capsys.readouterr().err.splitlines()
     assert hint in message
-    assert message.count("\n") == 1
 
 
 @pytest.mark.parametrize("package", ["pandas", "sklearn"])
@@ -206,9 +199,7 @@ def test_from_a_file_to_rows_of_a_kind(tmp_path, monkeypatch, capsys):
     path = file(tmp_path, "id,$_cost{$,price,fraud\n" + "".join(lines))
     use = ["--out", str(tmp_path)]
     assert table_gan.main(["--data", str(path), "--epochs", "1", "--quiet", "--animate", *use]) == 0
-    printed = capsys.readouterr()
-    assert "id                        ID, left out" in printed.out
-    assert printed.err == "IDs, left out: id\n"
+    assert capsys.readouterr().err == "IDs, left out: id\n"  # and pictures could be drawn
     assert json.loads((tmp_path / "metrics.json").read_text())["ids"] == ["id"]
     assert table_gan.main(["--generate", "50", "--where", "fraud=yes", *use]) == 0
     frame = pd.read_csv(io.StringIO(capsys.readouterr().out), dtype=str)
@@ -258,9 +249,8 @@ def test_batches_are_new_rows_that_keep_to_their_condition():
     kind = torch.arange(400) % 40 == 0
     numbers = torch.randn(400, 1) + 9 * kind[:, None] + 0.3 * torch.randn(400, 2)
     table = Table(pd.DataFrame(numbers, columns=["a", "b"]).assign(kind=kind.numpy()))
-    conditions = tables.Conditions(table.columns, table.indices.flatten().bincount())
     every = torch.ones(400, dtype=torch.bool)
-    batches = tables.augmented_batches(table, every, conditions, 100, torch.device("cpu"))
+    batches = tables.augmented_batches(table, every, 100, torch.device("cpu"))
     fresh, chosen = map(torch.cat, zip(*itertools.islice(batches, 50), strict=True))
     rare = chosen == 1
     assert fresh[:, 2:][rare].equal(table.columns[2].codes[1].expand(int(rare.sum()), 2))
@@ -288,8 +278,7 @@ def test_near_copies():
 
 
 def test_copies_differences_and_missing_categories_are_named():
-    numbers = np.random.default_rng(0).normal(size=(500, 4))
-    table = Table(pd.DataFrame(numbers, columns=list("abcd")).assign(kind=["x", "y"] * 250))
+    table = Table(pd.DataFrame(torch.randn(500, 4)).assign(kind=["x", "y"] * 250))
     held_out = tables.hold_out(500, 0)
     rows, other = table.rows, torch.randn(500, 1).repeat(1, 6)
     other[:, 4:] = torch.tensor([2, 0])

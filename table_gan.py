@@ -96,15 +96,10 @@ def train(
     `types` gives the kinds of some columns. `training.sample(n, where={column: category})` is a
     DataFrame of the same columns, without IDs.
     """
-    tables.check_packages()
     device = common.choose_device(device)
     table = data if isinstance(data, Table) else Table(data, types)
-    if table.ids:
-        print(f"IDs, left out: {', '.join(table.ids)}", file=sys.stderr)
-    training = Training(
-        table.rows, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
-        progress=progress, cooldown=COOLDOWN,
-    )  # fmt: skip
+    training = Training(table.rows, seed=seed, epochs=epochs, patience=patience, cooldown=COOLDOWN,
+                        batch_size=batch_size, progress=progress)  # fmt: skip
     batch_size, held_out = batch_size or BATCH_SIZE, tables.hold_out(len(table.rows), seed)
     conditions = table.conditions.to(device)
     batches = tables.augmented_batches(table, ~held_out, batch_size, device)

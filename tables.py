@@ -13,6 +13,7 @@ import itertools
 import json
 import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -211,7 +212,7 @@ def parse(series: Any, kind: str | None = None) -> tuple[Column, np.ndarray] | N
     """
     column, n, texts, cells = Column(str(series.name)), len(series), series, None
     if pd.api.types.is_datetime64_any_dtype(series):  # days have 24 hours in local time
-        texts = series.dt.tz_localize(None).dt.strftime("%Y-%m-%d %H:%M:%S.%f")
+        texts = series.dt.tz_localize(None).dt.as_unit("us")
     texts = texts.astype(str).str.strip()
     present = series.notna() & ~texts.str.lower().isin(MISSING)
     indices, names = pd.factorize(texts[present])
@@ -283,6 +284,7 @@ class Table:
     """
 
     def __init__(self, data: Any, types: Mapping[str, str] | None = None) -> None:
+        check_packages()
         if not isinstance(data, pd.DataFrame):
             data = pd.DataFrame(common.as_rows(data).numpy()).rename(columns="x{}".format)
             types = dict.fromkeys(data.columns, "number")
@@ -303,6 +305,8 @@ class Table:
             self.dtypes[name] = series.infer_objects().dtype, series.dtype
         if not cells or not len(data):
             raise InputError("there is nothing to learn: no rows, or IDs alone")
+        if self.ids:
+            print(f"IDs, left out: {', '.join(self.ids)}", file=sys.stderr)
         self.cells = torch.stack(cells, dim=1)
         encoded, values = with_flags(self.columns, self.cells)
         self.rows, self.indices = encode(values, encoded), condition_indices(values, encoded)

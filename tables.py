@@ -578,16 +578,14 @@ def augmented_batches(
     """
     rows, indices = (x[chosen_rows].to(device) for x in (table.rows, table.indices))
     n, fulfilled, conditions = len(rows), indices.T.flatten(), table.conditions.to(device)
-    columns = conditions.columns
-    is_numeric = torch.tensor([not each.categories for each in columns for _ in each.codes.T])
-    scores = rows[:, is_numeric.to(device)]
+    is_numeric = ~conditions.fixed.any(dim=0)
+    scores = rows[:, is_numeric]
     count = fulfilled.bincount(minlength=len(conditions.codes))
     weights = (count.log1p() / count)[indices].double()
     upper = (weights / weights.sum(dim=0)).T.flatten().cumsum(dim=0) / indices.shape[1]
-    by_condition = scores[fulfilled.argsort() % n]
-    lowest, highest = (
-        torch.segment_reduce(by_condition, end, lengths=count) for end in ("min", "max")
-    )
+    sorted_scores = scores[fulfilled.argsort() % n]  # by condition
+    lowest = torch.segment_reduce(sorted_scores, "min", lengths=count)
+    highest = torch.segment_reduce(sorted_scores, "max", lengths=count)
     neighbours = torch.arange(n, device=device).unsqueeze(1)
     if n <= MAX_AUGMENTED:
         nearest = min(max(20, 3 * scores.shape[1] // 2), 100, n)
@@ -759,9 +757,8 @@ def use_generator(options: argparse.Namespace) -> int:
     if options.generate:
         pairs = (pair.partition("=") for pair in options.where)
         where = {name.strip(): value.strip() for name, _, value in pairs}
-        for i, cells in enumerate(
-            generate(generator, columns, options.generate, where, options.seed)
-        ):
+        blocks = generate(generator, columns, options.generate, where, options.seed)
+        for i, cells in enumerate(blocks):
             frame = to_frame(cells, columns)
             print(frame.to_csv(index=False, header=i == 0, lineterminator="\n"), end="")
     if options.interpolate:

@@ -42,7 +42,8 @@ LOOSE = re.compile(r"[-+(]?[\d.,_]+(E\d+)?\)?")  # a number, or a code of digits
 DAYS = "%Y-%m-%d %d.%m.%Y %m/%d/%Y %d/%m/%Y %Y/%m/%d %Y%m%d %d-%m-%Y %d-%b-%Y"
 MORE_DAYS = "%m/%d/%y %d.%m.%y %d/%m/%y %Y-%m %Y%m%d.0"
 LONG_DAYS = ["", "%d %b %Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y"]
-CLOCK = {  # a time, and its format
+TIME = re.compile(r"[T ]?\d?\d:\d\d(:\d\d(\.\d+)?)?( [AP]M)?(Z|[+-]\d\d:?\d\d)?$")
+CLOCK = {  # parts of a time, and their formats
     r"^([T ]?)\d?\d:\d\d": r"\1%H:%M", r"M:\d\d": "M:%S", r"S\.\d+": "S.%f",
     "H(.*)[AP]M": r"I\1%p",
 }  # fmt: skip
@@ -148,7 +149,7 @@ class Column:
 
 def parse_dates(column: Column, texts: list[str]) -> np.ndarray | None:
     """The cells of dates that all have one format, in seconds; else None."""
-    clock = (re.search(r"[T ]?\d?\d:.*", texts[0]) or [""])[0]
+    clock = (TIME.search(texts[0]) or [""])[0]
     for time, form in CLOCK.items():
         clock = re.sub(time, form, clock)
     for day in [*DAYS.split(), *MORE_DAYS.split(), *LONG_DAYS]:
@@ -576,16 +577,25 @@ def augmented_batches(
     row's neighbours of the same category (Chapelle et al. 2000), as a small table would be
     memorised; codes of categories get noise.
     """
-    rows, indices = (x[chosen_rows].to(device) for x in (table.rows, table.indices))
-    n, fulfilled, conditions = len(rows), indices.T.flatten(), table.conditions.to(device)
-    is_numeric = ~conditions.fixed.any(dim=0)
-    scores = rows[:, is_numeric]
+    rows, indices, conditions = (
+        table.rows[chosen_rows],
+        table.indices[chosen_rows],
+        table.conditions,
+    )
+    n, fulfilled = len(rows), indices.T.flatten()
+    kinds = [not each.categories for each in conditions.columns for _ in each.codes.T]
+    numeric = torch.tensor(kinds).argwhere()[:, 0]
+    scores = rows[:, numeric]
     count = fulfilled.bincount(minlength=len(conditions.codes))
     weights = (count.log1p() / count)[indices].double()
     upper = (weights / weights.sum(dim=0)).T.flatten().cumsum(dim=0) / indices.shape[1]
     sorted_scores = scores[fulfilled.argsort() % n]  # by condition
     lowest = torch.segment_reduce(sorted_scores, "min", lengths=count)
     highest = torch.segment_reduce(sorted_scores, "max", lengths=count)
+    parts = rows, indices, fulfilled, scores, numeric, upper, lowest, highest
+    rows, indices, fulfilled, scores, numeric, upper, lowest, highest = (
+        part.to(device) for part in parts
+    )
     neighbours = torch.arange(n, device=device).unsqueeze(1)
     if n <= MAX_AUGMENTED:
         nearest = min(max(20, 3 * scores.shape[1] // 2), 100, n)
@@ -603,7 +613,7 @@ def augmented_batches(
         batch = rows[row] + CODE_NOISE * torch.randn_like(rows[row])
         moved = mean + PULL * (scores[row] - mean) + moves
         moved = lowest[chosen] + (moved - lowest[chosen]).abs()  # reflected into the range
-        batch[:, is_numeric] = highest[chosen] - (highest[chosen] - moved).abs()
+        batch[:, numeric] = highest[chosen] - (highest[chosen] - moved).abs()
         yield torch.where(conditions.fixed[chosen], conditions.codes[chosen], batch), chosen
 
 

@@ -62,7 +62,9 @@ class Bench:
         if name == "cycle_gan":
             rows = cycle_gan.unpaired_rows(rows)
         script = importlib.import_module(name)
-        return script.train(rows, seed=seed, progress=False, **self.settings).generator
+        training = script.train(rows, seed=seed, progress=False, **self.settings)
+        print(training.verdict, flush=True)
+        return training.generator
 
     def learn_by_torchrun(self, seed: int) -> nn.Module:
         """The generator of dcgan.py on two processes, with one thread each."""

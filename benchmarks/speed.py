@@ -120,8 +120,8 @@ def main() -> None:
         seconds["textbook"].append(result.seconds)
     rows += [[f"integers, {loop}", "", "", "", f"{median(s):.1f}"] for loop, s in seconds.items()]
     table = measure.table(["loop", *HEADER], rows)
-    for page in (measure.README, measure.RESULTS / "speed.md"):
-        measure.write_blocks(page, speed=f"{table}\n{measure.source()}")
+    page = measure.RESULTS / "speed.md"
+    measure.write_blocks(page, speed=f"{table}\n{measure.source()}")
     figure.savefig(measure.RESULTS / "speed.png", dpi=100)
 
 

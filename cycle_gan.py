@@ -170,7 +170,7 @@ def main(argv: list[str] | None = None) -> int:
         digits, outlines = data[:16], outline(data[:16])
         rows = torch.cat([digits, to_outline(digits), outlines, to_digit(outlines)])
         figure = training, rows, 16, ["digits", "to outlines", "outlines", "to digits"]
-        images.save_figures(folder, *figure, film=options.animate)
+        images.save_figures(folder, *figure, animate=options.animate)
     return common.report(training, options)
 
 

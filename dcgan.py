@@ -25,7 +25,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Adam
 
 import common
@@ -42,7 +41,7 @@ PENALTY, PENALTY_DECAY = 4.0, 0.02  # weight of the gradient penalty; its final 
 def real_samples(
     n: int, generator: torch.Generator | None = None, dataset: str = "mnist", data_dir: str = "data"
 ) -> Tensor:
-    """`n` random images as rows (n, pixels) of a data set, 0 black to 1 white."""
+    """`n` random images (n, 784) of "mnist" or "fashion", 0 black to 1 white."""
     data, _ = images.load_images(dataset, data_dir)
     return data[torch.randint(len(data), (n,), generator=generator)]
 
@@ -79,9 +78,10 @@ def train(
     epochs: int = EPOCHS, patience: int = PATIENCE, batch_size: int | None = None,
     lr: float = LEARNING_RATE, checkpoint: Path | None = None, resume: bool = False,
 ) -> Training:  # fmt: skip
-    """Learn pictures (n, channels, size, size), or rows (n, 784), in 0..1.
+    """Learn pictures (n, channels, size, size), or rows (n, 784), in 0..1; ValueError for others.
 
-    Each epoch is saved to `checkpoint`, to `resume` from. Under torchrun, each process has a share.
+    Each epoch is saved to `checkpoint`, to `resume` from. Under torchrun, each process trains on
+    its share of the pictures.
     """
     device, shape = common.choose_device(device), images.picture_shape(data)
     training = Training(
@@ -111,8 +111,8 @@ def train(
         for weights in (*generator.parameters(), *discriminator.parameters()):
             if 1 in weights.shape:  # its gradient may have other strides, and torch warns of that
                 weights.register_hook(lambda grad, like=weights: torch.empty_like(like).copy_(grad))
-        ddp_generator = DistributedDataParallel(generator)
-        ddp_discriminator = DistributedDataParallel(discriminator)
+        ddp_generator = nn.parallel.DistributedDataParallel(generator)
+        ddp_discriminator = nn.parallel.DistributedDataParallel(discriminator)
     batches = common.Batches(pictures[rank::processes].to(device), batch_size)
     parts = generator, ema_generator, discriminator, g_optimizer, d_optimizer
     saved = images.Checkpoint(checkpoint, resume, training, batches, *parts)
@@ -177,7 +177,7 @@ def main(argv: list[str] | None = None) -> int:
         common.save(folder, training, LATENT_DIM, generator=training.generator)
         shown = torch.cat([data[torch.arange(80) % len(data)], training.samples[:80]])
         figure = training, shown, 20, ["real", "generated"]
-        images.save_figures(folder, *figure, film=options.animate)
+        images.save_figures(folder, *figure, animate=options.animate)
     images.end_checkpoint(checkpoint, training)
     return common.report(training, options)
 

@@ -136,7 +136,7 @@ def main(argv: list[str] | None = None) -> int:
         common.save(folder, training, LATENT_DIM, generator=training.generator)
         shown = torch.cat([data[:80], training.samples[:80]])
         figure = training, shown, 20, ["real", "generated"]
-        images.save_figures(folder, *figure, film=options.animate)
+        images.save_figures(folder, *figure, animate=options.animate)
     images.end_checkpoint(checkpoint, training)
     return common.report(training, options)
 

@@ -30,6 +30,7 @@ MAX_COPIES = 0.1  # largest good share of near-copies, above that of real pictur
 LIMITS: dict = {"max_ratio": 1.2, "min_precision": 0.8, "min_coverage": 0.93}  # of good images
 DETAIL_WEIGHTS = (12.0, 6.0, 3.0)  # with these, details of each scale vary about as colours do
 MIN_CONFIDENT = 0.9  # smallest good share of confident images, relative to real ones
+MIN_RIGHT = 0.93  # and of images of the requested class
 FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "BMP"]  # of the files in a folder
 SIZES, MIN_PICTURES = [28, 32, 64, 128], 10
 SIGNALS: list[int] = []  # received under torchrun
@@ -58,7 +59,10 @@ def add_options(
 def load_dataset(
     dataset: str, folder: Path | str, train: bool = True
 ) -> tuple[Tensor, Tensor, list[str]]:
-    """Pictures, labels (n,) and their names of "mnist", "fashion" or "cifar10"; may download it."""
+    """Pictures (n, channels, size, size) in 0..1, labels (n,) and their names.
+
+    They are of "mnist", "fashion" or "cifar10", downloaded if they are missing.
+    """
     try:
         from torchvision import datasets
 
@@ -88,17 +92,21 @@ def load_images(dataset: str, folder: Path | str, train: bool = True) -> tuple[T
     return pictures.flatten(1), labels
 
 
-def load_folder(folder: Path | str, size: int) -> tuple[Tensor, Tensor, list[str]]:
-    """Pictures, mixed, with labels (n,) and their names: the subfolders; ValueError for too few.
+def load_folder(
+    folder: Path | str, size: int, labelled: bool = False
+) -> tuple[Tensor, Tensor, list[str]]:
+    """Pictures (n, channels, size, size) in 0..1, mixed, labels (n,) and their names: subfolders.
 
-    All grey pictures have one channel. Standard error counts the files that are skipped.
+    If all are grey, they have one channel. Those that are in no subfolder have the folder's name,
+    or are left out if `labelled`. ValueError for fewer than 10.
     """
     folder, pixels, named, skipped = Path(folder).resolve(), [], [], 0
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}")
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
-        if path.is_dir() or any(part.startswith(".") for part in parts):
+        hidden = any(part.startswith(".") for part in parts)
+        if hidden or path.is_dir() or (labelled and len(parts) == 1):
             continue
         try:
             pixels.append(read_picture(path, size))
@@ -117,10 +125,10 @@ def load_folder(folder: Path | str, size: int) -> tuple[Tensor, Tensor, list[str
     return pictures[mixed, :channels].contiguous().float() / 255, labels, names
 
 
-def load_data(options: Namespace) -> tuple[Tensor, Tensor, list[str]]:
+def load_data(options: Namespace, labelled: bool = False) -> tuple[Tensor, Tensor, list[str]]:
     """Pictures, labels (n,) and their names, from --data or --dataset."""
     if options.data:
-        return load_folder(options.data, options.size or 32)
+        return load_folder(options.data, options.size or 32, labelled)
     if options.size:
         raise InputError("--size is for the pictures of --data")
     return load_dataset(options.dataset, options.data_dir)
@@ -130,12 +138,17 @@ def read_picture(path: Path, size: int) -> np.ndarray:
     """A file as pixels (size, size, 3) in 0..255: upright, on white, cut to a central square."""
     with Image.open(path, formats=FORMATS) as file, warnings.catch_warnings(action="ignore"):
         file.draft("RGB", (2 * size, 2 * size))  # decodes a large JPEG faster
-        image = ImageOps.exif_transpose(file)
-        if image.mode.startswith("I"):  # 16 bits
-            image = Image.fromarray((np.asarray(image) / 257).astype(np.uint8))
-        image = image.convert("RGBA")
+        image = upright(file).convert("RGBA")
         on_white = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return np.asarray(ImageOps.fit(on_white.convert("RGB"), (size, size)))
+
+
+def upright(file: Image.Image) -> Image.Image:
+    """The image, turned as its EXIF says, with 8 bits per channel."""
+    image = ImageOps.exif_transpose(file)
+    if image.mode.startswith("I"):  # 16 bits
+        image = Image.fromarray((np.asarray(image) / 257).astype(np.uint8))
+    return image
 
 
 def read_image(path: Path) -> Tensor:
@@ -145,9 +158,11 @@ def read_image(path: Path) -> Tensor:
     """
     try:
         with Image.open(path) as image:
-            shrunk = np.asarray(image.convert("LA").resize((28, 28)), dtype=np.float32)
-    except OSError as error:
-        raise Failure(f"cannot read {path}: {error.strerror or 'it is not an image'}") from None
+            small = upright(image).convert("LA").resize((28, 28))
+            shrunk = np.asarray(small, dtype=np.float32)
+    except Exception as error:  # Pillow raises many kinds of errors for files that it cannot read
+        reason = getattr(error, "strerror", None) or "it is not an image"
+        raise Failure(f"cannot read {path}: {reason}") from None
     pixels, opacity = torch.from_numpy(shrunk / 255).unbind(dim=2)
     # A transparent background gets the brightness that the drawing does not have
     background = float((opacity * pixels).sum() < opacity.sum() / 2)
@@ -198,7 +213,7 @@ def doublings(shape: tuple[int, ...], width: int) -> tuple[int, list[int]]:
 def image_features(rows: Tensor, shape: Sequence[int] = (1, 28, 28)) -> Tensor:
     """What the distance of images compares: rows (n, pixels + more) as (n, features).
 
-    Of a picture, the mean colours in 8 by 8 cells tell what is where; the mean strength of details
+    The mean colours of a picture in 8 by 8 cells tell what is where; the mean strength of details
     in 2 by 2 cells tells blur and noise: absolute second differences, in the picture and in its
     halves and quarters (local energies at several scales: Heeger and Bergen 1995; for GANs, on
     patches: Karras et al. 2018). Columns that follow the pixels of one picture stay as they are.
@@ -209,10 +224,7 @@ def image_features(rows: Tensor, shape: Sequence[int] = (1, 28, 28)) -> Tensor:
         pictures = pixels.unflatten(1, shape)
         features = [functional.adaptive_avg_pool2d(pictures, 8)]
         for weight in DETAIL_WEIGHTS:
-            twice = 2 * pictures[..., 1:-1, 1:-1]
-            down = twice - pictures[..., :-2, 1:-1] - pictures[..., 2:, 1:-1]
-            across = twice - pictures[..., 1:-1, :-2] - pictures[..., 1:-1, 2:]
-            for details in (down, across):
+            for details in (pictures.diff(2, dim=2), pictures.diff(2, dim=3)):
                 features.append(weight * functional.adaptive_avg_pool2d(details.abs(), 2))
             pictures = functional.avg_pool2d(pictures, 2)
         blocks.append(torch.cat([*(part.flatten(1) for part in features), more], dim=1))
@@ -265,24 +277,30 @@ def nearest_class(
 
 
 def check_classes(
-    training: Training, data: Tensor, labels: Tensor, names: Sequence[str] | None = None
-) -> tuple[Tensor, float]:
-    """Adds class checks of 2,048 samples to the verdict, if there are several classes.
+    training: Training, data: Tensor, labels: Tensor, names: Sequence[str] | None = None,
+    requested: Tensor | None = None,
+) -> None:  # fmt: skip
+    """Adds class checks of up to 2,048 samples to the verdict, if there are several classes.
 
-    Returns the class (2048,) of each, and the share of real images whose nearest has their class.
+    The `requested` labels (n,) of samples are compared with their classes.
     """
+    if int(labels.max()) == 0:
+        return
     data = data.flatten(1)
     some = torch.randperm(len(data), generator=common.stream("images compared"))[:2048]
     real_classes, real_confident = nearest_class(data[some], data, labels, skip=1)
     samples = training.samples[:2048].flatten(1)[:, : data.shape[1]]
     classes, confident = nearest_class(samples, data, labels)
     share, real_share = confident.float().mean().item(), real_confident.float().mean().item()
-    if not names or len(names) > 1:
-        words = f"{share:.0%} of generated images are clearly of one class"
-        training.check(share >= MIN_CONFIDENT * real_share, f"{words}, {real_share:.0%} of real")
-        training.metrics |= {"plain": share, "plain_of_real": real_share}
-        training.check_missing(labels, classes[confident], names)
-    return classes, (real_classes == labels[some]).float().mean().item()
+    words = f"{share:.0%} of generated images are clearly of one class, {real_share:.0%} of real"
+    training.check(share >= MIN_CONFIDENT * real_share, words)
+    training.metrics |= {"plain": share, "plain_of_real": real_share}
+    training.check_missing(labels, classes[confident], names)
+    if requested is not None:
+        right = (classes == requested[: len(classes)]).float().mean().item()
+        real_right = (real_classes == labels[some]).float().mean().item()
+        words = f"{right:.0%} are nearest to a real image of the requested class"
+        training.check(right >= MIN_RIGHT * real_right, f"{words}, {real_right:.0%} of real")
 
 
 def check_copies(training: Training, data: Tensor, folder: Path) -> None:
@@ -298,6 +316,8 @@ def check_copies(training: Training, data: Tensor, folder: Path) -> None:
         distances, nearest = nearest_images(rows, real, 6 + skip)
         near = distances[:, skip] < distances[:, skip + 1 :].mean(dim=1) / 2
         shares.append(near.float().mean().item())
+    if shares[1] > shares[0] + MAX_COPIES:
+        training.advice = "Try more pictures, or fewer --epochs."
     words = f"{shares[1]:.0%} of generated pictures are near-copies of real ones"
     training.check(shares[1] <= shares[0] + MAX_COPIES, f"{words}, {shares[0]:.0%} of real")
     training.metrics |= {"copies": shares[1], "copies_among_real": shares[0]}
@@ -330,12 +350,13 @@ def plot_grid(images: Tensor, columns: int) -> Figure:
 
 
 def save_figures(
-    folder: Path, training: Training, images: Tensor, columns: int, names: Sequence[str], film: bool
-) -> None:
-    """Saves samples.png, as `plot_images`, and a `film` of samples of the same shape."""
+    folder: Path, training: Training, images: Tensor, columns: int, names: Sequence[str],
+    animate: bool,
+) -> None:  # fmt: skip
+    """Saves samples.png, as `plot_images`; with `animate`, also a GIF of the training."""
     figure, shape = (training, images, columns, names), as_pictures(images).shape[1:]
     common.save_picture(folder / "samples.png", plot_images, *figure)
-    if film and training.snapshots:  # none, if it was resumed at its end
+    if animate and training.snapshots:  # none, if it was resumed at its end
         common.save_picture(folder / "training.gif", animate_images, training, shape)
 
 
@@ -374,16 +395,21 @@ def save_names(generator: nn.Module, names: Sequence[str]) -> None:
 def label_rows(generator: nn.Module, label: str | None) -> Tensor:
     """The label of that name or number, one-hot; without one, all of them; or ValueError."""
     names = json.loads(bytes(dict(generator.named_buffers()).get("names", b"[]")))
-    known = {str(i): i for i in range(len(names))} | {x.lower(): i for i, x in enumerate(names)}
     if not names:
         raise Failure("the saved generator has no labels; train again")
-    if label and label.lower() not in known:
-        raise InputError(f"--label can be {', '.join(names)}, not {label}")
-    return torch.eye(len(names))[[known[label.lower()]] if label else slice(None)]
+    if not label:
+        return torch.eye(len(names))
+    for known in (names, [name.lower() for name in names], [str(i) for i in range(len(names))]):
+        for spelling in (label, label.lower()):
+            if spelling in known:
+                return torch.eye(len(names))[[known.index(spelling)]]
+    raise InputError(f"--label can be {', '.join(names)}, not {label}")
 
 
 def use_generator(options: Namespace, latent_dim: int, labelled: bool = False) -> int:
     """Serves --generate and --interpolate; if `labelled`, for --label, or all labels in turn."""
+    if getattr(options, "data", None):
+        raise InputError("--data is for training; leave it out to use the saved generator")
     inputs = None if labelled else latent_dim
     model = common.load_model(options.out / "generator.pt", inputs)
     labels = label_rows(model, options.label) if labelled else torch.empty(1, 0)
@@ -401,16 +427,18 @@ def use_generator(options: Namespace, latent_dim: int, labelled: bool = False) -
             save_images(folder / "generated", images, options.format)
         if options.interpolate:
             steps, random = options.interpolate, common.stream("walk", options.seed)
-            walks = [common.interpolate(steps, latent_dim, 2, random) for _ in range(8)]
+            rows = max(8, len(labels))  # one for each label
+            walks = [common.interpolate(steps, latent_dim, 2, random) for _ in range(rows)]
             images, picture = generate(torch.cat(walks), steps), folder / "interpolation.png"
             common.save_picture(picture, plot_grid, images, steps)
     return 0
 
 
 class Checkpoint:
-    """Saves a training and its `parts`, networks and optimizers, to be resumed; if it has a path.
+    """Saves a training with its networks and optimizers (`parts`) after each epoch; resumes it.
 
-    Failure if a file to resume is unreadable, ValueError if it is of other data or settings.
+    Without a path, it does nothing. Failure if a file to resume is unreadable, ValueError if it is
+    of other data or settings.
     """
 
     def __init__(
@@ -446,6 +474,8 @@ class Checkpoint:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
             settings, stopping, history, states, shuffled, random = state
+            if settings != self.settings:
+                raise InputError(f"{path} is of other data, or of {settings}; omit --resume")
             for part, part_state in zip(self.parts, states, strict=True):
                 part.load_state_dict(part_state)
             vars(training.stopping).update(stopping)
@@ -455,14 +485,14 @@ class Checkpoint:
             torch.set_rng_state(random[0])
             if len(random) == 2:
                 torch.cuda.set_rng_state(random[1], batches.rows.device)
+        except InputError:
+            raise
         except Exception:  # torch raises many kinds of errors for files that it cannot read
             raise Failure(f"{path} is missing or damaged; omit --resume") from None
-        if settings != self.settings:
-            raise InputError(f"{path} is of a training with {settings}; omit --resume")
 
 
 def end_checkpoint(path: Path, training: Training) -> None:
-    """Says how to continue an interrupted training; removes the checkpoint of another."""
+    """Says how to continue an interrupted training; removes the checkpoint of one that ended."""
     if training.interrupted:
         print("Add --resume to continue.", file=sys.stderr)
     else:

@@ -52,7 +52,7 @@ SHORT = ["", r"(?<![:\d])0(?=\d(?:[/.:-]| [A-Z]))", r"(?<=\.\d{3})000"]
 
 LATENT_DIM = 33  # numbers of noise; the last one chooses a condition
 MAX_AUGMENTED = 4096  # rows of a table whose numbers are augmented
-# Of augmented rows: the weight of their own numbers, the width of the Gaussian, the noise on codes
+# Augmented rows: the weight of their own numbers, the width of the Gaussian, the noise on codes
 PULL, SPREAD, CODE_NOISE = 0.6, 1.1, 0.4
 MAX_AUC = 0.75  # of a forest that separates generated rows from held-out ones
 MIN_ROWS, MIN_KEPT = 200, 0.99  # of data; share of generated rows that keep a rule
@@ -179,7 +179,7 @@ def parse_numbers(column: Column, texts: list[str]) -> np.ndarray | None:
     if not AFFIXES.fullmatch(affixes) or len(others) > 1 or not others <= {*negative}:
         return None
     column.affixes = [affixes, *others, *negative][:2]
-    bodies = [NUMBER.findall(text)[0] for text in texts]
+    bodies = [body for text in texts for body in NUMBER.findall(text)[:1]]
     for column.group, column.point in SEPARATORS:
         whole = rf"0|[1-9]\d{{0,2}}(?:{re.escape(column.group)}\d{{3}})*"
         form = re.compile(rf"({whole})?(?:{re.escape(column.point)}(\d+))?([eE][-+]\d+)?")
@@ -271,9 +271,9 @@ def parse_options(parser: argparse.ArgumentParser, argv: list[str] | None) -> ar
         raise InputError("--where chooses rows to generate; give --generate too")
     if options.data and (options.generate or options.interpolate):
         raise InputError("--data is for training; leave it out to use the saved generator")
-    named = (pair.strip().rpartition("=") for pair in options.types.split(",") if pair)
+    named = (map(str.strip, pair.rpartition("=")) for pair in options.types.split(",") if pair)
     options.types = {name: kind for name, _, kind in named}
-    options.types |= {name: "category" for name in options.categories.split(",") if name}
+    options.types |= {x.strip(): "category" for x in options.categories.split(",") if x.strip()}
     return options
 
 
@@ -288,7 +288,7 @@ class Table:
         check_packages()
         if not isinstance(data, pd.DataFrame):
             data = pd.DataFrame(common.as_rows(data).numpy()).rename(columns="x{}".format)
-            types = dict.fromkeys(data.columns, "number")
+            types = dict.fromkeys(data.columns, "number") | dict(types or {})
         self.columns, self.ids, self.dtypes, cells = [], [], {}, []
         for name, kind in (types := types or {}).items():
             if name not in data.columns or kind not in KINDS:
@@ -683,7 +683,7 @@ def judge(training: Training, table: Table, held_out: Tensor) -> None:
         """`n` generated rows as a DataFrame with the columns and dtypes of the data, without IDs.
 
         With `where={column: category, ...}`, all rows have these categories. ValueError if there
-        is no such category, Failure if rows of that kind are too rare.
+        is no such category, Failure if rows of that kind are too rare. Another `seed`, other rows.
         """
         blocks = generate(generator, columns, common.check_count("n", n), where, seed)
         return to_frame(torch.cat(list(blocks)), columns, table.dtypes)
@@ -737,8 +737,8 @@ def generate(
     for name, value in wanted:
         if (name, value) not in names:
             known = [category for column, category in names if column == name]
-            choices = f"of {', '.join(known[:10])}" if known else "in any such column"
-            raise InputError(f"--where: {name!r} has no category {value!r} {choices}")
+            choices = f"it has {', '.join(known[:10])}" if known else "it is not categorical"
+            raise InputError(f"--where: {name!r} has no category {value!r}; {choices}")
     chosen = [names.index(pair) for pair in wanted]
     (upper,) = (x for name, x in generator.named_buffers() if name.endswith("upper"))
     shares, random = upper.diff(prepend=torch.zeros_like(upper[:1])), common.stream("samples", seed)

@@ -161,8 +161,8 @@ def parse_dates(column: Column, texts: list[str]) -> np.ndarray | None:
             continue
         column.repeated = bool(dates.dt.is_month_start.all() or dates.dt.is_month_end.all())
         units = dates.dt.as_unit("us").astype("int64").tolist()
-        fractions = any(unit % 10**6 for unit in units)
-        cells = column.hold(*((units, 6) if fractions else ([x // 10**6 for x in units],)))
+        decimals = 6 if any(unit % 10**6 for unit in units) else 0
+        cells = column.hold([unit // 10 ** (6 - decimals) for unit in units], decimals)
         for column.short in SHORT:
             if column.write(cells.tolist()) == texts:
                 return cells
@@ -186,7 +186,8 @@ def parse_numbers(column: Column, texts: list[str]) -> np.ndarray | None:
         parts = [match.groups("") for match in map(form.fullmatch, bodies) if match]
         if len(parts) < len(texts):
             continue
-        most, column.fewest = (end(len(rest) for _, rest, _ in parts) for end in (max, min))
+        lengths = [len(rest) for _, rest, _ in parts]
+        most, column.fewest = max(lengths), min(lengths)
         column.zero = "0" if all(whole for whole, *_ in parts) else ""
         plain = [f"{a.replace(column.group, '')}.{b}{c}" for a, b, c in parts]
         signed = ["-" * (x != affixes) + y for x, y in zip(around, plain, strict=True)]
@@ -358,7 +359,7 @@ def split_lines(text: str, separator: str, most: int | None = None) -> dict[int,
 
 def regularity(text: str, separator: str) -> float:
     """The share of lines that have the most frequent number of cells; 0 if the header has one."""
-    with suppress(InputError, ValueError):
+    with suppress(ValueError):
         header, *rows = split_lines(text, separator, 200).values()
         return (len(header) > 1) * max(Counter(map(len, rows)).values()) / len(rows)
     return 0
@@ -577,10 +578,10 @@ def augmented_batches(
     row's neighbours of the same category (Chapelle et al. 2000), as a small table would be
     memorised; codes of categories get noise.
     """
-    rows, indices, conditions = (
+    conditions, rows, indices = (
+        table.conditions,
         table.rows[chosen_rows],
         table.indices[chosen_rows],
-        table.conditions,
     )
     n, fulfilled = len(rows), indices.T.flatten()
     kinds = [not each.categories for each in conditions.columns for _ in each.codes.T]
@@ -711,13 +712,13 @@ def plot_table(table: Table, training: Training) -> Figure:
             axis.set_xticks(range(len(names[:8])), names[:8])
         axis.tick_params("x", rotation=20 * bool(names or column.date))
     axes["0"].legend(["real", "generated"])
-    ticks, names = range(len(columns)), [column.name[:9] for column in columns]
+    labels = [column.name[:9] for column in columns]
     for name, rows in (("real", cells), ("generated", training.samples)):
         correlations = pd.DataFrame(rows.numpy()).corr().to_numpy()
         figure.colorbar(axes[name].imshow(correlations, "RdBu", vmin=-1, vmax=1))
         axes[name].set_title(f"correlations, {name}")
-        axes[name].set_xticks(ticks, names, rotation=90, fontsize=6)
-        axes[name].set_yticks(ticks, names, fontsize=6)
+        axes[name].set_xticks(range(len(labels)), labels, rotation=90, fontsize=6)
+        axes[name].set_yticks(range(len(labels)), labels, fontsize=6)
     return figure
 
 

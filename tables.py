@@ -738,8 +738,8 @@ def generate(
     for name, value in wanted:
         if (name, value) not in names:
             known = [category for column, category in names if column == name]
-            choices = f"it has {', '.join(known[:10])}" if known else "it is not categorical"
-            raise InputError(f"--where: {name!r} has no category {value!r}; {choices}")
+            reason = f"{name!r} has no category {value!r}; it has {', '.join(known[:10])}"
+            raise InputError(f"--where: {reason if known else f'no categorical column {name!r}'}")
     chosen = [names.index(pair) for pair in wanted]
     (upper,) = (x for name, x in generator.named_buffers() if name.endswith("upper"))
     shares, random = upper.diff(prepend=torch.zeros_like(upper[:1])), common.stream("samples", seed)

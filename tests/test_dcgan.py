@@ -1,4 +1,4 @@
-"""dcgan.py: pictures of all sizes; resumed; on several processes, started by torchrun."""
+"""dcgan.py: pictures of all sizes; on several processes, started by torchrun."""
 
 import os
 import subprocess
@@ -7,12 +7,11 @@ from argparse import Namespace
 
 import pytest
 import torch
-from conftest import ROOT, capped, signal_after
+from conftest import ROOT, capped
 from PIL import Image
 from test_images import write_pictures
 
 import common
-import conditional_gan
 import dcgan
 import images
 
@@ -36,24 +35,6 @@ def test_pictures_of_all_sizes(size, channels, tmp_path, monkeypatch):
     with Image.open(tmp_path / "generated" / "00002.png") as picture:
         assert (picture.size, picture.mode) == ((size, size), "RGB" if channels == 3 else "L")
     assert (tmp_path / "interpolation.png").exists()
-
-
-@pytest.mark.parametrize("script", [dcgan, conditional_gan])
-def test_a_resumed_training_ends_as_if_it_had_not_been_interrupted(
-    script, tmp_path, monkeypatch, capsys
-):
-    capped(monkeypatch, script)
-    data = write_pictures(tmp_path / "data", ["black", "red"])
-    use = ["--data", str(data), "--epochs", "3", "--quiet", "--device", "cpu", "--out"]
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert script.main([*use, str(whole)]) == 0
-    signal_after(monkeypatch, 2)
-    assert script.main([*use, str(parts)]) == 130
-    assert "--resume" in capsys.readouterr().err
-    assert script.main([*use, str(parts), "--resume", "--lr", "1"]) == 2
-    assert script.main([*use, str(parts), "--resume"]) == 0
-    for name in ("history.csv", "samples.png", "metrics.json"):
-        assert (parts / name).read_bytes() == (whole / name).read_bytes()
 
 
 @pytest.mark.parametrize("shape", [(4, 32, 32), (3, 30, 30), (3, 32, 64)])

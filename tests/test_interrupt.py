@@ -13,6 +13,8 @@ import torch
 from conftest import POINT_GANS, arguments, capped, signal_after
 
 import common
+import conditional_gan
+import dcgan
 import digits_gan
 import fashion_classifier
 import multiples_of_five_gan
@@ -60,24 +62,28 @@ def test_a_terminated_command_saves(tmp_path, monkeypatch, capsys):
     assert set(contents(tmp_path)) == FILES
 
 
+@pytest.mark.parametrize("script", [digits_gan, dcgan, conditional_gan])
 def test_a_resumed_training_ends_as_if_it_had_not_been_interrupted(
-    data_dir, tmp_path, monkeypatch, capsys
+    script, data_dir, tmp_path, monkeypatch, capsys
 ):
-    whole, parts = (arguments(digits_gan, data_dir, tmp_path / name) for name in ("whole", "parts"))
+    capped(monkeypatch, script)
+    monkeypatch.setattr("torch.export.export", lambda *_, **__: None)  # it takes seconds
+    monkeypatch.setattr("torch.export.save", lambda *_: None)
+    whole, parts = (arguments(script, data_dir, tmp_path / name) for name in ("whole", "parts"))
     use = ["--epochs", "3", "--seed", "5"]
-    assert digits_gan.main([*whole, *use]) == 0
+    assert script.main([*whole, *use]) == 0
     signal_after(monkeypatch, 2)
-    assert digits_gan.main([*parts, *use]) == 130
+    assert script.main([*parts, *use]) == 130
     assert "--resume" in capsys.readouterr().err
     resume = [*parts, *use, "--resume"]
-    assert "omit --resume" in complaint(capsys, digits_gan, *resume, "--seed", "6", status=2)
-    assert digits_gan.main(resume) == 0
+    assert "omit --resume" in complaint(capsys, script, *resume, "--seed", "6", status=2)
+    assert script.main(resume) == 0
     for name in ("history.csv", "samples.png", "metrics.json"):
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    noise = torch.randn(8, digits_gan.LATENT_DIM)
+    noise = torch.randn(8, script.LATENT_DIM + 10 * (script is conditional_gan))
     resumed, due = (torch.jit.load(tmp_path / name / "generator.pt") for name in ("parts", "whole"))
     assert resumed(noise).equal(due(noise))
-    assert "omit --resume" in complaint(capsys, digits_gan, *resume)  # it has ended
+    assert "omit --resume" in complaint(capsys, script, *resume)  # it has ended
 
 
 def test_a_second_interrupt_ends_at_once(earlier, monkeypatch, capsys):

@@ -208,8 +208,8 @@ def test_from_a_file_to_rows_of_a_kind(tmp_path, monkeypatch, capsys):
     assert frame.price.str.fullmatch(r"\d+\.(00|25|50|75)").all()
     wrong = {
         "--where fraud=yes": "give --generate too", f"--generate 5 --data {path}": "leave it out",
-        "--generate 5 --where fraud=perhaps": "'fraud' has no category 'perhaps' of no, yes",
-        "--generate 5 --where frau=yes": "'frau' has no category 'yes' in any such column",
+        "--generate 5 --where fraud=perhaps": "'fraud' has no category 'perhaps'; it has no, yes",
+        "--generate 5 --where frau=yes": "no categorical column 'frau'",
         f"--data {path} --types x=number": "--types: there is no column 'x'",
         f"--data {path} --types price=words": "--types: there is no kind 'words'",
     }  # fmt: skip

@@ -80,8 +80,7 @@ def train(
 ) -> Training:  # fmt: skip
     """Learn pictures (n, channels, size, size), or rows (n, 784), in 0..1; ValueError for others.
 
-    Each epoch is saved to `checkpoint`, to `resume` from. Under torchrun, each process trains on
-    its share of the pictures.
+    Each epoch is saved to `checkpoint`, to `resume` from. torchrun gives each process a share.
     """
     device, shape = common.choose_device(device), images.picture_shape(data)
     training = Training(

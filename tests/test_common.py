@@ -61,6 +61,15 @@ def test_sobol_noise_is_normal_and_evenly_spread():
         assert len((16 * torch.special.ndtr(noise)).long().unique(dim=0)) == 256
 
 
+def test_the_average_of_weights_includes_running_statistics():
+    average, model = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+    nn.init.constant_(model.weight, 5.0)  # after 1
+    nn.init.constant_(model.running_mean, 1.0)  # after 0
+    common.update_ema(average, model, 0.75)
+    assert average.weight.tolist() == [2.0] * 3
+    assert average.running_mean.tolist() == [0.25] * 3
+
+
 def test_walks_are_smooth_and_as_normal_as_noise():
     walk = common.interpolate(400, 1000)
     assert walk.std(dim=1).sub(1).abs().max() < 0.1

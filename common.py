@@ -796,7 +796,7 @@ def load_model(path: Path, inputs: int | None, outputs: int | None = None) -> nn
 
 
 def read_text(path: Path) -> str:
-    """The text of a file in UTF-8, UTF-16 or Latin-1; Failure if it cannot be read."""
+    """The text of a file in UTF-8, UTF-16 or Windows-1252; Failure if it cannot be read."""
     try:
         content = path.read_bytes()
         if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):

@@ -172,21 +172,17 @@ def main(argv: list[str] | None = None) -> int:
     images.add_options(parser, folder=True)
     parser.add_argument("--label", metavar="NAME", help="of the digit, or picture, to generate")
     options = parser.parse_args(argv)
-    if options.label and not (options.generate or options.interpolate):
-        raise InputError("--label chooses what to generate; give --generate or --interpolate too")
     if options.generate or options.interpolate:
         return images.use_generator(options, LATENT_DIM, labelled=True)
 
     settings, checkpoint = parser.settings(options), options.out / "checkpoint.pth"
     data, labels, names = images.load_data(options, labelled=True)
-    if len(names) < 2:
-        raise InputError(f"{options.data} needs subfolders, one for each label")
     with common.output_folder(options.out) as folder:
         settings |= {"shape": tuple(data.shape[1:]), "names": names, "resume": options.resume}
         rows = torch.cat([data.flatten(1), one_hot_encode(labels, len(names))], dim=1)
         training = train(rows, **settings, checkpoint=checkpoint)
         requested = requested_labels(labels, len(training.samples))
-        images.check_classes(training, data, labels, options.data and names, requested)
+        images.check_classes(training, data, labels, names, requested)
         if options.data:
             images.check_copies(training, data, folder)
         common.save(folder, training, LATENT_DIM + len(names), generator=training.generator)

@@ -163,14 +163,15 @@ def main(argv: list[str] | None = None) -> int:
     if options.generate or options.interpolate:
         return images.use_generator(options, LATENT_DIM)
 
-    settings, checkpoint = parser.settings(options), options.out / "checkpoint.pth"
+    settings = parser.settings(options)
+    checkpoint = None if distributed.is_initialized() else options.out / "checkpoint.pth"
     data, labels, names = images.load_data(options)
     if distributed.is_initialized() and distributed.get_rank():  # the first process saves
         train(data, **settings | {"progress": False})
         return 0
     with common.output_folder(options.out) as folder:
         training = train(data, **settings, checkpoint=checkpoint, resume=options.resume)
-        images.check_classes(training, data, labels, options.data and names)
+        images.check_classes(training, data, labels, names)
         if options.data:
             images.check_copies(training, data, folder)
         common.save(folder, training, LATENT_DIM, generator=training.generator)

@@ -30,7 +30,7 @@ MAX_COPIES = 0.1  # largest good share of near-copies, above that of real pictur
 LIMITS: dict = {"max_ratio": 1.2, "min_precision": 0.8, "min_coverage": 0.93}  # of good images
 DETAIL_WEIGHTS = (12.0, 6.0, 3.0)  # with these, details of each scale vary about as colours do
 MIN_CONFIDENT = 0.9  # smallest good share of confident images, relative to real ones
-MIN_RIGHT = 0.93  # and of images of the requested class
+MIN_RIGHT = 0.95  # and of images of the requested class
 FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "BMP"]  # of the files in a folder
 SIZES, MIN_PICTURES = [28, 32, 64, 128], 10
 SIGNALS: list[int] = []  # received under torchrun
@@ -117,7 +117,8 @@ def load_folder(
         print(f"Skipped {skipped:,} files that are not pictures, or damaged", file=sys.stderr)
     if len(pixels) < MIN_PICTURES:
         wanted = f"{MIN_PICTURES} ({', '.join(FORMATS)}) are needed"
-        raise InputError(f"{folder} has {len(pixels)} pictures; at least {wanted}")
+        where = " in subfolders, which are the labels" * labelled
+        raise InputError(f"{folder} has {len(pixels)} pictures{where}; at least {wanted}")
     pictures, names = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2), sorted(set(named))
     channels = 1 if (pictures == pictures[:, :1]).all() else 3
     mixed = torch.randperm(len(pictures), generator=common.stream("order of pictures"))
@@ -126,12 +127,20 @@ def load_folder(
 
 
 def load_data(options: Namespace, labelled: bool = False) -> tuple[Tensor, Tensor, list[str]]:
-    """Pictures, labels (n,) and their names, from --data or --dataset."""
-    if options.data:
-        return load_folder(options.data, options.size or 32, labelled)
-    if options.size:
+    """Pictures, labels (n,) and their names, from --data or --dataset; ValueError if they are few.
+
+    If they are to be `labelled`, there must be two labels or more.
+    """
+    if labelled and options.label:
+        raise InputError("--label chooses what to generate; give --generate or --interpolate too")
+    if not options.data and options.size:
         raise InputError("--size is for the pictures of --data")
-    return load_dataset(options.dataset, options.data_dir)
+    if not options.data:
+        return load_dataset(options.dataset, options.data_dir)
+    pictures, labels, names = load_folder(options.data, options.size or 32, labelled)
+    if labelled and len(names) < 2:
+        raise InputError(f"{options.data} needs subfolders, one for each label")
+    return pictures, labels, names
 
 
 def read_picture(path: Path, size: int) -> np.ndarray:
@@ -249,8 +258,9 @@ def augment(images: Tensor) -> Tensor:
     Done to real and generated images, it limits overfitting and does not leak into the samples:
     differentiable augmentation (Zhao et al. 2020), with cutout (DeVries and Taylor 2017).
     """
-    size = as_pictures(images).shape[2]
-    shifted = random_shift(as_pictures(images), size // 14)
+    pictures = as_pictures(images)
+    size = pictures.shape[2]
+    shifted = random_shift(pictures, size // 14)
     middle = torch.randint(size, (2, len(images), 1), device=images.device)
     rows, columns = (torch.arange(size, device=images.device) - middle).abs() <= size // 8
     hidden = rows[:, None, :, None] & columns[:, None, None, :]
@@ -316,10 +326,11 @@ def check_copies(training: Training, data: Tensor, folder: Path) -> None:
         distances, nearest = nearest_images(rows, real, 6 + skip)
         near = distances[:, skip] < distances[:, skip + 1 :].mean(dim=1) / 2
         shares.append(near.float().mean().item())
-    if shares[1] > shares[0] + MAX_COPIES:
+    good = shares[1] <= shares[0] + MAX_COPIES
+    if not good:
         training.advice = "Try more pictures, or fewer --epochs."
     words = f"{shares[1]:.0%} of generated pictures are near-copies of real ones"
-    training.check(shares[1] <= shares[0] + MAX_COPIES, f"{words}, {shares[0]:.0%} of real")
+    training.check(good, f"{words}, {shares[0]:.0%} of real")
     training.metrics |= {"copies": shares[1], "copies_among_real": shares[0]}
     pairs = torch.stack([pictures[:16], data[nearest[:16, 0]]], dim=1).flatten(0, 1)
     common.save_picture(folder / "copies.png", plot_grid, pairs, 8)
@@ -399,10 +410,10 @@ def label_rows(generator: nn.Module, label: str | None) -> Tensor:
         raise Failure("the saved generator has no labels; train again")
     if not label:
         return torch.eye(len(names))
-    for known in (names, [name.lower() for name in names], [str(i) for i in range(len(names))]):
-        for spelling in (label, label.lower()):
-            if spelling in known:
-                return torch.eye(len(names))[[known.index(spelling)]]
+    lower, numbers = [name.lower() for name in names], [str(i) for i in range(len(names))]
+    for known, spelling in ((names, label), (lower, label.lower()), (numbers, label)):
+        if spelling in known:
+            return torch.eye(len(names))[[known.index(spelling)]]
     raise InputError(f"--label can be {', '.join(names)}, not {label}")
 
 
@@ -445,7 +456,8 @@ class Checkpoint:
         self, path: Path | None, resume: bool, training: Training, batches: Batches, *parts: Any
     ) -> None:
         self.path, self.training, self.batches, self.parts = path, training, batches, parts
-        stopping, pixels = training.stopping, training.train_rows.double().sum().round().item()
+        stopping = training.stopping
+        pixels = training.train_rows.sum(dtype=torch.float64).round().item()
         settings = {"seed": training.metrics["seed"], "epochs": stopping.last_epoch}
         settings |= {"patience": stopping.patience, "lr": parts[-1].param_groups[0]["lr"]}
         self.settings = settings | {"batch size": batches.size, "pixels": pixels}
@@ -491,11 +503,11 @@ class Checkpoint:
             raise Failure(f"{path} is missing or damaged; omit --resume") from None
 
 
-def end_checkpoint(path: Path, training: Training) -> None:
+def end_checkpoint(path: Path | None, training: Training) -> None:
     """Says how to continue an interrupted training; removes the checkpoint of one that ended."""
-    if training.interrupted:
+    if path and training.interrupted:
         print("Add --resume to continue.", file=sys.stderr)
-    else:
+    elif path:
         path.unlink(missing_ok=True)
 
 

@@ -253,3 +253,10 @@ def test_without_torchvision_images_are_refused(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "torchvision", None)  # cannot be imported
     assert digits_gan.main([]) == 1
     assert "pip install torchvision" in capsys.readouterr().err
+
+
+def test_numbers_are_read_with_or_without_a_header(tmp_path):
+    for header in ("", "x,y\n"):
+        (tmp_path / "points.csv").write_text(header + "1,2\n\n-3.5,1700000000.25\n")
+        numbers = common.read_numbers(tmp_path / "points.csv", 2)
+        assert numbers.tolist() == [[1, 2], [-3.5, 1700000000.25]]

@@ -27,11 +27,10 @@ import common
 from common import Figure, Training
 
 DEPTH, MULTIPLE_OF = 100, 5
-
-LATENT_DIM = DEPTH
-EPOCHS, PATIENCE, COOLDOWN = 60, 3, 20  # the learning rate decays over COOLDOWN epochs
-BATCHES_PER_EPOCH, BATCH_SIZE = 40, 512
-LEARNING_RATE, PENALTY = 0.04, 0.003  # PENALTY: weight of the gradient penalty
+LATENT_DIM = DEPTH  # the generator begins as the identity
+EPOCHS, PATIENCE, BATCHES_PER_EPOCH, BATCH_SIZE = 60, 3, 40, 512
+LEARNING_RATE, COOLDOWN = 0.04, 20  # COOLDOWN: epochs in which the learning rate decays
+PENALTY = 0.003  # weight of the gradient penalty
 EMA_DECAY = 0.995  # of the moving average of the weights
 
 
@@ -72,8 +71,6 @@ def train(
 ) -> Training:  # fmt: skip
     """Learn to generate integers like those of `data`, one-hot rows (n, depth); or ValueError."""
     device = common.choose_device(device)
-    if LATENT_DIM != DEPTH:
-        raise common.InputError(f"LATENT_DIM must be {DEPTH}, as many as there are integers")
     training = Training(
         data, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
         progress=progress, cooldown=COOLDOWN,
@@ -128,10 +125,10 @@ def frequencies(rows: Tensor) -> Tensor:
     return torch.stack([torch.arange(rows.shape[1]), 100 * rows.mean(dim=0)], dim=1)
 
 
-def plot_integers(data: Tensor, training: Training) -> Figure:
-    """Plots the frequencies of real (n, depth) and generated integers, and the history."""
+def plot_integers(training: Training) -> Figure:
+    """Plots the frequencies of real and generated integers, and the history."""
     figure, axes = common.plot_history(training, [["integer"] * 3])
-    axes["integer"].bar(*frequencies(data).T, 0.9, color=common.REAL)
+    axes["integer"].bar(*frequencies(training.data).T, 0.9, color=common.REAL)
     axes["integer"].bar(*frequencies(training.samples).T, 0.45, color=common.GENERATED)
     axes["integer"].set(xlabel="integer", ylabel="share in %")
     axes["integer"].legend(["real", "generated"])
@@ -145,7 +142,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", metavar="FILE", type=Path, help="train on integers of a CSV file")
     options = parser.parse_args(argv)
     if options.generate or options.interpolate:
-        return common.use_generator(options, LATENT_DIM, ["integer"], common.one_hot_decode, DEPTH)
+        return common.use_generator(options, DEPTH, ["integer"], common.one_hot_decode, DEPTH)
 
     data = real_samples(2048, common.stream("data", options.seed))
     if options.data:
@@ -153,8 +150,8 @@ def main(argv: list[str] | None = None) -> int:
         data = common.one_hot_encode(integers, DEPTH)
     with common.output_folder(options.out) as folder:
         training = train(data, **parser.settings(options))
-        common.save(folder, training, LATENT_DIM, generator=training.generator)
-        common.save_picture(folder / "samples.png", plot_integers, data, training)
+        common.save(folder, training, DEPTH, generator=training.generator)
+        common.save_picture(folder / "samples.png", plot_integers, training)
         if options.animate:
             film = common.animate_points, training, "integer", "share in %", frequencies
             common.save_picture(folder / "training.gif", *film)

@@ -113,8 +113,11 @@ def test_a_recorded_training_learns_the_same(script, data_dir, monkeypatch, caps
     assert replays
     assert "Not recorded" not in capsys.readouterr().err
     monkeypatch.setattr(common, "recorded", lambda _: lambda step: step)
-    for found, due in zip(sum(recorded, ()), 2 * learned(), strict=True):
-        assert torch.allclose(found, due, rtol=0.05, atol=0.01)
+    called = [learned(), learned()]
+    for (history, weights), (due_history, due) in zip(recorded, called, strict=True):
+        assert torch.allclose(history, due_history, rtol=0.05, atol=0.01)
+        # Not one by one: a GPU adds in any order, so small gradients may change their sign
+        assert (weights - due).norm() < 0.05 * due.norm()
 
 
 @needs_cuda

@@ -5,14 +5,11 @@ python benchmarks/ablation.py     over 20 seeds, 40 minutes on 2 cores
 A part is removed by replacing what stands for a name. Writes results/ablation.md, failures.png.
 """
 
-import contextlib
 import functools
 import math
 from itertools import count
 from pathlib import Path
-from types import ModuleType
 from typing import Any
-from unittest import mock
 
 import measure
 import torch
@@ -21,8 +18,6 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 import common
-import multiples_of_five_gan
-import sine_gan
 
 Changes = dict[str, Any]  # names, and what replaces them
 
@@ -91,33 +86,23 @@ INTEGER_SEEDS = {OWN_SET: 20, "50 values, five of them ten times as likely": 3}
 FIGURES = ("excess", "off-curve", "near", "lost", "valid", "present", "KL", "warned")
 
 
-def learn_with(
-    changes: Changes, script: ModuleType, name: str, seed: int, **settings: Any
-) -> tuple[common.Training, Figures]:
-    """Train with something else in place of some names."""
-    with contextlib.ExitStack() as stack:
-        for changed, value in changes.items():
-            stack.enter_context(mock.patch(changed, value))
-        return measure.learn(script, name, seed, **settings)
-
-
-def learn(job: tuple[tuple[str, str], int], **settings: Any) -> Figures:
-    """Train without a part."""
-    (part, name), seed = job
-    parts, script = (POINTS, sine_gan) if name in SHAPES else (INTEGERS, multiples_of_five_gan)
-    return learn_with(parts[part], script, name, seed, **settings)[1]
+def learn_without(part_and_name: tuple[str, str], seed: int, **settings: Any) -> Figures:
+    """Figures of a training without a part, on a shape or a set."""
+    part, name = part_and_name
+    changes = (POINTS if name in SHAPES else INTEGERS)[part]
+    return measure.learn(name, seed, changes=changes, **settings)[1]
 
 
 def ablation(parts: dict, most: dict[str, int], seeds: int, **settings: Any) -> str:
     """A table of what is measured without each part."""
+    jobs = {(part, name): min(most[name], seeds) for name in most for part in parts}
+    runs = measure.over_seeds(learn_without, jobs, **settings)
     header, rows = ["without"], {part: [part] for part in parts}
     for name in most:
-        jobs = {(part, name): min(most[name], seeds) for part in parts}
-        for (part, _), runs in measure.over_seeds(learn, jobs, **settings).items():
-            columns = [key for key in FIGURES if key in runs[0]]
-            rows[part] += measure.cells(runs, columns)
-            print(name, rows[part], flush=True)
-        header += [f"{name}, {len(runs)} seeds: {columns[0]}", *columns[1:]]
+        first, *others = [key for key in FIGURES if key in runs["nothing", name][0]]
+        header += [f"{name}, {jobs['nothing', name]} seeds: {first}", *others]
+        for part in parts:
+            rows[part] += measure.cells(runs[part, name], [first, *others])
     return measure.table(header, rows.values())
 
 
@@ -125,7 +110,7 @@ def draw_failures(path: Path, **settings: Any) -> str:
     """Draw a training with each failure; a table of the last losses and of what was checked."""
     rows, pictures = [], []
     for name, changes in FAILURES.items():
-        training, _ = learn_with(changes, sine_gan, "sine", 0, **settings)
+        training, _ = measure.learn("sine", 0, changes=changes, **settings)
         figure = common.plot_points(training)
         figure.suptitle(name)
         pictures.append(figure._repr_png_())
@@ -141,12 +126,11 @@ def draw_failures(path: Path, **settings: Any) -> str:
 def main() -> None:
     """Measure, and write the results."""
     options = measure.parser(__doc__, seeds=20).parse_args()
-    measure.write_blocks(
-        measure.RESULTS / "ablation.md",
+    measure.write_page(
+        "ablation.md",
         failures=draw_failures(measure.RESULTS / "failures.png", **options.settings),
         points=ablation(POINTS, POINT_SEEDS, options.seeds, **options.settings),
         integers=ablation(INTEGERS, INTEGER_SEEDS, options.seeds, **options.settings),
-        source=measure.source(),
     )
 
 

@@ -1,16 +1,22 @@
-"""How good the image scripts are, on real images: results/images.md, and pictures.
+"""How good the image scripts are, on real images: results/images.md, pictures.md, and pictures.
 
 python benchmarks/image_quality.py --data-dir DIR                  two hours on 2 cores
 python benchmarks/image_quality.py --data-dir DIR --only dcgan     this row, the others stay
+python benchmarks/image_quality.py --data FOLDER --seeds 1         20 minutes: pictures.md
+
+FOLDER has a folder of pictures for each class, which dcgan.py learns, and PyTorch's example.
 """
 
+import argparse
 import datetime
 import importlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -20,20 +26,54 @@ import textbook
 import torch
 from matplotlib.image import imsave
 from measure import Figures
-from picture_quality import frechet, train_classifier
 from torch import Tensor, nn
-from torch.nn.functional import l1_loss
+from torch.nn.functional import cross_entropy, l1_loss
+from torchvision.utils import make_grid, save_image
 
+import common
 import conditional_gan
 import cycle_gan
 import dcgan
 import images
-from common import load_model, one_hot_encode
 
 GENERATED, CLASSES = 10_000, 10
 NAMES = ["digits_gan", "dcgan", "dcgan_two_processes", "conditional_gan", "cycle_gan", "textbook"]
 SHORT = ["as asked", "least class", "Frechet"]  # for README
 SHORT += ["left as it is", "to outline", "to digit", "recognised", "seconds"]
+PICTURE_COLUMNS = ["Frechet", "precision", "coverage", "near-copies", "seconds"]
+
+
+def train_classifier(pictures: Tensor, labels: Tensor, epochs: int = 12) -> nn.Sequential:
+    """A convolutional network: pictures (n, channels, size, size) to features (n, 128) to logits.
+
+    The size is a multiple of four.
+    """
+    torch.manual_seed(0)
+    channels, side = pictures.shape[1], pictures.shape[2] // 4
+    classifier = nn.Sequential(
+        nn.Conv2d(channels, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(32 * side * side, 128), nn.ReLU(),
+        nn.Linear(128, int(labels.max()) + 1),
+    )  # fmt: skip
+    optimizer = torch.optim.Adam(classifier.parameters(), 0.002)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, epochs)
+    for _ in range(epochs):
+        for chosen in torch.randperm(len(pictures)).split(128):
+            optimizer.zero_grad()
+            cross_entropy(classifier(pictures[chosen]), labels[chosen]).backward()
+            optimizer.step()
+        schedule.step()
+    return classifier.eval().requires_grad_(False)
+
+
+def frechet(some: Tensor, others: Tensor) -> float:
+    """Frechet distance of features (n, d) and (m, d), as if normal (Heusel et al. 2017)."""
+    some, others = some.double(), others.double()
+    product = some.T.cov() @ others.T.cov()
+    root_trace = torch.linalg.eigvals(product).real.clamp(min=0).sqrt().sum()
+    shift = (some.mean(dim=0) - others.mean(dim=0)).square().sum()
+    return (shift + some.T.cov().trace() + others.T.cov().trace() - 2 * root_trace).item()
 
 
 class Bench:
@@ -52,15 +92,15 @@ class Bench:
 
     def learn(self, name: str, seed: int, limit: float) -> nn.Module:
         """The generator that a training ends with; the textbook's loop has `limit` seconds."""
-        rows = self.digits
         if name == "textbook":
-            return textbook.learn_digits(rows, seed, limit).generator
+            return textbook.learn_digits(self.digits, seed, limit).generator
         if name == "dcgan_two_processes":
             return self.learn_by_torchrun(seed)
-        if name == "conditional_gan":
-            rows = torch.cat([rows, one_hot_encode(self.labels, CLASSES)], dim=1)
-        if name == "cycle_gan":
-            rows = cycle_gan.unpaired_rows(rows)
+        labels = common.one_hot_encode(self.labels, CLASSES)
+        rows = {
+            "conditional_gan": torch.cat([self.digits, labels], dim=1),
+            "cycle_gan": cycle_gan.unpaired_rows(self.digits),
+        }.get(name, self.digits)
         script = importlib.import_module(name)
         training = script.train(rows, seed=seed, progress=False, **self.settings)
         print(training.verdict, flush=True)
@@ -74,7 +114,7 @@ class Bench:
             command += [f"--data-dir={self.data_dir}", f"--seed={seed}"]
             command += [f"--{name}={value}" for name, value in self.settings.items()]
             subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
-            return load_model(Path(out, "generator.pt"), dcgan.LATENT_DIM)
+            return common.load_model(Path(out, "generator.pt"), dcgan.LATENT_DIM)
 
     def evaluate(self, name: str, generator: nn.Module) -> Figures:
         """Figures of what `learn` gives; of translations, on test images and their outlines."""
@@ -111,13 +151,8 @@ class Bench:
         return (self.classifier(digits).argmax(dim=1) == self.test_labels).double().mean().item()
 
 
-def main() -> None:
-    """Measure, and write the results."""
-    parser = measure.parser(__doc__, seeds=3)
-    add = parser.add_argument
-    add("--data-dir", type=Path, default=Path("data"), help="folder of the images (%(default)s)")
-    add("--only", nargs="+", choices=NAMES, default=NAMES, help="measure these alone")
-    options = parser.parse_args()
+def measure_digits(options: argparse.Namespace) -> None:
+    """Measure the scripts on digits, and write the results."""
     bench, page = Bench(options.data_dir, **options.settings), measure.RESULTS / "images.md"
     seconds = {"digits_gan": 190.0}  # if it is not measured now
     for name in [name for name in NAMES if name in options.only]:
@@ -135,7 +170,61 @@ def main() -> None:
             measure.write_row(measure.README, [name, measure.words(runs, SHORT)])
     recognised = bench.recognised(bench.test)
     classifier = f"{recognised:.1%} of {len(bench.test):,} test digits are recognised.\n"
-    measure.write_blocks(page, classifier=classifier, source=measure.source())
+    measure.write_page(page.name, classifier=classifier)
+
+
+def learn_pictures(pictures: Tensor, seed: int, limit: float, **settings: Any) -> textbook.Result:
+    """What dcgan.py has learned after `limit` seconds, when Ctrl-C interrupts it."""
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, limit)
+    start = time.perf_counter()
+    training = dcgan.train(pictures, seed=seed, progress=False, **settings)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    return textbook.Result(training.generator, time.perf_counter() - start)
+
+
+def measure_pictures(options: argparse.Namespace) -> None:
+    """Measure dcgan.py and PyTorch's example on colour pictures, and write the results."""
+    pictures, labels, names = images.load_folder(options.data, 32)
+    classifier = train_classifier(pictures, labels)
+    mixed = pictures[torch.randperm(len(pictures), generator=common.stream("halves"))]
+    learned, others = mixed.tensor_split(2)
+
+    def judge(generated: Tensor) -> Figures:
+        some, best, due = (classifier[:-1](each) for each in (generated, learned, others))
+        precision, coverage = common.precision_and_coverage(due, some)
+        rows = (each.flatten(1) for each in (learned, others, generated))
+        figures = {"Frechet": frechet(some, due) / frechet(best, due), "precision": precision}
+        return figures | {"coverage": coverage, "near-copies": measure.near_copies(*rows)}
+
+    shown, runs = [learned], defaultdict(list, {"training half": [judge(learned)]})
+    for seed in range(options.seeds):
+        ours = learn_pictures(learned, seed, options.seconds, **options.settings)
+        theirs = textbook.learn_pictures(learned, seed, ours.seconds)
+        both = {"dcgan.py": (ours, dcgan.LATENT_DIM), "PyTorch's": (theirs, 100)}
+        for name, (result, latent_dim) in both.items():
+            shown.append(result.generator(torch.randn(len(others), latent_dim)))
+            runs[name].append(judge(shown[-1]) | {"seconds": result.seconds})
+            print(name, seed, runs[name][-1], flush=True)
+    grids = [make_grid(each[:64], nrow=8, pad_value=1) for each in shown[:3]]
+    save_image(grids, measure.RESULTS / "pictures.png", nrow=3, padding=8, pad_value=1)
+    measure.write_page(
+        "pictures.md",
+        data=f"{len(pictures):,} pictures of {len(names)} classes, 32 by 32 pixels.\n",
+        figures=measure.runs_table("generated by", runs, PICTURE_COLUMNS, 3),
+    )
+
+
+def main() -> None:
+    """Measure, and write the results."""
+    parser = measure.parser(__doc__, seeds=3)
+    add = parser.add_argument
+    add("--data-dir", type=Path, default=Path("data"), help="folder of the digits (%(default)s)")
+    add("--only", nargs="+", choices=NAMES, default=NAMES, help="measure these alone")
+    add("--data", type=Path, help="measure colour pictures in this folder, not digits")
+    add("--seconds", type=float, default=600, help="of a training on them (%(default)s)")
+    options = parser.parse_args()
+    (measure_pictures if options.data else measure_digits)(options)
 
 
 if __name__ == "__main__":

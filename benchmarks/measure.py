@@ -5,34 +5,37 @@ fresh training sets of 2,048 points to the same: at 1, the generator is as good 
 """
 
 import argparse
+import contextlib
 import datetime
 import functools
 import io
+import itertools
 import math
 import os
 import platform
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
+from unittest import mock
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-ROOT = Path(__file__).parent.parent
-sys.path.append(str(ROOT))
-import common  # noqa: E402 - its folder must be on the path first
+sys.path.append(str(Path(__file__).parent.parent))  # with the scripts
+import common
+import multiples_of_five_gan
+import sine_gan
 
+ROOT = Path(common.__file__).parent
 README, RESULTS = ROOT / "README.md", ROOT / "benchmarks" / "results"
 SAMPLES, GENERATED = 2048, 100_000
 
-Function = Callable[[Tensor], Tensor]
 Figures = dict[str, Any]  # numbers, and for a picture samples
 
 
@@ -41,10 +44,10 @@ class Truth(NamedTuple):
 
     draw: Callable[[int], Tensor]  # n of them, with torch's global random numbers
     compare: Callable[[Tensor], Figures] = lambda _: {}  # generated ones with the distribution
-    curve: Function | None = None  # of points: y for an x
+    curve: Callable[[Tensor], Tensor] | None = None  # of points: y for an x
 
 
-def curve(low: float, high: float, y: Function, x: Any = None, noise: float = 0) -> Truth:
+def curve(low: float, high: float, y: Callable, x: Any = None, noise: float = 0) -> Truth:
     """Points (x(t), y(t)) with t uniform in low..high; without `x`, it is t itself."""
 
     def draw(n: int) -> Tensor:
@@ -159,8 +162,6 @@ SETS = {
 }
 OWN_SET = "20 multiples of five"
 
-COLUMNS = ["F", "excess", "off-curve", "inside", "coverage", "near", "lost", "valid", "present"]
-COLUMNS += ["KL", "ratio", "precision", "row coverage", "warned", "seconds"]
 LOW_IS_BETTER = {"F", "excess", "off-curve", "lost", "KL", "ratio", "warned", "seconds"}
 LOW_IS_BETTER |= {"Frechet", "left as it is", "to outline", "to digit", "AUC", "near-copies"}
 
@@ -197,11 +198,18 @@ def near_copies(train: Tensor, test: Tensor, generated: Tensor) -> float:
 
 
 def learn(
-    script: ModuleType, name: str, seed: int, **settings: Any
+    name: str, seed: int, script: Any = None, changes: dict[str, Any] | None = None, **settings: Any
 ) -> tuple[common.Training, Figures]:
-    """Train a script on a shape or a set; gives the training, and what was measured."""
+    """Train a script on a shape or a set; gives the training, and what was measured.
+
+    Changes are names in the project or in torch, and what replaces them.
+    """
+    script = script or (sine_gan if name in SHAPES else multiples_of_five_gan)
     data, start = training_data(name, seed), time.perf_counter()
-    training = script.train(data, seed=seed, progress=False, **settings)
+    with contextlib.ExitStack() as stack:
+        for change in (changes or {}).items():
+            stack.enter_context(mock.patch(*change))
+        training = script.train(data, seed=seed, progress=False, **settings)
     seconds = time.perf_counter() - start
     generated = training.generator(torch.randn(GENERATED, script.LATENT_DIM))
     figures = evaluate(name, data, generated) | {"ratio": training.ratio, "seconds": seconds}
@@ -221,17 +229,15 @@ def parser(about: str | None, seeds: int) -> argparse.ArgumentParser:
     return found
 
 
-def in_parallel(function: Callable, jobs: Sequence) -> Iterator:
-    """function(job) of each job, in order, in one process a core."""
-    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        yield from pool.map(function, jobs)
-
-
 def over_seeds(function: Callable, seeds: dict[Any, int], **settings: Any) -> dict[Any, list]:
-    """What function((name, seed), **settings) gives, by name, for so many seeds of each name."""
-    jobs = [(name, seed) for name, count in seeds.items() for seed in range(count)]
-    results = iter(in_parallel(functools.partial(function, **settings), jobs))
-    return {name: [next(results) for _ in range(count)] for name, count in seeds.items()}
+    """What function(name, seed, **settings) gives, by name, for so many seeds of each name.
+
+    Each core runs one of them at a time.
+    """
+    jobs = ((name, seed) for name, count in seeds.items() for seed in range(count))
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        results = pool.map(functools.partial(function, **settings), *zip(*jobs, strict=True))
+        return {name: list(itertools.islice(results, n)) for name, n in seeds.items()}
 
 
 def cells(runs: Sequence[Figures], columns: Sequence[str], digits: int = 4) -> list[str]:
@@ -244,6 +250,15 @@ def cells(runs: Sequence[Figures], columns: Sequence[str], digits: int = 4) -> l
     return found
 
 
+def runs_table(
+    first: str, runs: dict[str, list[Figures]], columns: Sequence[str], digits: int = 4
+) -> str:
+    """A table with a row for each name, and a column for each figure that was measured."""
+    shown = [key for key in columns if any(key in run for each in runs.values() for run in each)]
+    rows = [[name, *cells(each, shown, digits)] for name, each in runs.items()]
+    return table([first, *shown], rows)
+
+
 def words(runs: Sequence[Figures], columns: Sequence[str]) -> str:
     """The same in one cell, without those that were not measured."""
     shown = zip(columns, cells(runs, columns, 3), strict=True)
@@ -252,12 +267,8 @@ def words(runs: Sequence[Figures], columns: Sequence[str]) -> str:
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A Markdown table."""
-    return "".join(map(line, [header, ["---"] * len(header), *rows]))
-
-
-def line(cells: Sequence[object]) -> str:
-    """A row of a Markdown table."""
-    return "| " + " | ".join(map(str, cells)) + " |\n"
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
 
 
 def save_four(path: Path, pictures: Iterable[bytes]) -> None:
@@ -281,6 +292,11 @@ def source() -> str:
     return f"Measured by `{command}` on {machine}, {versions}, {datetime.date.today()}.\n"
 
 
+def write_page(name: str, **blocks: str) -> None:
+    """Replace blocks of a page of results, and the source of its figures."""
+    write_blocks(RESULTS / name, source=source(), **blocks)
+
+
 def write_blocks(page: Path, **blocks: str) -> None:
     """Replace what is between the marks `<!-- name -->` and `<!-- end of name -->` of a page."""
     for name, block in blocks.items():
@@ -290,7 +306,7 @@ def write_blocks(page: Path, **blocks: str) -> None:
 
 def write_row(page: Path, row: Sequence[str]) -> None:
     """Replace the row of a table that has the same first cell."""
-    replace(page, rf"(?m)^\| {row[0]} \|.*\n", line(row))
+    replace(page, rf"(?m)^\| {row[0]} \|.*\n", f"| {' | '.join(row)} |\n")
 
 
 def replace(page: Path, pattern: str, new: str) -> None:

@@ -4,7 +4,7 @@ python benchmarks/quality.py     over 20 seeds, 25 minutes on 2 cores; needs sci
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
@@ -16,13 +16,14 @@ from measure import CLUSTERS, OWN_SET, OWN_SHAPES, SETS, SHAPES, Figures
 from scipy.stats import spearmanr
 
 import common
-import multiples_of_five_gan
 import sine_gan
 import wgan
 
 OWN = [*OWN_SHAPES, OWN_SET]
 OTHER_SHAPES = [name for name in SHAPES if name not in (*OWN_SHAPES, *CLUSTERS)]
 OTHER_SETS = [name for name in SETS if name != OWN_SET]
+COLUMNS = ["F", "excess", "off-curve", "inside", "coverage", "near", "lost", "valid", "present"]
+COLUMNS += ["KL", "ratio", "precision", "row coverage", "warned", "seconds"]
 SHORT = ["excess", "off-curve", "present"]
 RING = "ring of 8, deviation 0.05"  # the data of wgan.py
 RING_COLUMNS = ["clusters found", "near", "excess", "correlation", "seconds"]
@@ -30,17 +31,14 @@ RING_COLUMNS = ["clusters found", "near", "excess", "correlation", "seconds"]
 Runs = dict[str, list[Figures]]  # by name, for each seed
 
 
-def learn(job: tuple[str, int], **settings: Any) -> Figures:
+def learn(name: str, seed: int, **settings: Any) -> Figures:
     """Train a script on a shape or a set of integers."""
-    name, seed = job
-    script = sine_gan if name in SHAPES else multiples_of_five_gan
-    training, figures = measure.learn(script, name, seed, **settings)
+    training, figures = measure.learn(name, seed, **settings)
     return figures | {"samples": training.samples[: measure.SAMPLES]}
 
 
-def learn_by_the_book(job: tuple[str, int], limit: float) -> Figures:
+def learn_by_the_book(name: str, seed: int, limit: float) -> Figures:
     """The same by the textbook's loop, for at most `limit` seconds."""
-    name, seed = job
     torch.set_num_threads(1)  # as two trainings run side by side
     data = measure.training_data(name, seed)
     if name in SHAPES:
@@ -49,14 +47,6 @@ def learn_by_the_book(job: tuple[str, int], limit: float) -> Figures:
         result = textbook.learn_integers(data, seed, limit)
     rows = result.generator(torch.randn(measure.GENERATED, data.shape[1]))
     return measure.evaluate(name, data, rows) | {"seconds": result.seconds}
-
-
-def table(runs: Runs, names: Sequence[str]) -> str:
-    """Mean / worst of every figure."""
-    measured = {key for name in names for key in runs[name][0]}
-    columns = [key for key in measure.COLUMNS if key in measured]
-    rows = [[name, *measure.cells(runs[name], columns)] for name in names]
-    return measure.table(["data", *columns], rows)
 
 
 def short_table(ours: Runs, book: Runs) -> str:
@@ -72,7 +62,7 @@ def short_table(ours: Runs, book: Runs) -> str:
 
 def learn_ring(script: ModuleType, seed: int, **settings: Any) -> Figures:
     """Figures on the ring, with the correlation of the loss and the distance over the epochs."""
-    training, figures = measure.learn(script, RING, seed, **settings)
+    training, figures = measure.learn(RING, seed, script, **settings)
     _, d_losses, g_losses, distances = zip(*training.history, strict=True)
     # The critic's loss is minus its estimate of the distance
     losses = [-loss for loss in d_losses] if script is wgan else g_losses
@@ -96,16 +86,18 @@ def main() -> None:
     ring: Runs = {"wgan": [], "sine_gan": []}
     for seed, script in itertools.product(range(min(10, options.seeds)), (wgan, sine_gan)):
         ring[script.__name__].append(learn_ring(script, seed, **options.settings))
-    rows = [[name, *measure.cells(each, RING_COLUMNS, 3)] for name, each in ring.items()]
-    measure.write_blocks(
-        measure.RESULTS / "quality.md",
-        source=measure.source(),
+
+    def table(runs: Runs, names: Iterable[str]) -> str:
+        return measure.runs_table("data", {name: runs[name] for name in names}, COLUMNS)
+
+    measure.write_page(
+        "quality.md",
         own=table(runs, OWN),
         textbook=table(book, OWN),
         shapes=table(runs, OTHER_SHAPES),
         clusters=table(runs, CLUSTERS),
         sets=table(runs, OTHER_SETS),
-        ring=measure.table(["script", *RING_COLUMNS], rows),
+        ring=measure.runs_table("script", ring, RING_COLUMNS, 3),
     )
     measure.write_blocks(measure.README, quality=f"{short_table(runs, book)}\n{measure.source()}")
     measure.write_row(measure.README, ["wgan", measure.words(ring["wgan"], RING_COLUMNS)])

@@ -144,9 +144,9 @@ def near_copies(categories: list[int], *tables: np.ndarray) -> float:
     return measure.near_copies(*wide.split([len(table) for table in tables]))
 
 
-def measured(job: tuple[tuple[str, str], int], **settings: Any) -> Figures:
+def measured(name_and_method: tuple[str, str], seed: int, **settings: Any) -> Figures:
     """The figures of a method: half of the table is for training, half for testing."""
-    (name, method), seed = job
+    name, method = name_and_method
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     frame = load(name) if method == "table_gan.py" else simple(load(name))
@@ -164,7 +164,7 @@ def measured(job: tuple[tuple[str, str], int], **settings: Any) -> Figures:
     if not pd.api.types.is_numeric_dtype(last) and last.nunique() < 20:
         figures["accuracy"] = accuracy(found, held_out, seed)
         figures["real accuracy"] = accuracy(rows, held_out, seed)
-    print(*job, figures, flush=True)
+    print(name, method, seed, figures, flush=True)
     return figures
 
 

@@ -3,7 +3,8 @@
 Curves and integers follow M. Liu, Learn Generative AI with PyTorch (Manning 2024), chapter 3, which
 stops when the last batch has had no lower error for many epochs. The error is that of y, or the
 remainder of division by five: the loop is told the rule behind the data. Digits follow "Your First
-GAN" of the course Build Basic GANs (DeepLearning.AI 2020), with batch norm and a low learning rate.
+GAN" of the course Build Basic GANs (DeepLearning.AI 2020), with batch norm and a low learning rate;
+colour pictures follow the DCGAN of PyTorch's examples, with a layer less.
 """
 
 import itertools
@@ -13,7 +14,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy, binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.optim import Adam
 from torch.utils.data import DataLoader
 
@@ -28,7 +30,7 @@ class Result(NamedTuple):
 
     generator: nn.Module  # in eval mode, in the data's own units
     seconds: float
-    stopped: bool  # by early stopping, not by the time limit
+    stopped: bool = False  # by early stopping, not by the time limit
 
 
 def linear_layers(*sizes: int, after: Callable[[int], list[nn.Module]]) -> nn.Sequential:
@@ -81,7 +83,33 @@ def learn_digits(images: Tensor, seed: int, limit: float) -> Result:
     loader = DataLoader(images, batch_size=128, shuffle=True)
     return train(
         generator, discriminator, lambda: loader, 64, limit,
-        loss=binary_cross_entropy_with_logits, lr=0.00001, joint_step=True,
+        loss=bce, lr=0.00001, joint_step=True,
+    )  # fmt: skip
+
+
+def learn_pictures(pictures: Tensor, seed: int, limit: float) -> Result:
+    """Learn pictures (n, channels, 32, 32) for `limit` seconds, to the end of the epoch."""
+    torch.manual_seed(seed)
+    channels, pixels = pictures.shape[1], torch.tensor([[0.0], [1.0]])
+    generator = nn.Sequential(nn.Unflatten(1, (100, 1, 1)))
+    for inputs, outputs, stride in ((100, 256, 1), (256, 128, 2), (128, 64, 2)):
+        layer = nn.ConvTranspose2d(inputs, outputs, 4, stride, stride // 2, bias=False)
+        generator.extend([layer, nn.BatchNorm2d(outputs), nn.ReLU()])
+    generator.extend([nn.ConvTranspose2d(64, channels, 4, 2, 1, bias=False), nn.Tanh()])
+    discriminator = nn.Sequential(nn.Conv2d(channels, 64, 4, 2, 1, bias=False), nn.LeakyReLU(0.2))
+    for inputs, outputs in itertools.pairwise((64, 128, 256)):
+        layer = nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False)
+        discriminator.extend([layer, nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2)])
+    discriminator.extend([nn.Conv2d(256, 1, 4, bias=False), nn.Flatten()])
+    for part in (*generator, *discriminator):
+        if hasattr(part, "weight"):
+            nn.init.normal_(part.weight, float(isinstance(part, nn.BatchNorm2d)), 0.02)
+    generator.append(common.Unstandardize(pixels))  # -1..1 to 0..1
+    discriminator.insert(0, common.Standardize(pixels))
+    loader = DataLoader(pictures, batch_size=64, shuffle=True)
+    return train(
+        generator, discriminator, lambda: loader, 100, limit,
+        loss=bce, lr=0.0002, betas=(0.5, 0.999), joint_step=True, same_fakes=True,
     )  # fmt: skip
 
 
@@ -90,15 +118,18 @@ def train(
     latent_dim: int, limit: float, error: Callable[[Tensor], float] | None = None,
     patience: int = EPOCHS, watch: Watch | None = None,
     loss: Callable[[Tensor, Tensor], Tensor] = binary_cross_entropy,
-    lr: float = 0.0005, joint_step: bool = False,
+    lr: float = 0.0005, betas: tuple[float, float] = (0.9, 0.999),
+    joint_step: bool = False, same_fakes: bool = False,
 ) -> Result:  # fmt: skip
     """Train on the batches of each epoch until `error` stalls or `limit` seconds have passed.
 
     The book takes a step of the discriminator for real rows and another for generated ones, the
-    course a joint one for the mean of both losses. The time of `watch` is not counted.
+    others a joint one for the mean of both losses (or their sum, which is the same for Adam).
+    PyTorch's generator learns from the same fakes. The time of `watch` is not counted.
     """
     weight = 0.5 if joint_step else 1.0
-    g_optimizer, d_optimizer = (Adam(net.parameters(), lr) for net in (generator, discriminator))
+    networks = generator, discriminator
+    g_optimizer, d_optimizer = (Adam(each.parameters(), lr, betas) for each in networks)
     lowest, waited, seconds = float("inf"), 0, 0.0
     for _ in range(EPOCHS):
         start = time.perf_counter()
@@ -115,7 +146,8 @@ def train(
             d_optimizer.step()
 
             g_optimizer.zero_grad()
-            fakes = generator(torch.randn(len(real), latent_dim))
+            if not same_fakes:
+                fakes = generator(torch.randn(len(real), latent_dim))
             loss(discriminator(fakes), ones).backward()
             g_optimizer.step()
         if error is not None:

@@ -1,44 +1,64 @@
-"""How often the verdict is wrong, for generators of known quality: results/verdict.md.
+"""How often the verdict is wrong, for samples of known quality.
 
-python benchmarks/verdict.py     half an hour on 2 cores; needs pandas
+python benchmarks/verdict.py     points: results/verdict.md, half an hour on 2 cores
+python benchmarks/verdict.py --seeds 20 --data-dir DIR --data FOLDER ...     an hour
+
+The second judges images, of MNIST in DIR and of folders with a folder of pictures for each class:
+results/verdict_images.md.
 """
 
 import functools
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import measure
-import pandas
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv2d, pad
 
 import common
+import images
+
+GOOD = {"the truth", "blurred by 1 %", "resampled rows", "fresh images", "resampled images"}
+SMALL_FAULTS = {"a cluster of 2 % lost", "a class missing", "300 images repeated"}  # not counted
+
+Draw = Callable[..., Tensor]  # gives n samples
+Judged = tuple[float, float, float, float]  # ratio, precision, coverage, 1 if the verdict is wrong
+Runs = dict[Any, Tensor]  # (seeds, 4), for each data, number of rows, ..., name of the samples
+
+
+def judge(name: str, draw: Draw, data: Tensor, seed: int, **limits: Any) -> Judged:
+    """How samples are judged, as if a training on rows (n, features) had ended with them."""
+    settings: dict[str, Any] = {"epochs": 1, "patience": 1, "batch_size": None, "progress": False}
+    settings["features"] = limits.pop("features", None)
+    training = common.Training(data, seed=seed, **settings)
+    # In place of noise, a network that changes nothing gets the samples
+    training.evaluate(nn.Identity(), draw(1024), *torch.zeros(2))
+    training.finish(nn.Identity(), draw(16384), **limits)
+    wrong = float(training.converged != (name in GOOD))
+    return training.ratio, training.precision, training.coverage, wrong
+
 
 ROWS, COLUMNS = (200, 500, 1000, 2048, 5000), (2, 3, 5, 10)
-SMALL_FAULT = "a cluster of 2 % lost"  # too small to count
-SHARES = torch.tensor([0.33, 0.25, 0.15, 0.1, 0.1, 0.05, 0.02])  # of clusters
-SHIFTED = SHARES + torch.tensor([-0.0625, 0.0625, 0, 0, 0, 0, 0])  # a quarter more of the second
-
-Generator = Callable[[int], Tensor]
+SHARES = (33, 25, 15, 10, 10, 5, 2)  # of clusters, in per cent
 
 
-def curve(n: int, columns: int, gap: float = 0) -> Tensor:
-    """Points (n, columns) on a curve; a share `gap` of it, near the middle, is left out."""
-    t = (1 - gap) * torch.rand(n)
-    t = t + gap * (t > 0.4)
+def curve(columns: int, n: int, fault: float = 0) -> Tensor:
+    """Points (n, columns) on a curve; a share of it, near the middle, is left out."""
+    t = (1 - fault) * torch.rand(n)
+    t = t + fault * (t > 0.4)
     waves = [(2 * math.pi * t * (i // 2 + 1) / 2 + i % 2).sin() for i in range(columns - 1)]
     return torch.stack([10 * t, *waves], dim=1)
 
 
-def clusters(n: int, columns: int, shares: Tensor = SHARES, lost: int | None = None) -> Tensor:
+def clusters(columns: int, n: int, fault: Sequence[float] = SHARES) -> Tensor:
     """Points (n, columns) of Gaussian clusters, more than eight deviations apart."""
     random = torch.Generator().manual_seed(columns)
     centres = 1 + torch.arange(7.0) + 20 * torch.rand(columns, 7, generator=random).argsort(dim=1)
-    if lost is not None:
-        shares = shares.index_fill(0, torch.tensor(lost), 0)
-    chosen = torch.multinomial(shares, n, replacement=True)
+    chosen = torch.multinomial(torch.tensor(fault) / 100, n, replacement=True)
     return centres.T[chosen] + 0.5 * torch.randn(n, columns)
 
 
@@ -54,82 +74,156 @@ def scattered(points: Tensor, share: float) -> Tensor:
     return torch.where(torch.rand(len(points), 1) < share, anywhere, points)
 
 
-def resampled(rows: Tensor, n: int) -> Tensor:
-    """`n` of the rows, with replacement."""
-    return rows[torch.randint(len(rows), (n,))]
+OTHER_SHARES = {
+    "a cluster of 10 % lost": (33, 25, 15, 0, 10, 5, 2),
+    "a cluster of 5 % lost": (33, 25, 15, 10, 10, 0, 2),
+    "a cluster of 2 % lost": (33, 25, 15, 10, 10, 5, 0),
+    "a share off by a quarter": (26.75, 31.25, 15, 10, 10, 5, 2),
+}
+GAPS = {"a tenth of a curve left out": 0.1, "a twentieth of a curve left out": 0.05}
+POINTS: dict[str, tuple[Draw, dict]] = {
+    "curve": (curve, GAPS),
+    "clusters": (clusters, OTHER_SHARES),
+}
 
 
-POINTS: dict[str, Callable[..., Tensor]] = {"curve": curve, "clusters": clusters}
-GOOD = ("the truth", "blurred by 1 %", "resampled rows")
-
-
-def generators(points: str, draw: Callable[..., Tensor], data: Tensor) -> dict[str, Generator]:
-    """By name, what generates n points, given what draws from the truth, and training rows."""
-    found: dict[str, Generator] = {
+def generators(points: str, columns: int, data: Tensor) -> dict[str, Draw]:
+    """By name, what generates n points; some repeat the data."""
+    function, faults = POINTS[points]
+    draw = functools.partial(function, columns)
+    return {
         "the truth": draw,
         "blurred by 1 %": lambda n: blurred(draw(n), 0.01),
-        "resampled rows": lambda n: resampled(data, n),
+        "resampled rows": lambda n: data[torch.randint(len(data), (n,))],
         "blurred by 10 %": lambda n: blurred(draw(n), 0.1),
         "5 % scattered": lambda n: scattered(draw(n), 0.05),
         "10 % scattered": lambda n: scattered(draw(n), 0.1),
-        "half of the rows": lambda n: resampled(data[: len(data) // 2], n),
+        "half of the rows": lambda n: data[torch.randint(len(data) // 2, (n,))],
+        **{name: functools.partial(draw, fault=fault) for name, fault in faults.items()},
     }
-    if points == "curve":
-        found["a tenth of a curve left out"] = functools.partial(draw, gap=0.1)
-        found["a twentieth of a curve left out"] = functools.partial(draw, gap=0.05)
-    else:
-        found["a cluster of 10 % lost"] = functools.partial(draw, lost=3)
-        found["a cluster of 5 % lost"] = functools.partial(draw, lost=5)
-        found[SMALL_FAULT] = functools.partial(draw, lost=6)
-        found["a share off by a quarter"] = functools.partial(draw, shares=SHIFTED)
-    return found
 
 
-def is_wrong(case: tuple[str, int, int, str, int]) -> bool:
-    """Whether a training that ends with a generator gets the wrong verdict."""
-    points, rows, columns, name, seed = case
+def judge_points(case: tuple[str, int, int, str], seed: int) -> Judged:
+    """The verdict on points with so many columns, for so many rows of data."""
+    points, rows, columns, name = case
     torch.set_num_threads(1)
     torch.manual_seed(1000 * seed + rows + columns)
-    draw = functools.partial(POINTS[points], columns=columns)
-    data = draw(rows)
-    generate = generators(points, draw, data)[name]
-    settings: dict[str, Any] = {"epochs": 1, "patience": 1, "batch_size": None, "progress": False}
-    training, loss = common.Training(data, seed=seed, **settings), torch.tensor(0.5)
-    # In place of noise, a network that changes nothing gets the points that it is to generate
-    training.evaluate(nn.Identity(), generate(1024), loss, loss)
-    training.finish(nn.Identity(), generate(16384))
-    return training.converged != (name in GOOD)
+    data = POINTS[points][0](columns, rows)
+    return judge(name, generators(points, columns, data)[name], data, seed)
+
+
+PICTURE_ROWS, SAMPLES, SIZE = (500, 950), 4096, 32
+CHANGES: dict[str, Callable[[Tensor], Tensor]] = {  # of fresh pictures
+    "blurred by 0.7 pixels": lambda pictures: blur(pictures, 0.7),
+    "blurred by 1 pixel": lambda pictures: blur(pictures, 1),
+    "noise of 0.05": lambda pictures: (pictures + 0.05 * torch.randn_like(pictures)).clamp(0, 1),
+    "contrast of 0.9": lambda pictures: 0.9 * pictures,
+    "brighter by 0.1": lambda pictures: (pictures + 0.1).clamp(max=1),
+}
+REPEATED = {"resampled images": SAMPLES, "100 images repeated": 100, "300 images repeated": 300}
+NAMES = ["fresh images", "resampled images", *CHANGES, "half of the classes"]
+NAMES += ["100 images repeated", "a class missing", "300 images repeated"]
+
+
+def blur(pictures: Tensor, sigma: float) -> Tensor:
+    """Pictures blurred by a Gaussian of `sigma` pixels."""
+    bell = torch.exp(-torch.arange(-3.0, 4).square() / (2 * sigma**2))
+    planes = pad(pictures.flatten(0, 1).unsqueeze(1), (3,) * 4, mode="replicate")
+    return conv2d(planes, bell.outer(bell)[None, None] / bell.sum() ** 2).view_as(pictures)
+
+
+@functools.cache
+def load(data: Path) -> tuple[Tensor, Tensor]:
+    """Pictures and labels (n,) of MNIST or of a folder."""
+    found = images.load_folder(data, SIZE) if data.name != "MNIST" else None
+    return (found or images.load_dataset("mnist", data.parent))[:2]
+
+
+def judge_images(case: tuple[Path, int, str], seed: int) -> Judged:
+    """The verdict on images, for so many rows of data."""
+    data, rows, name = case
+    torch.set_num_threads(1)
+    torch.manual_seed(1000 * seed + rows)
+    pictures, labels = load(data)
+    real, fresh = torch.randperm(len(pictures)).split([rows, len(pictures) - rows])
+    if name in REPEATED:
+        fresh = real[torch.randint(min(REPEATED[name], rows), (SAMPLES,))]
+    classes = torch.randperm(int(labels.max()) + 1)  # in random order
+    lost = {"half of the classes": len(classes) // 2, "a class missing": 1}.get(name, 0)
+    kept = fresh[classes[labels[fresh]] >= lost][:SAMPLES]
+    samples = CHANGES.get(name, torch.clone)(pictures[kept])
+    features = functools.partial(images.image_features, shape=pictures.shape[1:])
+    settings = {"features": features, **images.LIMITS}
+    return judge(name, lambda _: samples, pictures[real].flatten(1), seed, **settings)
+
+
+def judge_all(function: Callable, cases: Iterable[tuple], seeds: int) -> Runs:
+    """Judge each case with so many seeds, and real samples with more."""
+    more = dict.fromkeys(("the truth", "fresh images"), min(100, 20 * seeds))
+    runs = measure.over_seeds(function, {case: more.get(case[-1], seeds) for case in cases})
+    return {case: torch.tensor(judged) for case, judged in runs.items()}
+
+
+def wrong(runs: Runs, names: Container[str], rows: int | None = None) -> Tensor:
+    """1 for each wrong verdict on samples with such names, for so many rows, and 0 for others."""
+    cases = [case for case in runs if case[-1] in names and rows in (None, case[1])]
+    return torch.cat([runs[case][:, 3] for case in cases])
+
+
+def errors(runs: Runs) -> str:
+    """How many verdicts on good samples, and on bad ones, are wrong."""
+    bad = {name for *_, name in runs} - GOOD - SMALL_FAULTS
+    warned, passed = wrong(runs, GOOD), wrong(runs, bad)
+    return f"""\
+- False WARNING: {warned.sum():.0f} of {len(warned)}, {warned.mean():.1%}
+- False Good: {passed.sum():.0f} of {len(passed)}, {passed.mean():.1%}, without small faults
+"""
+
+
+def write_points(seeds: int) -> None:
+    """Judge points, and write the results."""
+    settings = itertools.product(POINTS, ROWS, COLUMNS)
+    cases = [(*case, name) for case in settings for name in generators(*case[::2], torch.empty(0))]
+    runs, lines = judge_all(judge_points, cases, seeds), []
+    for name in dict.fromkeys(name for *_, name in cases):
+        shares = [f"{wrong(runs, [name], rows).mean():.0%}" for rows in ROWS]
+        quality = "good" if name in GOOD else "bad"
+        lines.append([quality, name, *shares, f"{wrong(runs, [name]).mean():.1%}"])
+    truth = [runs[case][:, 3] for case in cases if case[-1] == "the truth"]
+    least = 1 - max(map(torch.mean, truth))
+    summary = f"""\
+- The truth: "Good" in at least {least:.0%} of {len(truth[0])} draws, for each number of
+  rows and columns
+{errors({case: judged[:seeds] for case, judged in runs.items()})}"""
+    header = ["quality", "generator", *map("{:,} rows".format, ROWS), "all"]
+    measure.write_page("verdict.md", summary=summary, generators=measure.table(header, lines))
+
+
+def write_images(seeds: int, sets: list[Path]) -> None:
+    """Judge images, and write the results."""
+    runs = judge_all(judge_images, itertools.product(sets, PICTURE_ROWS, NAMES), seeds)
+    lines = []
+    for (data, *case), judged in runs.items():
+        low, middle, high = judged.quantile(torch.tensor([0.05, 0.5, 0.95]), dim=0)
+        spread = f"{middle[0]:.2f} ({low[0]:.2f} to {high[0]:.2f})"
+        medians = [f"{middle[1]:.3f}", f"{middle[2]:.3f}"]
+        lines.append([data.name, *case, spread, *medians, f"{judged[:, 3].mean():.0%}"])
+    header = ["data", "rows", "samples", "ratio, 5 % to 95 %", "precision", "coverage", "wrong"]
+    samples = measure.table(header, lines)
+    measure.write_page("verdict_images.md", summary=errors(runs), samples=samples)
 
 
 def main() -> None:
     """Judge, and write the results."""
-    seeds = measure.parser(__doc__, seeds=5).parse_args().seeds
-    cases = [
-        (points, rows, columns, name, seed)
-        for points, rows, columns in itertools.product(POINTS, ROWS, COLUMNS)
-        for name in generators(points, POINTS[points], torch.empty(0))
-        for seed in range(20 * seeds if name == "the truth" else seeds)
-    ]
-    verdicts = pandas.DataFrame(cases, columns=["points", "rows", "columns", "generator", "seed"])
-    verdicts["wrong"] = list(measure.in_parallel(is_wrong, cases))
-    verdicts["quality"] = verdicts.generator.isin(GOOD).map({True: "good", False: "bad"})
-    lines = []
-    for key, group in verdicts.groupby(["quality", "generator"], sort=False):
-        shares = group.groupby("rows").wrong.mean()
-        lines.append([*key, *map("{:.0%}".format, shares), f"{group.wrong.mean():.1%}"])
-    header = ["quality", "generator", *map("{:,} rows".format, ROWS), "all"]
-    counted = verdicts.query("generator != @SMALL_FAULT and seed < @seeds")
-    good, bad = (counted.wrong[counted.quality == quality] for quality in ("good", "bad"))
-    truth = verdicts[verdicts.generator == "the truth"]
-    settings = truth.groupby(["points", "rows", "columns"]).wrong.mean()
-    summary = f"""\
-- The truth: "Good" in at least {1 - settings.max():.0%} of {20 * seeds} draws, for each number of
-  rows and columns
-- False WARNING: {good.sum()} of {len(good)}, {good.mean():.1%}
-- False Good: {bad.sum()} of {len(bad)}, {bad.mean():.1%}, without {SMALL_FAULT}
-"""
-    path, table = measure.RESULTS / "verdict.md", measure.table(header, lines)
-    measure.write_blocks(path, summary=summary, generators=table, source=measure.source())
+    parser = measure.parser(__doc__, seeds=5)
+    add = parser.add_argument
+    add("--data-dir", type=Path, help="judge images, not points: with MNIST")
+    add("--data", nargs="+", type=Path, default=[], help="and folders of pictures, by class")
+    options = parser.parse_args()
+    if options.data_dir:
+        write_images(options.seeds, [options.data_dir / "MNIST", *options.data])
+    else:
+        write_points(options.seeds)
 
 
 if __name__ == "__main__":

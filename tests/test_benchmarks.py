@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import ablation
 import measure
@@ -25,7 +26,8 @@ def trial(monkeypatch, tmp_path):
     """Little data, in one process; a function that runs a benchmark, with a copy of its pages."""
     shutil.copytree(measure.RESULTS, tmp_path / "results")
     shutil.copy(measure.README, tmp_path)
-    settings = {"SAMPLES": 200, "GENERATED": 1000, "in_parallel": map}
+    settings = {"SAMPLES": 200, "GENERATED": 1000}
+    settings |= {"ProcessPoolExecutor": lambda **_: ThreadPoolExecutor(1)}
     settings |= {"README": tmp_path / "README.md", "RESULTS": tmp_path / "results"}
     for name, value in settings.items():
         monkeypatch.setattr(measure, name, value)
@@ -42,7 +44,7 @@ def trial(monkeypatch, tmp_path):
 @pytest.mark.parametrize("name", ["exponential", "2 values"])
 def test_each_removed_part_changes_the_training(name):
     parts = ablation.POINTS if name in measure.SHAPES else ablation.INTEGERS
-    figures = {part: ablation.learn(((part, name), 0), epochs=2) for part in parts}
+    figures = {part: ablation.learn_without((part, name), 0, epochs=2) for part in parts}
     ratios = {part: figures[part]["ratio"] for part in parts}
     assert [part for part in parts if ratios[part] == ratios["nothing"]] == ["nothing"]
 
@@ -70,7 +72,7 @@ def test_speed_and_its_command_are_written(trial):
 def test_verdicts_on_faults_are_counted(trial, monkeypatch):
     monkeypatch.setattr(verdict, "ROWS", (300,))
     monkeypatch.setattr(verdict, "COLUMNS", (2,))
-    monkeypatch.setattr(verdict, "POINTS", {"clusters": verdict.clusters})
+    monkeypatch.setattr(verdict, "POINTS", {"clusters": verdict.POINTS["clusters"]})
     trial(verdict)
     page = (measure.RESULTS / "verdict.md").read_text()
     assert "| bad | a cluster of 10 % lost | 0% | 0.0% |" in page

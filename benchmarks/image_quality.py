@@ -10,10 +10,7 @@ FOLDER has a folder of pictures for each class, which dcgan.py learns, and PyTor
 import argparse
 import datetime
 import importlib
-import os
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -27,6 +24,7 @@ import torch
 from matplotlib.image import imsave
 from measure import Figures
 from torch import Tensor, nn
+from torch.distributed.run import main as torchrun
 from torch.nn.functional import cross_entropy, l1_loss
 from torchvision.utils import make_grid, save_image
 
@@ -109,11 +107,10 @@ class Bench:
     def learn_by_torchrun(self, seed: int) -> nn.Module:
         """The generator of dcgan.py on two processes, with one thread each."""
         with tempfile.TemporaryDirectory() as out:
-            command: list[Any] = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-            command += ["--nproc-per-node=2", measure.ROOT / "dcgan.py", "--quiet", f"--out={out}"]
-            command += [f"--data-dir={self.data_dir}", f"--seed={seed}"]
-            command += [f"--{name}={value}" for name, value in self.settings.items()]
-            subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
+            settings = self.settings | {"out": out, "data-dir": self.data_dir, "seed": seed}
+            options = [f"--{name}={value}" for name, value in settings.items()]
+            script = str(measure.ROOT / "dcgan.py")
+            torchrun(["--standalone", "--nproc-per-node=2", script, "--quiet", *options])
             return common.load_model(Path(out, "generator.pt"), dcgan.LATENT_DIM)
 
     def evaluate(self, name: str, generator: nn.Module) -> Figures:

@@ -273,11 +273,10 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def save_four(path: Path, pictures: Iterable[bytes]) -> None:
     """Save four PNG pictures as one, two by two."""
-    whole = Image.new("RGB", (1600, 1120))
-    for i, picture in enumerate(pictures):
+    whole, corners = Image.new("RGB", (1600, 1120)), itertools.product((0, 560), (0, 800))
+    for picture, (top, left) in zip(pictures, corners, strict=True):
         part = Image.open(io.BytesIO(picture)).convert("RGB")
-        part = part.resize((800, 560), Image.Resampling.LANCZOS)
-        whole.paste(part, (800 * (i % 2), 560 * (i // 2)))
+        whole.paste(part.resize((800, 560), Image.Resampling.LANCZOS), (left, top))
     whole.save(path, optimize=True)
 
 

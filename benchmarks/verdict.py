@@ -17,7 +17,7 @@ from typing import Any
 import measure
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, pad
+from torchvision.transforms.functional import gaussian_blur, pad
 
 import common
 import images
@@ -30,11 +30,12 @@ Judged = tuple[float, float, float, float]  # ratio, precision, coverage, 1 if t
 Runs = dict[Any, Tensor]  # (seeds, 4), for each data, number of rows, ..., name of the samples
 
 
-def judge(name: str, draw: Draw, data: Tensor, seed: int, **limits: Any) -> Judged:
+def judge(
+    name: str, draw: Draw, data: Tensor, seed: int, features: Any = None, **limits: Any
+) -> Judged:
     """How samples are judged, as if a training on rows (n, features) had ended with them."""
     settings: dict[str, Any] = {"epochs": 1, "patience": 1, "batch_size": None, "progress": False}
-    settings["features"] = limits.pop("features", None)
-    training = common.Training(data, seed=seed, **settings)
+    training = common.Training(data, seed=seed, features=features, **settings)
     # In place of noise, a network that changes nothing gets the samples
     training.evaluate(nn.Identity(), draw(1024), *torch.zeros(2))
     training.finish(nn.Identity(), draw(16384), **limits)
@@ -115,7 +116,7 @@ def judge_points(case: tuple[str, int, int, str], seed: int) -> Judged:
 PICTURE_ROWS, SAMPLES, SIZE = (500, 950), 4096, 32
 CHANGES: dict[str, Callable[[Tensor], Tensor]] = {  # of fresh pictures
     "blurred by 0.7 pixels": lambda pictures: blur(pictures, 0.7),
-    "blurred by 1 pixel": lambda pictures: blur(pictures, 1),
+    "blurred by 1 pixel": lambda pictures: blur(pictures, 1.0),
     "noise of 0.05": lambda pictures: (pictures + 0.05 * torch.randn_like(pictures)).clamp(0, 1),
     "contrast of 0.9": lambda pictures: 0.9 * pictures,
     "brighter by 0.1": lambda pictures: (pictures + 0.1).clamp(max=1),
@@ -127,9 +128,7 @@ NAMES += ["100 images repeated", "a class missing", "300 images repeated"]
 
 def blur(pictures: Tensor, sigma: float) -> Tensor:
     """Pictures blurred by a Gaussian of `sigma` pixels."""
-    bell = torch.exp(-torch.arange(-3.0, 4).square() / (2 * sigma**2))
-    planes = pad(pictures.flatten(0, 1).unsqueeze(1), (3,) * 4, mode="replicate")
-    return conv2d(planes, bell.outer(bell)[None, None] / bell.sum() ** 2).view_as(pictures)
+    return gaussian_blur(pad(pictures, [3], padding_mode="edge"), 7, sigma)[..., 3:-3, 3:-3]
 
 
 @functools.cache
@@ -140,21 +139,21 @@ def load(data: Path) -> tuple[Tensor, Tensor]:
 
 
 def judge_images(case: tuple[Path, int, str], seed: int) -> Judged:
-    """The verdict on images, for so many rows of data."""
-    data, rows, name = case
+    """The verdict on images, for `n` of the data."""
+    data, n, name = case
     torch.set_num_threads(1)
-    torch.manual_seed(1000 * seed + rows)
+    torch.manual_seed(1000 * seed + n)
     pictures, labels = load(data)
-    real, fresh = torch.randperm(len(pictures)).split([rows, len(pictures) - rows])
+    real, fresh = torch.randperm(len(pictures)).tensor_split([n])
     if name in REPEATED:
-        fresh = real[torch.randint(min(REPEATED[name], rows), (SAMPLES,))]
+        fresh = real[torch.randint(min(REPEATED[name], n), (SAMPLES,))]
     classes = torch.randperm(int(labels.max()) + 1)  # in random order
     lost = {"half of the classes": len(classes) // 2, "a class missing": 1}.get(name, 0)
     kept = fresh[classes[labels[fresh]] >= lost][:SAMPLES]
     samples = CHANGES.get(name, torch.clone)(pictures[kept])
     features = functools.partial(images.image_features, shape=pictures.shape[1:])
-    settings = {"features": features, **images.LIMITS}
-    return judge(name, lambda _: samples, pictures[real].flatten(1), seed, **settings)
+    real_rows = pictures[real].flatten(1)
+    return judge(name, lambda _: samples, real_rows, seed, features, **images.LIMITS)
 
 
 def judge_all(function: Callable, cases: Iterable[tuple], seeds: int) -> Runs:

@@ -73,7 +73,7 @@ class Generator(nn.Module):
         chosen = self.conditions.choose(noise[:, -1]) if chosen is None else chosen
         inputs = torch.cat([noise[:, : self.inputs], self.conditions.inputs[chosen]], dim=1)
         rows = self.skip(noise[:, :-1]) + self.layers(inputs)
-        rows = rows if self.training else tables.snap(rows, self.conditions.columns)
+        rows = rows if self.training else self.conditions.snap(rows)
         return torch.where(self.conditions.fixed[chosen], self.conditions.codes[chosen], rows)
 
 

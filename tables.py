@@ -17,6 +17,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from datetime import datetime, timedelta
 from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,19 +35,19 @@ with suppress(ImportError):  # see check_packages
 
 KINDS = ("number", "date", "category", "id")
 MISSING = {"", "na", "n/a", "n.a.", "#n/a", "<na>", "nan", "nat", "null", "none", "-", "--", "?"}
-NUMBER = re.compile(r"[.,]?\d(?:[\d.,'\u2019 \u00a0\u202f]*\d)?(?:[eE][-+]\d+)?")
-SEPARATORS = [(group, point) for point in ".," for group in ("", *",.'\u2019 \u00a0\u202f")]
-CURRENCY, UNIT = "US[$]|[$€£¥₹]|USD|EUR|GBP|CHF", "[$€£¥₹%]|[A-Za-z/°]{1,5}"
-AFFIXES = re.compile(f"({CURRENCY})? ?#( ?({UNIT}))?")  # around a number
 LOOSE = re.compile(r"[-+(]?[\d.,_]+(E\d+)?\)?")  # a number, or a code of digits
-DAYS = "%Y-%m-%d %d.%m.%Y %m/%d/%Y %d/%m/%Y %Y/%m/%d %Y%m%d %d-%m-%Y %d-%b-%Y"
-MORE_DAYS = "%m/%d/%y %d.%m.%y %d/%m/%y %Y-%m %Y%m%d.0"
-LONG_DAYS = ["", "%d %b %Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y"]
-TIME = re.compile(r"[T ]?\d?\d:\d\d(:\d\d(\.\d+)?)?( [AP]M)?(Z|[+-]\d\d:?\d\d)?$")
-CLOCK = {  # parts of a time, and their formats
-    r"^([T ]?)\d?\d:\d\d": r"\1%H:%M", r"M:\d\d": "M:%S", r"S\.\d+": "S.%f",
-    "H(.*)[AP]M": r"I\1%p",
-}  # fmt: skip
+SEPARATORS = [(group, point) for point in ".," for group in ("", *",.'\u2019 \u00a0\u202f")]
+NUMBER = (  # with a currency or a unit
+    r"((\()?-?(?:US[$]|[$€£¥₹]|USD|EUR|GBP|CHF)? ?-?)(?=\D?\d)"
+    r"(0|[1-9]\d?\d?(?:{group}\d\d\d)*)?(?:{point}(\d+))?([eE][-+]\d+)?"
+    r"( ?(?:[$€£¥₹%]|[A-Za-z/°]{{1,5}})?(?(2)\)))"
+)
+DAYS = [
+    "%Y-%m-%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d", "%Y%m%d", "%d-%m-%Y", "%d-%b-%Y",
+    "%m/%d/%y", "%d.%m.%y", "%d/%m/%y", "%Y-%m", "%Y%m%d.0",
+    "", "%d %b %Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y",
+]  # fmt: skip
+TIME = re.compile(r"([T ]?)\d?\d:\d\d(:\d\d)?(\.\d+)?( [AP]M)?(Z|[+-]\d\d:?\d\d)?$")
 # What may be left out of a date: nothing, zeros of a day, a month or an hour, microseconds
 SHORT = ["", r"(?<![:\d])0(?=\d(?:[/.:-]| [A-Z]))", r"(?<=\.\d{3})000"]
 
@@ -84,12 +85,12 @@ class Column:
     first: int = 0
     step: int = 1
     origin: int = 0  # not 0 if float64 cannot hold the numbers
+    spec: str = ",f"  # Python's format of a number
     fewest: int = 99  # decimals, if zeros at the end are left out
     affixes: list[str] = dataclasses.field(default_factory=lambda: ["#", "-#"])  # also if negative
     group: str = ""  # between thousands
     point: str = "."
     zero: str = "0"  # before the point
-    spec: str = ""  # Python's format of any number
     date: str = ""  # its format
     short: str = ""  # what is left out of a date
     missing: str | float | None = None  # how a missing number is written
@@ -104,108 +105,93 @@ class Column:
         # Hundreds of one-hot columns would outweigh the numbers
         return 2 * (one_hot if count <= 16 else nn.functional.normalize(random))
 
-    def nearest(self, codes: Tensor) -> Tensor:
-        """The index (n,) of the category whose code is nearest to each of these (n, width)."""
-        return (codes @ self.codes.to(codes).T).argmax(dim=1)
-
-    def hold(self, units: list[int], decimals: int = 0) -> np.ndarray:
+    def hold(self, units: list[int], decimals: int) -> Tensor:
         """Notes the grid of numbers, in units of the last decimal, and returns their cells."""
         self.decimals, self.first = decimals, min(units)
         self.step = math.gcd(*(each - self.first for each in units)) or 1
         self.origin = self.first if max(map(abs, units)) > 2**53 else 0
-        return np.array([each - self.origin for each in units], float) / 10**decimals
-
-    def on_grid(self, numbers: Tensor) -> Tensor:
-        """Numbers (n,), each as the nearest one that the column may hold."""
-        if self.decimals is None:
-            return numbers
-        unit, first = 10**self.decimals, self.first - self.origin
-        return (((numbers * unit - first) / self.step).round() * self.step + first) / unit
+        cells = [each - self.origin for each in units]
+        return torch.tensor(cells, dtype=torch.float64) / 10.0**decimals
 
     def values(self, cells: Tensor) -> list:
-        """Cells (n,) as they are in the table."""
+        """Cells (n,) as they are in the table: categories, or numbers and dates as texts."""
         if self.categories:
             return [self.categories[int(index)] for index in cells]
-        written = iter(self.write(cells[~cells.isnan()].tolist()))
-        return [self.missing if math.isnan(cell) else next(written) for cell in cells.tolist()]
+        return [self.missing if math.isnan(x) else self.write(x) for x in cells.tolist()]
 
-    def write(self, cells: list[float]) -> list[str]:
-        """Numbers or dates as texts."""
-        if self.decimals is None:
-            bodies = [format(abs(cell), self.spec).replace(".", self.point) for cell in cells]
-            return [self.affixes[x < 0].replace("#", y) for x, y in zip(cells, bodies, strict=True)]
-        written, units = [], [round(x * 10**self.decimals) + self.origin for x in cells]
+    def write(self, cell: float) -> str:
+        """A number or a date as text."""
+        number: float | Decimal = cell
+        if self.decimals is not None:
+            number = Decimal(round(cell * 10**self.decimals) + self.origin).scaleb(-self.decimals)
         if self.date:
-            dates = pd.Series(np.array(units, f"datetime64[{'us' if self.decimals else 's'}]"))
-            return list(dates.dt.strftime(self.date).str.replace(self.short, "", regex=True))
-        for unit in units:
-            whole, _, rest = f"{Decimal(abs(unit)).scaleb(-self.decimals):,f}".partition(".")
-            rest = rest[: self.fewest] + rest[self.fewest :].rstrip("0")
-            whole = self.zero if rest and whole == "0" else whole.replace(",", self.group)
-            body = f"{whole}{self.point}{rest}" if rest else whole
-            written.append(self.affixes[unit < 0].replace("#", body))
-        return written
+            moment = datetime(1970, 1, 1) + timedelta(seconds=float(number))
+            return re.sub(self.short, "", moment.strftime(self.date))
+        whole, _, rest = format(abs(number), self.spec).partition(".")
+        rest = rest[: self.fewest] + rest[self.fewest :].rstrip("0")
+        whole = self.zero if rest and whole == "0" else whole.replace(",", self.group)
+        body = f"{whole}{self.point}{rest}" if rest else whole
+        return self.affixes[number < 0].replace("#", body)
 
 
-def parse_dates(column: Column, texts: list[str]) -> np.ndarray | None:
+def parse_dates(column: Column, texts: list[str]) -> Tensor | None:
     """The cells of dates that all have one format, in seconds; else None."""
-    clock = (TIME.search(texts[0]) or [""])[0]
-    for time, form in CLOCK.items():
-        clock = re.sub(time, form, clock)
-    for day in [*DAYS.split(), *MORE_DAYS.split(), *LONG_DAYS]:
-        column.date = day + clock
-        if pd.isna(pd.to_datetime(texts[0], format=column.date, errors="coerce")):
-            continue
-        dates = pd.Series(pd.to_datetime(texts, format=column.date, errors="coerce", utc=True))
-        if dates.isna().any():
-            continue
-        column.repeated = bool(dates.dt.is_month_start.all() or dates.dt.is_month_end.all())
-        units = dates.dt.as_unit("us").astype("int64").tolist()
-        decimals = 6 if any(unit % 10**6 for unit in units) else 0
-        cells = column.hold([unit // 10 ** (6 - decimals) for unit in units], decimals)
-        for column.short in SHORT:
-            if column.write(cells.tolist()) == texts:
-                return cells
-    column.date, column.decimals, column.repeated = "", None, False
+    clock = ""
+    if match := TIME.search(texts[0]):
+        start, seconds, fraction, half, zone = match.groups("")
+        clock = f"{start}%{'I' if half else 'H'}:%M{seconds and ':%S'}{fraction and '.%f'}"
+        clock += f"{half and ' %p'}{zone}"
+    for day in DAYS:
+        with suppress(ValueError):
+            dates = pd.Series(pd.to_datetime(texts, format=day + clock, utc=True)).dt
+            unit, decimals = ("us", 6) if dates.microsecond.any() else ("s", 0)
+            cells = column.hold(dates.as_unit(unit).astype("int64").tolist(), decimals)
+            column.date = day + clock
+            for column.short in SHORT:
+                if column.values(cells) == texts:
+                    monthly = dates.is_month_start.all() or dates.is_month_end.all()
+                    column.repeated = bool(monthly)
+                    return cells
+    column.date, column.decimals = "", None
     return None
 
 
-def parse_numbers(column: Column, texts: list[str]) -> np.ndarray | None:
+def parse_numbers(column: Column, texts: list[str]) -> Tensor | None:
     """The cells of numbers that are all written in one style; else None."""
-    around = [NUMBER.sub("#", text, count=1) for text in texts]
-    affixes = re.sub("[-()]", "", around[0])
-    negative = [f"-{affixes}", affixes.replace("#", "-#"), f"({affixes})"]
-    others = {*around} - {affixes}
-    if not AFFIXES.fullmatch(affixes) or len(others) > 1 or not others <= {*negative}:
-        return None
-    column.affixes = [affixes, *others, *negative][:2]
-    bodies = [body for text in texts for body in NUMBER.findall(text)[:1]]
     for column.group, column.point in SEPARATORS:
-        whole = rf"0|[1-9]\d{{0,2}}(?:{re.escape(column.group)}\d{{3}})*"
-        form = re.compile(rf"({whole})?(?:{re.escape(column.point)}(\d+))?([eE][-+]\d+)?")
-        parts = [match.groups("") for match in map(form.fullmatch, bodies) if match]
+        group, point = re.escape(column.group), re.escape(column.point)
+        form = re.compile(NUMBER.format(group=group, point=point))
+        matches = itertools.takewhile(bool, map(form.fullmatch, texts))
+        parts = [match.groups("") for match in matches if match]
         if len(parts) < len(texts):
             continue
-        lengths = [len(rest) for _, rest, _ in parts]
-        most, column.fewest = max(lengths), min(lengths)
-        column.zero = "0" if all(whole for whole, *_ in parts) else ""
-        plain = [f"{a.replace(column.group, '')}.{b}{c}" for a, b, c in parts]
-        signed = ["-" * (x != affixes) + y for x, y in zip(around, plain, strict=True)]
-        powers = any(power for *_, power in parts)
-        units = [] if powers else [int(Decimal(x).scaleb(most)) for x in signed]
-        if units and max(units) - min(units) <= 2**53:
-            return column.hold(units, most)
-        cells = np.array(signed, float)
-        if np.abs(cells).max() > common.LARGEST:
+        before, _, wholes, rests, powers, after = zip(*parts, strict=True)
+        affixes = [*map("{}#{}".format, before, after)]
+        unsigned = {re.sub("[-()]", "", each) for each in affixes}
+        negative = {*affixes} - unsigned
+        if len(unsigned) > 1 or len(negative) > 1:
+            return None
+        column.affixes = [*unsigned, *(negative or {f"-{min(unsigned)}"})]
+        column.zero = "0" if all(wholes) else ""
+        fewest, most = min(map(len, rests)), max(map(len, rests))
+        numbers = [
+            Decimal(f"{'-' * (affix in negative)}{whole.replace(column.group, '')}.{rest}{power}")
+            for affix, whole, rest, power in zip(affixes, wholes, rests, powers, strict=True)
+        ]
+        if not any(powers) and (max(numbers) - min(numbers)).scaleb(most) <= 2**53:
+            column.fewest = fewest
+            return column.hold([int(number.scaleb(most)) for number in numbers], most)
+        cells = torch.tensor(list(map(float, numbers)), dtype=torch.float64)
+        if cells.abs().max() > common.LARGEST:
             raise InputError(f"column {column.name!r} has numbers above {common.LARGEST:g}")
         for column.spec in (f".{most}f", f".{most}e", f".{most}E", "", ".15g"):
-            if column.write(cells.tolist()) == texts:
+            if column.values(cells) == texts:
                 break
-        return cells if most or powers else None
+        return cells if most or any(powers) else None
     return None
 
 
-def parse(series: Any, kind: str | None = None) -> tuple[Column, np.ndarray] | None:
+def parse(series: Any, kind: str | None = None) -> tuple[Column, Tensor] | None:
     """What a column of a DataFrame is, and its cells (n,); None if it is an ID, to be left out.
 
     Numbers with up to 10 values are categories. IDs are texts most of which are different, and
@@ -217,7 +203,7 @@ def parse(series: Any, kind: str | None = None) -> tuple[Column, np.ndarray] | N
         texts = series.dt.tz_localize(None).dt.as_unit("us")
     texts = texts.astype(str).str.strip()
     present = series.notna() & ~texts.str.lower().isin(MISSING)
-    indices, names = pd.factorize(texts[present])
+    indices, names = pd.factorize(texts.where(present))  # -1 for missing ones
     different = list(names)
     if different and kind not in ("category", "id") and not hasattr(series, "cat"):
         if kind != "number":
@@ -225,26 +211,23 @@ def parse(series: Any, kind: str | None = None) -> tuple[Column, np.ndarray] | N
         if kind != "date" and cells is None:
             cells = parse_numbers(column, different)
         if cells is None:
-            name_the_wrong(column.name, texts[present], different, kind)
+            name_the_wrong(column.name, texts, different, kind)
     if kind is None and not column.date:
-        close = cells is not None and column.decimals == 0 and np.ptp(cells) < 3 * n
+        close = cells is not None and column.decimals == 0 and cells.max() - cells.min() < 3 * n
         many = cells is None and len(different) > max(9, MAX_DIFFERENT * present.sum())
         kind = "id" if many or (close and len(different) == n >= 30) else None
     if kind == "id":
         return None
     if cells is None or (kind is None and len(different) <= min(10, n / 2)):
         found = pd.Categorical(series).remove_unused_categories()
-        gap = found.codes < 0
-        categories = [*found.categories.tolist(), *[None] * int(gap.any())]
-        found = np.where(gap, len(found.categories), found.codes).astype(float)
-        return Column(column.name, categories), found
+        categories = found.categories.tolist() + [None] * bool(found.isna().any())
+        last_if_missing = found.codes % float(len(categories))
+        return Column(column.name, categories), torch.from_numpy(last_if_missing)
+    column.repeated = column.repeated or len(different) <= n / 10
     if not present.all():
         token = series[~present].mode(dropna=False).iloc[0]
         column.missing = math.nan if pd.isna(token) else token
-    column.repeated |= len(different) <= n / 10
-    found = np.full(n, np.nan)
-    found[present.to_numpy()] = cells[indices]
-    return column, found
+    return column, torch.cat([cells, torch.tensor([math.nan])])[indices]
 
 
 def name_the_wrong(name: str, texts: Any, different: list[str], kind: str | None) -> None:
@@ -272,9 +255,9 @@ def parse_options(parser: argparse.ArgumentParser, argv: list[str] | None) -> ar
         raise InputError("--where chooses rows to generate; give --generate too")
     if options.data and (options.generate or options.interpolate):
         raise InputError("--data is for training; leave it out to use the saved generator")
-    named = (map(str.strip, pair.rpartition("=")) for pair in options.types.split(",") if pair)
-    options.types = {name: kind for name, _, kind in named}
-    options.types |= {x.strip(): "category" for x in options.categories.split(",") if x.strip()}
+    categories = [f"{name}=category" for name in options.categories.split(",") if name.strip()]
+    pairs = (pair.rpartition("=") for pair in [*options.types.split(","), *categories] if pair)
+    options.types = {name.strip(): kind.strip() for name, _, kind in pairs}
     return options
 
 
@@ -287,31 +270,30 @@ class Table:
 
     def __init__(self, data: Any, types: Mapping[str, str] | None = None) -> None:
         check_packages()
+        types = dict(types or {})
         if not isinstance(data, pd.DataFrame):
             data = pd.DataFrame(common.as_rows(data).numpy()).rename(columns="x{}".format)
-            types = dict.fromkeys(data.columns, "number") | dict(types or {})
-        self.columns, self.ids, self.dtypes, cells = [], [], {}, []
-        for name, kind in (types := types or {}).items():
+            types = dict.fromkeys(data.columns, "number") | types
+        for name, kind in types.items():
             if name not in data.columns or kind not in KINDS:
                 reason = f"column {name!r}" if name not in data.columns else f"kind {kind!r}"
                 raise InputError(f"--types: there is no {reason}; kinds are {', '.join(KINDS)}")
-        for name in data.columns:
-            if not isinstance(series := data.get(name), pd.Series):
-                raise InputError(f"two columns have the name {name!r}")
-            parsed = parse(series, types.get(name))
-            if parsed is None:
-                self.ids.append(str(name))
-                continue
-            self.columns.append(parsed[0])
-            cells.append(torch.from_numpy(parsed[1]))
-            self.dtypes[name] = series.infer_objects().dtype, series.dtype
-        if not cells or not len(data):
+        if not data.columns.is_unique:
+            name = data.columns[data.columns.duplicated()][0]
+            raise InputError(f"two columns have the name {name!r}")
+        found = {name: parse(data[name], types.get(name)) for name in data}
+        learned = {name: column for name, column in found.items() if column}
+        self.ids = [str(name) for name in found if name not in learned]
+        if not learned or not len(data):
             raise InputError("there is nothing to learn: no rows, or IDs alone")
         if self.ids:
             print(f"IDs, left out: {', '.join(self.ids)}", file=sys.stderr)
-        self.cells = torch.stack(cells, dim=1)
-        encoded, values = with_flags(self.columns, self.cells)
-        self.rows, self.indices = encode(values, encoded), condition_indices(values, encoded)
+        inner = data.infer_objects()
+        self.dtypes = {name: (inner[name].dtype, data[name].dtype) for name in learned}
+        self.columns = [column for column, _ in learned.values()]
+        self.cells = torch.stack([cells for _, cells in learned.values()], dim=1)
+        encoded, cells = with_flags(self.columns, self.cells)
+        self.rows, self.indices = encode(cells, encoded), condition_indices(cells, encoded)
         self.conditions = Conditions(encoded, self.indices.flatten().bincount())
 
     def __str__(self) -> str:
@@ -333,9 +315,8 @@ def to_frame(cells: Tensor, columns: list[Column], dtypes: Mapping | None = None
     for column, values, kinds in zip(columns, cells.T, dtypes.values(), strict=True):
         series = pd.Series(column.values(values), dtype=object)
         if kinds and isinstance(kinds[0], pd.DatetimeTZDtype):
-            summer = np.ones(len(series), bool)  # of the two hours with the same name
-            dates = pd.to_datetime(series).dt
-            series = dates.tz_localize(kinds[0].tz, ambiguous=summer, nonexistent="shift_forward")
+            dates, summer = pd.to_datetime(series).dt, np.ones(len(series), bool)  # if ambiguous
+            series = dates.tz_localize(kinds[0].tz, summer, "shift_forward")
         for kind in kinds:
             series = series.astype(kind)
         found.append(series)
@@ -348,9 +329,9 @@ def split_lines(text: str, separator: str, most: int | None = None) -> dict[int,
     lines = {}
     try:
         for row in itertools.islice(reader, most):
-            if any(cells := [cell.strip() for cell in row]):
-                blanks = separator == " "
-                lines[reader.line_num] = list(filter(None, cells)) if blanks else cells
+            cells = [cell.strip() for cell in row if cell or separator != " "]
+            if any(cells):
+                lines[reader.line_num] = cells
     except csv.Error as error:
         reason = f"a quote inside quotes must be doubled ({error})"
         raise InputError(f"line {reader.line_num}: {reason}") from None
@@ -375,17 +356,18 @@ def read_table(path: Path) -> Any:
     names, *rows = lines.values() or [[]]
     if {*map(len, rows)} == {len(names) + 1}:  # R writes the names of rows so
         names = ["row", *names] if any(row[-1] for row in rows) else [*names, ""]
-    for line, row in lines.items():
-        if len(row) != len(names) and row is not lines[min(lines)]:
+    numbers = [*lines][1:]
+    for line, row in zip(numbers, rows, strict=True):
+        if len(row) != len(names):
             raise InputError(f"{path}, line {line}: expected {len(names)} cells, found {len(row)}")
-    frame = pd.DataFrame(rows, pd.Index([*lines][1:], name="line"), names, str)
+    frame = pd.DataFrame(rows, pd.Index(numbers, name="line"), names, str)
     empty = (frame == "").all() & (frame.columns == "")  # separators at the ends of lines
-    frame = frame.loc[:, ~empty.to_numpy()]
-    numbers = [name for name in frame if LOOSE.fullmatch(name)]
-    is_data = len(numbers) == frame.shape[1] or (frame == frame.columns)[numbers].any(axis=None)
+    frame = frame.loc[:, ~empty.to_numpy()].rename(columns={"": "row"})
+    loose = [name for name in frame if LOOSE.fullmatch(name)]
+    is_data = len(loose) == frame.shape[1] or (frame == frame.columns)[loose].any(axis=None)
     if frame.empty or is_data:
         raise InputError(f"{path}: expected a header with a name for each column, and rows")
-    return frame.rename(columns={"": "row"})
+    return frame
 
 
 # --- Encoded rows ------------------------------------------------------------------------------
@@ -417,20 +399,6 @@ def encode(cells: Tensor, columns: list[Column]) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
-def split(rows: Tensor, columns: list[Column]) -> list[Tensor]:
-    """Encoded rows (n, width), column by column."""
-    return list(rows.split([column.codes.shape[1] for column in columns], dim=1))
-
-
-def snap(rows: Tensor, columns: list[Column]) -> Tensor:
-    """Encoded rows (n, width), each generated code replaced by the nearest code of a category."""
-    parts = split(rows, columns)
-    for i, column in enumerate(columns):
-        if column.categories:
-            parts[i] = column.codes.to(rows)[column.nearest(parts[i])]
-    return torch.cat(parts, dim=1)
-
-
 class Decoder(nn.Module):
     """Inverse of `encode`, (n, width) to (n, columns): numbers lie between quantiles of the data.
 
@@ -440,6 +408,7 @@ class Decoder(nn.Module):
     def __init__(self, cells: Tensor, columns: list[Column]) -> None:
         super().__init__()
         self.columns = columns
+        self.widths = [column.codes.shape[1] for column in with_flags(columns, cells)[0]]
         # One quantile per four rows (20 to 1,000), so that numbers are interpolated, not copied
         count = max(2, min(len(cells), 20), min(len(cells) // 4, 1000))
         places = torch.linspace(0, 1, count).to(cells)
@@ -448,16 +417,19 @@ class Decoder(nn.Module):
         self.rules = find_rules(cells, columns)
 
     def forward(self, rows: Tensor) -> Tensor:
-        cells, parts = [], split(rows, with_flags(self.columns, self.quantiles.T)[0])
+        cells, parts = [], rows.split(self.widths, dim=1)
         flags = iter(parts[len(self.columns) :])
         for part, quantiles, column in zip(parts, self.quantiles, self.columns, strict=False):
             if column.categories:
-                cells.append(column.nearest(part).to(quantiles))
+                cells.append((part @ column.codes.to(part).T).argmax(dim=1).to(quantiles))
                 continue
             place = torch.special.ndtr(part[:, 0].double()) * (len(quantiles) - 1)
             low = place.long().clamp(max=len(quantiles) - 2)
             share = (place - low).round() if column.repeated else place - low
-            values = column.on_grid(quantiles[low].lerp(quantiles[low + 1], share))
+            values = quantiles[low].lerp(quantiles[low + 1], share)
+            if column.decimals is not None:  # to the nearest one that the column may hold
+                unit, first, step = 10.0**column.decimals, column.first - column.origin, column.step
+                values = (((values * unit - first) / step).round() * step + first) / unit
             if column.missing is not None:
                 values = values.masked_fill(next(flags).argmax(dim=1) == 1, math.nan)
             cells.append(values)
@@ -472,6 +444,7 @@ class Rule(NamedTuple):
     words: str
     columns: list[int]  # the target, and what it depends on
     apply: Callable[..., Tensor]  # cells (n,) of each of these to the right target (n,)
+    exact: bool = True  # whether the target has no choice
 
     def kept(self, cells: Tensor) -> Tensor:
         """Whether rows (n, columns) keep it (n,)."""
@@ -479,41 +452,30 @@ class Rule(NamedTuple):
         return torch.isclose(self.apply(target, *others), target, rtol=1e-9, equal_nan=True)
 
 
-def decided(target: Tensor, source: Tensor, values: Tensor) -> Tensor:
-    """The value for each category of the source."""
-    return values.to(target)[source.long()]
-
-
-def summed(target: Tensor, one: Tensor, other: Tensor) -> Tensor:
-    """The sum; a missing target stays missing."""
-    total = one + other + 0 * target
-    return torch.where(total.isnan(), target, total)
-
-
-def at_least(target: Tensor, source: Tensor) -> Tensor:
-    """The target, or the source if that is larger."""
-    return torch.where(source > target, source, target)
-
-
 def candidates(cells: Tensor, columns: list[Column]) -> Iterator[Rule]:
-    """Rules that rows (n, columns) may keep; sums only of the first 30 columns of numbers."""
+    """Rules that rows (n, columns) may keep; sums only of the first 30 columns of numbers.
+
+    A missing target stays missing, unless a category decides it.
+    """
     names, means = [column.name for column in columns], cells.nanmean(dim=0).tolist()
     numeric = [i for i, column in enumerate(columns) if not column.categories]
     for i, j in itertools.permutations(range(len(columns)), 2):
         if columns[i].categories:
             values = torch.zeros(len(columns[i].categories)).to(cells)
             values[cells[:, i].long()] = cells[:, j]
-            decide = functools.partial(decided, values=values)
-            yield Rule(f"{names[i]} decides {names[j]}", [j, i], decide)
+            words = f"{names[i]} decides {names[j]}"
+            yield Rule(words, [j, i], lambda _, x, values=values: values.to(x)[x.long()])
     for i, j in itertools.combinations(numeric[:30], 2):
         total = (cells[:50, i] + cells[:50, j]).unsqueeze(1).expand(-1, cells.shape[1])
         equal = torch.isclose(total, cells[:50], rtol=1e-9, equal_nan=True).all(dim=0)
         for k in {*equal.nonzero().flatten().tolist()} - {i, j}:
-            yield Rule(f"{names[k]} = {names[i]} + {names[j]}", [k, i, j], summed)
+            words = f"{names[k]} = {names[i]} + {names[j]}"
+            yield Rule(words, [k, i, j], lambda x, a, b: x.where((x + a + b).isnan(), a + b))
     grids = [(c.date, c.decimals, c.step, c.origin, c.first % c.step) for c in columns]
     for i, j in sorted(itertools.permutations(numeric, 2), key=lambda x: means[x[1]] - means[x[0]]):
         if grids[i] == grids[j]:  # a number of one may be one of the other
-            yield Rule(f"{names[i]} <= {names[j]}", [j, i], at_least)
+            words = f"{names[i]} <= {names[j]}"
+            yield Rule(words, [j, i], lambda x, least: least.where(least > x, x), exact=False)
 
 
 def find_rules(cells: Tensor, columns: list[Column]) -> list[Rule]:
@@ -522,7 +484,7 @@ def find_rules(cells: Tensor, columns: list[Column]) -> list[Rule]:
     shuffled = cells[torch.randperm(len(cells), generator=common.stream("rules"))]
     for rule in candidates(cells, columns):
         target, *sources = rule.columns
-        in_turn = rule.apply is not at_least and found.keys() & {*sources}
+        in_turn = rule.exact and found.keys() & {*sources}
         if target not in found and not in_turn and rule.kept(cells[:200]).all():
             mixed = cells.clone()
             mixed[:, target] = shuffled[:, target]
@@ -535,38 +497,43 @@ def find_rules(cells: Tensor, columns: list[Column]) -> list[Rule]:
 
 
 class Conditions(nn.Module):
-    """Each category of each column, as a condition for the generator (Xu et al. 2019).
-
-    Normal noise (n,) chooses conditions: a random column, and a category as often as in the data.
-    """
+    """Each category of each column, as a condition for the generator (Xu et al. 2019)."""
 
     def __init__(self, columns: list[Column], counts: Tensor) -> None:
         """With the counts of all categories, column by column."""
         super().__init__()
-        self.columns = columns
-        blocks = [column.codes if column.categories else torch.zeros(0, 1) for column in columns]
+        blocks = [column.codes for column in columns]
         codes, fixed = torch.block_diag(*blocks), torch.block_diag(*map(torch.ones_like, blocks))
         if not len(codes):  # one condition, which fixes nothing
             codes = fixed = torch.zeros(1, codes.shape[1])
+        self.sizes = [len(block) for block in blocks if len(block)] or [1]  # categories per column
+        self.numeric = (fixed == 0).all(dim=0).argwhere()[:, 0]  # where rows have numbers
         self.codes = nn.Buffer(codes)  # (conditions, width): encoded rows, zero but for a category
         self.fixed = nn.Buffer(fixed.bool())  # (conditions, width): where they are not
         self.inputs = nn.Buffer(codes[:, fixed.any(dim=0)])  # (conditions, codes), for networks
         self.upper = nn.Buffer((counts.double() / counts.sum()).cumsum(dim=0))  # (conditions,)
 
     def choose(self, noise: Tensor) -> Tensor:
-        """The indices (n,) of the conditions that normal noise (n,) chooses."""
+        """The indices (n,) of the conditions that normal noise (n,) chooses.
+
+        They are of a random column, and each as often as its category in the data.
+        """
         chosen = torch.searchsorted(self.upper, torch.special.ndtr(noise.double()))
         return chosen.clamp(max=len(self.upper) - 1)
+
+    def snap(self, rows: Tensor) -> Tensor:
+        """Encoded rows (n, width), each generated code replaced by the nearest of a category."""
+        for codes in self.codes.split(self.sizes):
+            nearest = codes[(rows @ codes.T).argmax(dim=1)]
+            rows = torch.where(codes.any(dim=0), nearest, rows)
+        return rows
 
 
 def condition_indices(cells: Tensor, columns: list[Column]) -> Tensor:
     """The indices (n, m) of the conditions that cells (n, columns) fulfil, m at least 1."""
-    found, first = [], 0
-    for values, column in zip(cells.T, columns, strict=True):
-        if column.categories:
-            found.append(first + values.long())
-            first += len(column.categories)
-    return torch.stack(found or [torch.zeros(len(cells), dtype=torch.int64)], dim=1)
+    counts = torch.tensor([len(column.categories) for column in columns])
+    found = (cells + counts.cumsum(dim=0) - counts)[:, counts > 0].long()
+    return found if counts.any() else torch.zeros(len(cells), 1, dtype=torch.int64)
 
 
 def augmented_batches(
@@ -578,25 +545,16 @@ def augmented_batches(
     row's neighbours of the same category (Chapelle et al. 2000), as a small table would be
     memorised; codes of categories get noise.
     """
-    conditions, rows, indices = (
-        table.conditions,
-        table.rows[chosen_rows],
-        table.indices[chosen_rows],
-    )
-    n, fulfilled = len(rows), indices.T.flatten()
-    kinds = [not each.categories for each in conditions.columns for _ in each.codes.T]
-    numeric = torch.tensor(kinds).argwhere()[:, 0]
-    scores = rows[:, numeric]
+    rows, indices = table.rows[chosen_rows], table.indices[chosen_rows]
+    conditions, n, fulfilled = table.conditions, len(rows), indices.T.flatten()
+    numeric, scores = conditions.numeric, rows[:, conditions.numeric]
     count = fulfilled.bincount(minlength=len(conditions.codes))
     weights = (count.log1p() / count)[indices].double()
     upper = (weights / weights.sum(dim=0)).T.flatten().cumsum(dim=0) / indices.shape[1]
     sorted_scores = scores[fulfilled.argsort() % n]  # by condition
-    lowest = torch.segment_reduce(sorted_scores, "min", lengths=count)
-    highest = torch.segment_reduce(sorted_scores, "max", lengths=count)
-    parts = rows, indices, fulfilled, scores, numeric, upper, lowest, highest
-    rows, indices, fulfilled, scores, numeric, upper, lowest, highest = (
-        part.to(device) for part in parts
-    )
+    ends = (torch.segment_reduce(sorted_scores, each, lengths=count) for each in ("min", "max"))
+    parts = rows, indices, fulfilled, scores, numeric, upper, *ends
+    rows, indices, fulfilled, scores, numeric, upper, low, high = (x.to(device) for x in parts)
     neighbours = torch.arange(n, device=device).unsqueeze(1)
     if n <= MAX_AUGMENTED:
         nearest = min(max(20, 3 * scores.shape[1] // 2), 100, n)
@@ -613,8 +571,8 @@ def augmented_batches(
         moves = torch.einsum("nk,nkw->nw", weight, near - mean.unsqueeze(1))
         batch = rows[row] + CODE_NOISE * torch.randn_like(rows[row])
         moved = mean + PULL * (scores[row] - mean) + moves
-        moved = lowest[chosen] + (moved - lowest[chosen]).abs()  # reflected into the range
-        batch[:, numeric] = highest[chosen] - (highest[chosen] - moved).abs()
+        moved = low[chosen] + (moved - low[chosen]).abs()  # reflected into the range
+        batch[:, numeric] = high[chosen] - (high[chosen] - moved).abs()
         yield torch.where(conditions.fixed[chosen], conditions.codes[chosen], batch), chosen
 
 
@@ -659,8 +617,7 @@ def judge(training: Training, table: Table, held_out: Tensor) -> None:
     generator = training.generator = nn.Sequential(training.generator, decoder).eval()
     about = json.dumps([dataclasses.asdict(column) for column in columns], default=str).encode()
     generator.register_buffer("columns", torch.tensor(list(about), dtype=torch.uint8))
-    names = [f"{column.name} {category}" for column in columns for category in column.categories]
-    if names:
+    if names := [f"{column.name} {each}" for column in columns for each in column.categories]:
         real, generated = (condition_indices(x, columns).flatten() for x in (cells, samples))
         training.check_missing(real, generated, names)
     for rule in decoder.rules:
@@ -674,11 +631,11 @@ def judge(training: Training, table: Table, held_out: Tensor) -> None:
         words = f"a forest separates them from held-out rows with AUC {auc:.2f} (0.5: it cannot)"
         training.check(auc <= MAX_AUC, words)
         training.metrics |= {"copied": share, "auc": auc}
+    training.metrics["ids"] = table.ids
     if len(cells) >= MIN_ROWS:
         many = [column.name for column in columns if len(column.categories) > len(cells) / 10]
         question = f"Is {many[0]} an ID, a number or a date? See --types." if many else ""
         training.advice = question or "Try a higher --patience, or another --seed."
-    training.metrics["ids"] = table.ids
 
     def sample(n: int, where: Mapping[Any, object] | None = None, *, seed: int = 0) -> Any:
         """`n` generated rows as a DataFrame with the columns and dtypes of the data, without IDs.
@@ -694,31 +651,30 @@ def judge(training: Training, table: Table, held_out: Tensor) -> None:
 
 def plot_table(table: Table, training: Training) -> Figure:
     """Plots up to 6 columns, real and generated, and correlations."""
-    cells, columns = table.cells, table.columns
+    both, columns = {"real": table.cells, "generated": training.samples}, table.columns
     across = 2 if len(columns) <= 4 else 3
     panels = [str(i) if i < len(columns) else "." for i in range(2 * across)]
     top = [[*panels[:across], "real"], [*panels[across:], "generated"]]
     figure, axes = common.plot_history(training, top)
     for i, column in enumerate(columns[:6]):
         axis, names = axes[str(i)], [str(name)[:9] for name in column.categories]
-        values = [rows[:, i][~rows[:, i].isnan()].numpy() for rows in (cells, training.samples)]
+        values = [cells[:, i][~cells[:, i].isnan()].numpy() for cells in both.values()]
         if column.date:
-            start = column.origin / 10 ** (column.decimals or 0)
-            values = [(start + seconds).astype("datetime64[s]") for seconds in values]
+            values = [seconds.astype("datetime64[s]") for seconds in values]
         bins = np.arange(len(names) + 1) - 0.5 if names else 20
-        axis.hist(values, bins, density=True, color=[REAL, GENERATED])
+        axis.hist(values, bins, density=True, color=[REAL, GENERATED], label=[*both])
         axis.set_title(column.name[:20])
         if names:
             axis.set_xticks(range(len(names[:8])), names[:8])
         axis.tick_params("x", rotation=20 * bool(names or column.date))
-    axes["0"].legend(["real", "generated"])
-    labels = [column.name[:9] for column in columns]
-    for name, rows in (("real", cells), ("generated", training.samples)):
-        correlations = pd.DataFrame(rows.numpy()).corr().to_numpy()
-        figure.colorbar(axes[name].imshow(correlations, "RdBu", vmin=-1, vmax=1))
+    axes["0"].legend()
+    ticks, labels = range(len(columns)), [column.name[:9] for column in columns]
+    for name, cells in both.items():
+        shown = axes[name].imshow(pd.DataFrame(cells.numpy()).corr(), "RdBu", vmin=-1, vmax=1)
+        figure.colorbar(shown)
         axes[name].set_title(f"correlations, {name}")
-        axes[name].set_xticks(range(len(labels)), labels, rotation=90, fontsize=6)
-        axes[name].set_yticks(range(len(labels)), labels, fontsize=6)
+        axes[name].set_xticks(ticks, labels, rotation=90, fontsize=6)
+        axes[name].set_yticks(ticks, labels, fontsize=6)
     return figure
 
 
@@ -734,13 +690,13 @@ def generate(
     ValueError if there is no such category; Failure if too few of many rows are of that kind.
     """
     names = [(column.name, str(x)) for column in columns for x in column.categories]
-    wanted = [(str(name), str(value)) for name, value in (where or {}).items()]
-    for name, value in wanted:
-        if (name, value) not in names:
-            known = [category for column, category in names if column == name]
+    chosen = []
+    for name, value in ((str(name), str(value)) for name, value in (where or {}).items()):
+        known = [category for column, category in names if column == name]
+        if value not in known:
             reason = f"{name!r} has no category {value!r}; it has {', '.join(known[:10])}"
             raise InputError(f"--where: {reason if known else f'no categorical column {name!r}'}")
-    chosen = [names.index(pair) for pair in wanted]
+        chosen.append(names.index((name, value)))
     (upper,) = (x for name, x in generator.named_buffers() if name.endswith("upper"))
     shares, random = upper.diff(prepend=torch.zeros_like(upper[:1])), common.stream("samples", seed)
     found = tried = 0

@@ -240,7 +240,8 @@ def test_numbers_become_normal_scores():
 def test_each_of_many_categories_comes_back():
     cells, columns = torch.arange(1000.0)[:, None], [Column("kind", list(map(str, range(1000))))]
     encoded = tables.encode(cells, columns)
-    snapped = tables.snap(encoded + 0.05 * torch.randn_like(encoded), columns)
+    conditions = tables.Conditions(columns, torch.ones(1000))
+    snapped = conditions.snap(encoded + 0.05 * torch.randn_like(encoded))
     assert tables.Decoder(cells, columns)(snapped).equal(cells)
 
 

@@ -15,7 +15,6 @@ output per label, as in Mescheder et al. 2018; only the output of the image's la
 import copy
 import sys
 from contextlib import suppress
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -105,7 +104,7 @@ def train(
     device = common.choose_device(device)
     training = Training(
         data, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
-        progress=progress, features=partial(images.image_features, shape=shape),
+        progress=progress, features=lambda rows: images.image_features(rows, shape),
     )  # fmt: skip
     batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # batch norm needs two rows
     batches = common.Batches(training.train_rows.to(device), batch_size)
@@ -123,7 +122,6 @@ def train(
     requested = requested_labels(data[:, -classes:].argmax(dim=1), 2 * count)
     fixed_noise = generator_input(requested[:count], classes).to(device)
     parts = generator, ema_generator, discriminator, g_optimizer, d_optimizer
-    saved = images.Checkpoint(checkpoint, resume, training, batches, *parts)
 
     @common.recorded(device)
     def step(rows: Tensor, penalty: Tensor, *, apply_penalty: bool) -> tuple[Tensor, Tensor]:
@@ -151,13 +149,12 @@ def train(
         return d_loss, g_loss
 
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
-        for epoch in training.epochs():
+        for epoch in images.epochs(training, checkpoint, resume, batches, *parts):
             common.set_lr(lr * (1 - (epoch - 1) / epochs), g_optimizer, d_optimizer)
             penalty = ones.new_tensor(PENALTY * PENALTY_DECAY ** ((epoch - 1) / epochs))
             for i, rows in zip(range(BATCHES_PER_EPOCH), batches, strict=False):
                 d_loss, g_loss = step(rows, penalty, apply_penalty=i % 4 == 0)
             training.evaluate(WithLabel(ema_generator), fixed_noise, d_loss, g_loss)
-            saved.save()
     noise = generator_input(requested, classes)
     training.finish(WithLabel(ema_generator), noise, **images.LIMITS)
     training.generator = ema_generator

@@ -18,10 +18,10 @@ with hidden linear layers, and without batch norm in the discriminator).
 import copy
 import sys
 from contextlib import suppress
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
@@ -82,11 +82,12 @@ def train(
 
     Each epoch is saved to `checkpoint`, to `resume` from. torchrun gives each process a share.
     """
-    device, shape = common.choose_device(device), images.picture_shape(data)
+    device = common.choose_device(device)
+    shape = np.shape(data)[1:] if np.ndim(data) == 4 else images.SHAPE
     training = Training(
         images.check_images(data, shape=shape), seed=seed, epochs=epochs, patience=patience,
         batch_size=batch_size, progress=progress,
-        features=partial(images.image_features, shape=shape),
+        features=lambda rows: images.image_features(rows, shape),
     )  # fmt: skip
     pictures = training.train_rows.unflatten(1, shape)
     batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # batch norm needs two rows
@@ -114,7 +115,6 @@ def train(
         ddp_discriminator = nn.parallel.DistributedDataParallel(discriminator)
     batches = common.Batches(pictures[rank::processes].to(device), batch_size)
     parts = generator, ema_generator, discriminator, g_optimizer, d_optimizer
-    saved = images.Checkpoint(checkpoint, resume, training, batches, *parts)
 
     @common.recorded(device)
     def step(real: Tensor, penalty: Tensor, *, apply_penalty: bool) -> tuple[Tensor, Tensor]:
@@ -140,16 +140,13 @@ def train(
         return d_loss, g_loss
 
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
-        for epoch in training.epochs():
+        for epoch in images.epochs(training, checkpoint, resume, batches, *parts):
             rate = processes**0.5 * lr * (1 - (epoch - 1) / epochs)  # square-root scaling
             common.set_lr(rate, g_optimizer, d_optimizer)
             penalty = ones.new_tensor(PENALTY * PENALTY_DECAY ** ((epoch - 1) / epochs))
             for i, real in zip(range(BATCHES_PER_EPOCH // processes), batches, strict=False):
                 d_loss, g_loss = step(real, penalty, apply_penalty=i % 4 == 0)
             training.evaluate(ema_generator, fixed_noise, d_loss, g_loss)
-            saved.save()
-            if processes > 1 and images.stop_together(training, device):
-                break
     return training.finish(ema_generator, torch.randn(2 * count, LATENT_DIM), **images.LIMITS)
 
 

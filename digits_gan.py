@@ -87,7 +87,6 @@ def train(
     labels = torch.cat([ones, torch.zeros_like(ones)])
     fixed_noise = torch.randn(2048, LATENT_DIM, device=device)
     parts = generator, ema_generator, discriminator, g_optimizer, d_optimizer
-    saved = images.Checkpoint(checkpoint, resume, training, batches, *parts)
 
     @common.recorded(device)
     def step(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,12 +108,11 @@ def train(
         return d_loss, g_loss
 
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
-        for epoch in training.epochs():
+        for epoch in images.epochs(training, checkpoint, resume, batches, *parts):
             common.set_lr(lr * (1 - LR_DECAY * (epoch - 1) / epochs), g_optimizer, d_optimizer)
             for rows in islice(batches, BATCHES_PER_EPOCH):
                 d_loss, g_loss = step(rows)
             training.evaluate(ema_generator, fixed_noise, d_loss, g_loss)
-            saved.save()
     return training.finish(ema_generator, torch.randn(4096, LATENT_DIM), **images.LIMITS)
 
 

@@ -13,7 +13,8 @@ import signal
 import sys
 import warnings
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ DETAIL_WEIGHTS = (12.0, 6.0, 3.0)  # with these, details of each scale vary abou
 MIN_CONFIDENT = 0.9  # smallest good share of confident images, relative to real ones
 MIN_RIGHT = 0.95  # and of images of the requested class
 FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "BMP"]  # of the files in a folder
-SIZES, MIN_PICTURES = [28, 32, 64, 128], 10
+SIZES, SHAPE = [28, 32, 64, 128], (1, 28, 28)  # of pictures; the shape of those in rows
 SIGNALS: list[int] = []  # received under torchrun
 
 
@@ -98,66 +99,60 @@ def load_folder(
     """Pictures (n, channels, size, size) in 0..1, mixed, labels (n,) and their names: subfolders.
 
     If all are grey, they have one channel. Those that are in no subfolder have the folder's name,
-    or are left out if `labelled`. ValueError for fewer than 10.
+    or are left out if `labelled`. ValueError for fewer than 10, or, if `labelled`, two labels.
     """
     folder, pixels, named, skipped = Path(folder).resolve(), [], [], 0
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}")
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
-        hidden = any(part.startswith(".") for part in parts)
-        if hidden or path.is_dir() or (labelled and len(parts) == 1):
+    pattern = "*/**/*" if labelled else "**/*"  # leaves hidden files out
+    for path in sorted(map(Path, glob(pattern, root_dir=folder, recursive=True))):
+        if (folder / path).is_dir():
             continue
         try:
-            pixels.append(read_picture(path, size))
-            named.append(parts[0] if len(parts) > 1 else folder.name)
+            pixels.append(read_picture(folder / path, size))
+            named.append(path.parts[0] if len(path.parts) > 1 else folder.name)
         except Exception:  # Pillow raises many kinds of errors for files that it cannot read
             skipped += 1
     if skipped:
         print(f"Skipped {skipped:,} files that are not pictures, or damaged", file=sys.stderr)
-    if len(pixels) < MIN_PICTURES:
-        wanted = f"{MIN_PICTURES} ({', '.join(FORMATS)}) are needed"
-        where = " in subfolders, which are the labels" * labelled
+    names, labels = np.unique(named, return_inverse=True)
+    if len(pixels) < 10 or (labelled and len(names) < 2):
+        wanted = f"10 ({', '.join(FORMATS)}) are needed" + ", in 2 subfolders" * labelled
+        where = f" in {len(names)} subfolders, which are the labels" * labelled
         raise InputError(f"{folder} has {len(pixels)} pictures{where}; at least {wanted}")
-    pictures, names = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2), sorted(set(named))
+    pictures = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
     channels = 1 if (pictures == pictures[:, :1]).all() else 3
     mixed = torch.randperm(len(pictures), generator=common.stream("order of pictures"))
-    labels = torch.tensor([names.index(name) for name in named])[mixed]
-    return pictures[mixed, :channels].contiguous().float() / 255, labels, names
+    pictures = pictures[mixed, :channels].contiguous().float() / 255
+    return pictures, torch.from_numpy(labels)[mixed], names.tolist()
 
 
 def load_data(options: Namespace, labelled: bool = False) -> tuple[Tensor, Tensor, list[str]]:
-    """Pictures, labels (n,) and their names, from --data or --dataset; ValueError if they are few.
-
-    If they are to be `labelled`, there must be two labels or more.
-    """
+    """Pictures, labels (n,) and their names, from --data or --dataset, as `load_folder`."""
     if labelled and options.label:
         raise InputError("--label chooses what to generate; give --generate or --interpolate too")
-    if not options.data and options.size:
+    if options.data:
+        return load_folder(options.data, options.size or 32, labelled)
+    if options.size:
         raise InputError("--size is for the pictures of --data")
-    if not options.data:
-        return load_dataset(options.dataset, options.data_dir)
-    pictures, labels, names = load_folder(options.data, options.size or 32, labelled)
-    if labelled and len(names) < 2:
-        raise InputError(f"{options.data} needs subfolders, one for each label")
-    return pictures, labels, names
+    return load_dataset(options.dataset, options.data_dir)
+
+
+def open_image(path: Path, formats: list[str] | None = None) -> Image.Image:
+    """An image file as RGBA with 8 bits per channel, turned as its EXIF says."""
+    with Image.open(path, formats=formats) as file, warnings.catch_warnings(action="ignore"):
+        file.draft("RGB", (256, 256))  # decodes a large JPEG faster
+        image = ImageOps.exif_transpose(file)
+        if image.mode.startswith("I"):  # 16 bits
+            image = Image.fromarray((np.asarray(image) / 257).astype(np.uint8))
+        return image.convert("RGBA")
 
 
 def read_picture(path: Path, size: int) -> np.ndarray:
-    """A file as pixels (size, size, 3) in 0..255: upright, on white, cut to a central square."""
-    with Image.open(path, formats=FORMATS) as file, warnings.catch_warnings(action="ignore"):
-        file.draft("RGB", (2 * size, 2 * size))  # decodes a large JPEG faster
-        image = upright(file).convert("RGBA")
-        on_white = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    """A file as pixels (size, size, 3) in 0..255: on white, cut to a central square."""
+    image = open_image(path, FORMATS)
+    on_white = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return np.asarray(ImageOps.fit(on_white.convert("RGB"), (size, size)))
-
-
-def upright(file: Image.Image) -> Image.Image:
-    """The image, turned as its EXIF says, with 8 bits per channel."""
-    image = ImageOps.exif_transpose(file)
-    if image.mode.startswith("I"):  # 16 bits
-        image = Image.fromarray((np.asarray(image) / 257).astype(np.uint8))
-    return image
 
 
 def read_image(path: Path) -> Tensor:
@@ -166,9 +161,7 @@ def read_image(path: Path) -> Tensor:
     An image with a bright border is dark on white: it is inverted, and standard error says so.
     """
     try:
-        with Image.open(path) as image:
-            small = upright(image).convert("LA").resize((28, 28))
-            shrunk = np.asarray(small, dtype=np.float32)
+        shrunk = np.asarray(open_image(path).convert("LA").resize((28, 28)), dtype=np.float32)
     except Exception as error:  # Pillow raises many kinds of errors for files that it cannot read
         reason = getattr(error, "strerror", None) or "it is not an image"
         raise Failure(f"cannot read {path}: {reason}") from None
@@ -182,29 +175,22 @@ def read_image(path: Path) -> Tensor:
     return pixels.reshape(1, -1)
 
 
-def as_pictures(images: Tensor) -> Tensor:
-    """Pictures as they are; rows (n, 784) as (n, 1, 28, 28); ValueError for others."""
-    if images.ndim != 4 and images.shape[1:] != (784,):
-        raise InputError(f"images must be rows of 784 pixels, not {tuple(images.shape[1:])}")
-    return images if images.ndim == 4 else images.view(-1, 1, 28, 28)
+def as_pictures(images: Tensor, shape: Sequence[int] = SHAPE) -> Tensor:
+    """Rows (n, pixels) as pictures of a shape; pictures as they are."""
+    return images if images.ndim == 4 else images.unflatten(1, shape)
 
 
-def picture_shape(data: Any) -> tuple[int, ...]:
-    """(channels, size, size) of pictures; (1, 28, 28) for rows."""
-    return tuple(np.shape(data)[1:]) if np.ndim(data) == 4 else (1, 28, 28)
-
-
-def check_images(data: Any, more: int = 0, shape: tuple[int, ...] = (1, 28, 28)) -> Tensor:
+def check_images(data: Any, more: int = 0, shape: Sequence[int] = SHAPE) -> Tensor:
     """Pictures of a shape as rows (n, pixels + `more`) in 0..1, float32, CPU; or ValueError."""
-    channels, size, pixels = *shape[:2], math.prod(shape)
-    if channels not in (1, 3) or size not in SIZES or shape[2] != size:
+    if shape not in [(channels, size, size) for channels in (1, 3) for size in SIZES]:
         wanted = f"(1 or 3 channels, size, size), with size {', '.join(map(str, SIZES))}"
-        raise InputError(f"a picture must have the shape {wanted}, not {shape}")
+        raise InputError(f"a picture must have the shape {wanted}, not {tuple(shape)}")
     rows = common.as_rows(data if np.ndim(data) != 4 else torch.as_tensor(data).flatten(1)).float()
-    if rows.shape[1] != pixels + more:
-        wanted = f"{pixels + more} columns, for {size} by {size} pixels"
-        wanted += f" and {more} more" if more else ""
-        raise InputError(f"data must have {wanted}, not {rows.shape[1]}")
+    if rows.shape[1] != (columns := math.prod(shape) + more):
+        wanted = f"{columns} columns, for {shape[1]} by {shape[2]} pixels"
+        raise InputError(
+            f"data must have {wanted}{f' and {more} more' * (more > 0)}, not {rows.shape[1]}"
+        )
     if rows.min() < 0 or rows.max() > 1:
         raise InputError(f"data must lie in 0..1, not {rows.min():g}..{rows.max():g}")
     return rows
@@ -243,13 +229,11 @@ def image_features(rows: Tensor, shape: Sequence[int] = (1, 28, 28)) -> Tensor:
 def random_shift(images: Tensor, most: int) -> Tensor:
     """Images or pictures, each randomly shifted by up to `most` pixels along each axis."""
     pictures = as_pictures(images)
-    n, channels, size, _ = pictures.shape
-    padded = functional.pad(pictures, (most,) * 4)
-    starts = torch.randint(2 * most + 1, (2, n, 1), device=images.device)
-    rows, columns = starts + torch.arange(size, device=images.device)
-    rows = rows[:, None, :, None].expand(-1, channels, -1, padded.shape[3])
-    columns = columns[:, None, None, :].expand(-1, channels, size, -1)
-    return padded.gather(2, rows).gather(3, columns).reshape(images.shape)  # fast to differentiate
+    starts = torch.randint(2 * most + 1, (2, len(images), 1), device=images.device)
+    rows, columns = starts + torch.arange(pictures.shape[2], device=images.device)
+    padded = functional.pad(pictures, (most,) * 4)  # gathering is faster to differentiate
+    shifted = padded.take_along_dim(rows[:, None, :, None], dim=2)
+    return shifted.take_along_dim(columns[:, None, None], dim=3).reshape(images.shape)
 
 
 def augment(images: Tensor) -> Tensor:
@@ -410,11 +394,11 @@ def label_rows(generator: nn.Module, label: str | None) -> Tensor:
         raise Failure("the saved generator has no labels; train again")
     if not label:
         return torch.eye(len(names))
-    lower, numbers = [name.lower() for name in names], [str(i) for i in range(len(names))]
-    for known, spelling in ((names, label), (lower, label.lower()), (numbers, label)):
-        if spelling in known:
-            return torch.eye(len(names))[[known.index(spelling)]]
-    raise InputError(f"--label can be {', '.join(names)}, not {label}")
+    known = [*names, *(name.lower() for name in names), *map(str, range(len(names)))]
+    spelling = label if label in known else label.lower()
+    if spelling not in known:
+        raise InputError(f"--label can be {', '.join(names)}, not {label}")
+    return torch.eye(len(names))[[known.index(spelling) % len(names)]]
 
 
 def use_generator(options: Namespace, latent_dim: int, labelled: bool = False) -> int:
@@ -445,62 +429,60 @@ def use_generator(options: Namespace, latent_dim: int, labelled: bool = False) -
     return 0
 
 
-class Checkpoint:
-    """Saves a training with its networks and optimizers (`parts`) after each epoch; resumes it.
+def epochs(
+    training: Training, checkpoint: Path | None, resume: bool, batches: Batches, *parts: Any
+) -> Iterator[int]:
+    """Counts the epochs of a training, and saves each one to `checkpoint`, or to none.
 
-    Without a path, it does nothing. Failure if a file to resume is unreadable, ValueError if it is
-    of other data or settings.
+    `parts` are its networks and optimizers. To `resume`, it restores what was saved: Failure if the
+    file is unreadable, ValueError if it is of other data or settings. Under torchrun, all processes
+    stop after the same epoch, if one of them stops or is interrupted.
     """
-
-    def __init__(
-        self, path: Path | None, resume: bool, training: Training, batches: Batches, *parts: Any
-    ) -> None:
-        self.path, self.training, self.batches, self.parts = path, training, batches, parts
-        stopping = training.stopping
-        pixels = training.train_rows.sum(dtype=torch.float64).round().item()
-        settings = {"seed": training.metrics["seed"], "epochs": stopping.last_epoch}
-        settings |= {"patience": stopping.patience, "lr": parts[-1].param_groups[0]["lr"]}
-        self.settings = settings | {"batch size": batches.size, "pixels": pixels}
-        if path and resume:
-            self.load(path)
-
-    def save(self) -> None:
-        """Saves the epoch that has ended."""
-        stopping, device = self.training.stopping, self.batches.rows.device
-        if not self.path or stopping.diverged:
-            return
-        history = [tuple(row) for row in self.training.history]
-        states = [part.state_dict() for part in self.parts]
-        random, content = [torch.get_rng_state()], io.BytesIO()
-        if device.type == "cuda":
-            random.append(torch.cuda.get_rng_state(device))
-        shuffled = self.batches.shuffled
-        torch.save([self.settings, vars(stopping), history, states, shuffled, random], content)
-        partial = self.path.with_suffix(".partial")
-        partial.write_bytes(content.getvalue())
-        partial.replace(self.path)
-
-    def load(self, path: Path) -> None:
-        """Restores the last epoch that was saved."""
-        training, batches = self.training, self.batches
+    stopping, device = training.stopping, batches.rows.device
+    gpus = [device] * (device.type == "cuda")
+    settings = {
+        "seed": training.metrics["seed"], "epochs": stopping.last_epoch,
+        "patience": stopping.patience, "lr": parts[-1].param_groups[0]["lr"],
+        "batch size": batches.size, "pixels": int(training.train_rows.sum(dtype=torch.float64)),
+    }  # fmt: skip
+    if checkpoint and resume:
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            settings, stopping, history, states, shuffled, random = state
-            if settings != self.settings:
-                raise InputError(f"{path} is of other data, or of {settings}; omit --resume")
-            for part, part_state in zip(self.parts, states, strict=True):
-                part.load_state_dict(part_state)
-            vars(training.stopping).update(stopping)
-            training.history = [common.Evaluation(*row) for row in history]
-            training.stopped = training.stopping.epoch >= training.stopping.last_epoch
-            batches.shuffled = shuffled.to(batches.rows.device)
-            torch.set_rng_state(random[0])
-            if len(random) == 2:
-                torch.cuda.set_rng_state(random[1], batches.rows.device)
+            saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+            if saved["settings"] != settings:
+                wanted = f"of other data, or of {saved['settings']}"
+                raise InputError(f"{checkpoint} is {wanted}; omit --resume")
+            for part, state in zip(parts, saved["parts"], strict=True):
+                part.load_state_dict(state)
+            vars(stopping).update(saved["stopping"])
+            training.history = [common.Evaluation(*row) for row in saved["history"]]
+            training.stopped = stopping.epoch >= stopping.last_epoch
+            batches.shuffled = saved["shuffled"].to(device)
+            torch.set_rng_state(saved["random"])
+            for gpu, state in zip(gpus, saved["gpu_random"], strict=True):
+                torch.cuda.set_rng_state(state, gpu)
         except InputError:
             raise
         except Exception:  # torch raises many kinds of errors for files that it cannot read
-            raise Failure(f"{path} is missing or damaged; omit --resume") from None
+            raise Failure(f"{checkpoint} is missing or damaged; omit --resume") from None
+    for epoch in training.epochs():
+        yield epoch
+        if checkpoint and not stopping.diverged:
+            state = {
+                "settings": settings, "stopping": vars(stopping), "shuffled": batches.shuffled,
+                "history": [tuple(row) for row in training.history],
+                "parts": [part.state_dict() for part in parts], "random": torch.get_rng_state(),
+                "gpu_random": [torch.cuda.get_rng_state(gpu) for gpu in gpus],
+            }  # fmt: skip
+            torch.save(state, content := io.BytesIO())
+            partial = checkpoint.with_suffix(".partial")
+            partial.write_bytes(content.getvalue())
+            partial.replace(checkpoint)
+        if distributed.is_available() and distributed.is_initialized():
+            flags = torch.tensor([training.stopped, bool(SIGNALS)], device=device).int()
+            distributed.all_reduce(flags, distributed.ReduceOp.MAX)
+            training.stopped, interrupted = flags.bool().tolist()
+            if interrupted:
+                return
 
 
 def end_checkpoint(path: Path | None, training: Training) -> None:
@@ -525,11 +507,3 @@ def join_processes(options: Namespace) -> None:
     atexit.register(distributed.destroy_process_group)
     for number in (signal.SIGINT, signal.SIGTERM):  # a process that leaves would block the others
         signal.signal(number, lambda *_: SIGNALS.append(1))
-
-
-def stop_together(training: Training, device: torch.device) -> bool:
-    """Whether one of the processes was interrupted; if the training of one has stopped, all do."""
-    flags = torch.tensor([training.stopped, bool(SIGNALS)], device=device).int()
-    distributed.all_reduce(flags, distributed.ReduceOp.MAX)
-    training.stopped, interrupted = flags.bool().tolist()
-    return interrupted

@@ -71,7 +71,7 @@ def build_discriminator(shape: tuple[int, ...] = SHAPE, classes: int = len(DIGIT
     """Pictures to logits (n, classes), above zero for "a real one with this label"."""
     side, widths = images.doublings(shape, WIDTH) if shape != SHAPE else (28, [1])
     layers: list[nn.Module] = []
-    for outputs, inputs in reversed(list(pairwise(widths))):
+    for inputs, outputs in pairwise(reversed(widths)):
         layers += [nn.Conv2d(inputs, outputs, 4, 2, 1), nn.LeakyReLU(0.2)]
     layers.append(nn.Flatten())
     for inputs, outputs in pairwise((widths[0] * side**2, 512, 256, 128)):
@@ -97,20 +97,18 @@ def train(
 
     Each epoch is saved to `checkpoint`, to `resume` from. The generator keeps the labels' names.
     """
-    classes = len(names)
+    device, classes = common.choose_device(device), len(names)
     data = images.check_images(data, classes, shape)
     if not data[:, -classes:].sort(dim=1).values.eq(torch.eye(classes)[-1]).all():
         raise InputError(f"the last {classes} columns must be one-hot labels")
-    device = common.choose_device(device)
     training = Training(
         data, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
         progress=progress, features=lambda rows: images.image_features(rows, shape),
     )  # fmt: skip
     batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # batch norm needs two rows
     batches = common.Batches(training.train_rows.to(device), batch_size)
-    generator = build_generator(shape, classes)
+    generator = build_generator(shape, classes).to(device)
     images.save_names(generator, names)  # in the file, too
-    generator.to(device)
     ema_generator = copy.deepcopy(generator).eval()
     standardize = Standardize(training.train_rows[:, :-classes].unflatten(1, shape), one_unit=True)
     discriminator = nn.Sequential(standardize, build_discriminator(shape, classes)).to(device)
@@ -152,11 +150,10 @@ def train(
         for epoch in images.epochs(training, checkpoint, resume, batches, *parts):
             common.set_lr(lr * (1 - (epoch - 1) / epochs), g_optimizer, d_optimizer)
             penalty = ones.new_tensor(PENALTY * PENALTY_DECAY ** ((epoch - 1) / epochs))
-            for i, rows in zip(range(BATCHES_PER_EPOCH), batches, strict=False):
+            for i, rows in enumerate(images.take(batches, BATCHES_PER_EPOCH, progress)):
                 d_loss, g_loss = step(rows, penalty, apply_penalty=i % 4 == 0)
             training.evaluate(WithLabel(ema_generator), fixed_noise, d_loss, g_loss)
-    noise = generator_input(requested, classes)
-    training.finish(WithLabel(ema_generator), noise, **images.LIMITS)
+    training.finish(WithLabel(ema_generator), generator_input(requested, classes), **images.LIMITS)
     training.generator = ema_generator
     training.samples = training.samples[:, :-classes].unflatten(1, shape)
     return training
@@ -186,8 +183,7 @@ def main(argv: list[str] | None = None) -> int:
         shown = torch.arange(len(names[:20])).repeat_interleave(20)
         figure = training.generator(generator_input(shown, len(names))), 20, names[:20]
         images.save_figures(folder, training, *figure, animate=options.animate)
-    images.end_checkpoint(checkpoint, training)
-    return common.report(training, options)
+    return images.report(training, options, checkpoint)
 
 
 if __name__ == "__main__":

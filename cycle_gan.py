@@ -15,7 +15,6 @@ import sys
 from argparse import Namespace
 from contextlib import suppress
 from functools import partial
-from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -66,11 +65,6 @@ def build_discriminator() -> nn.Module:
     )  # fmt: skip
 
 
-def pair_features(rows: Tensor) -> Tensor:
-    """What the distance of rows (n, 2 * PIXELS) compares."""
-    return torch.cat([images.image_features(part) for part in rows.chunk(2, dim=1)], dim=1)
-
-
 class Pair(nn.ModuleList):
     """Two networks, each for one of the two images of a row (n, 2 * PIXELS)."""
 
@@ -88,7 +82,8 @@ def train(
     device = common.choose_device(device)
     training = common.Training(
         images.check_images(data, more=PIXELS), seed=seed, epochs=epochs, patience=patience,
-        batch_size=batch_size, progress=progress, features=pair_features)  # fmt: skip
+        batch_size=batch_size, progress=progress,
+        features=lambda rows: images.image_features(rows, (2, 28, 28)))  # fmt: skip
     batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # batch norm needs two rows
     batches = common.Batches(training.train_rows.to(device), batch_size)
     generators = Pair([build_generator(), build_generator()]).to(device)
@@ -98,8 +93,7 @@ def train(
     d_optimizer = Adam(discriminators.parameters(), lr, BETAS, fused=True)
     ones = torch.ones(batch_size, 2 * 49, device=device)
     labels = torch.cat([ones, torch.zeros_like(ones)])
-    some = training.data[:2048]
-    examples = swap_domains(some)  # in place of noise
+    examples = swap_domains(training.data[:2048])  # in place of noise
 
     @common.recorded(device)
     def step(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,11 +117,12 @@ def train(
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generators so far
         for epoch in training.epochs():
             common.set_lr(lr * (1 - 0.75 * (epoch - 1) / epochs), g_optimizer, d_optimizer)
-            for rows in islice(batches, BATCHES_PER_EPOCH):
+            for rows in images.take(batches, BATCHES_PER_EPOCH, progress):
                 d_loss, g_loss = step(rows)
             training.evaluate(ema_generators, examples[:512].to(device), d_loss, g_loss)
     training.finish(ema_generators, examples, **images.LIMITS)
-    error = l1_loss(training.generator(swap_domains(training.samples)), some).item()
+    cycles = training.generator(swap_domains(training.samples))
+    error = l1_loss(cycles, swap_domains(examples)).item()
     training.check(error <= 0.03, f"mean cycle error {error:.3f}")
     return training
 
@@ -146,8 +141,8 @@ def use_generators(options: Namespace) -> int:
         if steps:
             walk = rows[:1].lerp(rows[-1:], torch.linspace(0, 1, steps).unsqueeze(1))
             parts = *walk.chunk(2, dim=1), *pair(swap_domains(walk)).chunk(2, dim=1)
-            figure = images.plot_grid, torch.cat(parts), steps
-            common.save_picture(folder / "interpolation.png", *figure)
+            picture = folder / "interpolation.png"
+            common.save_picture(picture, images.plot_grid, torch.cat(parts), steps)
     return 0
 
 

@@ -64,7 +64,7 @@ def build_discriminator(shape: tuple[int, ...] = (1, 28, 28)) -> nn.Module:
     """Pictures (n, channels, size, size) to logits (n, 1), above zero for "real"."""
     side, widths = images.doublings(shape, WIDTH * min(shape[0], 2))
     layers: list[nn.Module] = []
-    for outputs, inputs in reversed(list(pairwise(widths))):
+    for inputs, outputs in pairwise(reversed(widths)):
         layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
     return nn.Sequential(
         *layers, nn.Flatten(), nn.Linear(widths[0] * side**2, 256), nn.LeakyReLU(0.2),
@@ -144,7 +144,8 @@ def train(
             rate = processes**0.5 * lr * (1 - (epoch - 1) / epochs)  # square-root scaling
             common.set_lr(rate, g_optimizer, d_optimizer)
             penalty = ones.new_tensor(PENALTY * PENALTY_DECAY ** ((epoch - 1) / epochs))
-            for i, real in zip(range(BATCHES_PER_EPOCH // processes), batches, strict=False):
+            steps = BATCHES_PER_EPOCH // processes
+            for i, real in enumerate(images.take(batches, steps, progress)):
                 d_loss, g_loss = step(real, penalty, apply_penalty=i % 4 == 0)
             training.evaluate(ema_generator, fixed_noise, d_loss, g_loss)
     return training.finish(ema_generator, torch.randn(2 * count, LATENT_DIM), **images.LIMITS)
@@ -175,8 +176,7 @@ def main(argv: list[str] | None = None) -> int:
         shown = torch.cat([data[torch.arange(80) % len(data)], training.samples[:80]])
         figure = training, shown, 20, ["real", "generated"]
         images.save_figures(folder, *figure, animate=options.animate)
-    images.end_checkpoint(checkpoint, training)
-    return common.report(training, options)
+    return images.report(training, options, checkpoint)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ that there are ten.
 import copy
 import sys
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -110,7 +109,7 @@ def train(
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
         for epoch in images.epochs(training, checkpoint, resume, batches, *parts):
             common.set_lr(lr * (1 - LR_DECAY * (epoch - 1) / epochs), g_optimizer, d_optimizer)
-            for rows in islice(batches, BATCHES_PER_EPOCH):
+            for rows in images.take(batches, BATCHES_PER_EPOCH, progress):
                 d_loss, g_loss = step(rows)
             training.evaluate(ema_generator, fixed_noise, d_loss, g_loss)
     return training.finish(ema_generator, torch.randn(4096, LATENT_DIM), **images.LIMITS)
@@ -135,8 +134,7 @@ def main(argv: list[str] | None = None) -> int:
         shown = torch.cat([data[:80], training.samples[:80]])
         figure = training, shown, 20, ["real", "generated"]
         images.save_figures(folder, *figure, animate=options.animate)
-    images.end_checkpoint(checkpoint, training)
-    return common.report(training, options)
+    return images.report(training, options, checkpoint)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ import signal
 import sys
 import warnings
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from glob import glob
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import torch
 from PIL import Image, ImageOps  # installed with matplotlib
 from torch import Tensor, distributed, nn
 from torch.nn import functional
+from tqdm import tqdm
 
 import common
 from common import Batches, Failure, Figure, InputError, Training
@@ -35,6 +37,8 @@ MIN_RIGHT = 0.95  # and of images of the requested class
 FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "BMP"]  # of the files in a folder
 SIZES, SHAPE = [28, 32, 64, 128], (1, 28, 28)  # of pictures; the shape of those in rows
 SIGNALS: list[int] = []  # received under torchrun
+# Pictures (n, channels, size, size) in 0..1, labels (n,), and the names of the labels
+Labelled = tuple[Tensor, Tensor, list[str]]
 
 
 def add_options(
@@ -57,18 +61,12 @@ def add_options(
         add("--format", choices=["png", "npz"], default="png", help="of images (%(default)s)")
 
 
-def load_dataset(
-    dataset: str, folder: Path | str, train: bool = True
-) -> tuple[Tensor, Tensor, list[str]]:
-    """Pictures (n, channels, size, size) in 0..1, labels (n,) and their names.
-
-    They are of "mnist", "fashion" or "cifar10", downloaded if they are missing.
-    """
+def load_dataset(dataset: str, folder: Path | str, train: bool = True) -> Labelled:
+    """The pictures of "mnist", "fashion" or "cifar10", downloaded if they are missing."""
     try:
-        from torchvision import datasets
+        from torchvision.datasets import CIFAR10, MNIST, FashionMNIST
 
-        names = {"mnist": "MNIST", "fashion": "FashionMNIST", "cifar10": "CIFAR10"}
-        kind = getattr(datasets, names[dataset])
+        kind = {"mnist": MNIST, "fashion": FashionMNIST, "cifar10": CIFAR10}[dataset]
         data = kind(folder, train=train, download=True)
     except ImportError:
         raise Failure("images need torchvision; pip install torchvision") from None
@@ -83,8 +81,8 @@ def load_dataset(
         raise Failure(f"cannot load images: {reason}; {remedy}") from None
     pixels = torch.as_tensor(data.data).float() / 255
     pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
-    labels = torch.as_tensor(data.targets).long()
-    return pixels, labels, [name.split(" - ")[0] for name in data.classes]  # "0 - zero" is "0"
+    names = [name.split(" - ")[0] for name in data.classes]  # "0 - zero" is "0"
+    return pixels, torch.as_tensor(data.targets), names
 
 
 def load_images(dataset: str, folder: Path | str, train: bool = True) -> tuple[Tensor, Tensor]:
@@ -93,10 +91,8 @@ def load_images(dataset: str, folder: Path | str, train: bool = True) -> tuple[T
     return pictures.flatten(1), labels
 
 
-def load_folder(
-    folder: Path | str, size: int, labelled: bool = False
-) -> tuple[Tensor, Tensor, list[str]]:
-    """Pictures (n, channels, size, size) in 0..1, mixed, labels (n,) and their names: subfolders.
+def load_folder(folder: Path | str, size: int, labelled: bool = False) -> Labelled:
+    """The pictures in a folder, in random order; the names of their labels are its subfolders.
 
     If all are grey, they have one channel. Those that are in no subfolder have the folder's name,
     or are left out if `labelled`. ValueError for fewer than 10, or, if `labelled`, two labels.
@@ -127,8 +123,8 @@ def load_folder(
     return pictures, torch.from_numpy(labels)[mixed], names.tolist()
 
 
-def load_data(options: Namespace, labelled: bool = False) -> tuple[Tensor, Tensor, list[str]]:
-    """Pictures, labels (n,) and their names, from --data or --dataset, as `load_folder`."""
+def load_data(options: Namespace, labelled: bool = False) -> Labelled:
+    """The pictures of --data, as `load_folder`, or of --dataset."""
     if labelled and options.label:
         raise InputError("--label chooses what to generate; give --generate or --interpolate too")
     if options.data:
@@ -186,11 +182,11 @@ def check_images(data: Any, more: int = 0, shape: Sequence[int] = SHAPE) -> Tens
         wanted = f"(1 or 3 channels, size, size), with size {', '.join(map(str, SIZES))}"
         raise InputError(f"a picture must have the shape {wanted}, not {tuple(shape)}")
     rows = common.as_rows(data if np.ndim(data) != 4 else torch.as_tensor(data).flatten(1)).float()
-    if rows.shape[1] != (columns := math.prod(shape) + more):
+    columns = math.prod(shape) + more
+    if rows.shape[1] != columns:
         wanted = f"{columns} columns, for {shape[1]} by {shape[2]} pixels"
-        raise InputError(
-            f"data must have {wanted}{f' and {more} more' * (more > 0)}, not {rows.shape[1]}"
-        )
+        wanted += f" and {more} more" if more else ""
+        raise InputError(f"data must have {wanted}, not {rows.shape[1]}")
     if rows.min() < 0 or rows.max() > 1:
         raise InputError(f"data must lie in 0..1, not {rows.min():g}..{rows.max():g}")
     return rows
@@ -205,7 +201,7 @@ def doublings(shape: tuple[int, ...], width: int) -> tuple[int, list[int]]:
     return shape[1] >> steps, [*(width << i for i in reversed(range(steps))), shape[0]]
 
 
-def image_features(rows: Tensor, shape: Sequence[int] = (1, 28, 28)) -> Tensor:
+def image_features(rows: Tensor, shape: Sequence[int] = SHAPE) -> Tensor:
     """What the distance of images compares: rows (n, pixels + more) as (n, features).
 
     The mean colours of a picture in 8 by 8 cells tell what is where; the mean strength of details
@@ -251,11 +247,14 @@ def augment(images: Tensor) -> Tensor:
     return shifted.masked_fill(hidden, 0).reshape(images.shape)
 
 
-def nearest_images(images: Tensor, real: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Distances (n, count) of images (n, pixels) to the nearest real ones, and their indices."""
-    found = [torch.cdist(rows, real).topk(count, largest=False) for rows in images.split(256)]
+def nearest_images(images: Tensor, real: Tensor, skip: int = 0) -> tuple[Tensor, Tensor]:
+    """Distances (n, 6) of images (n, pixels) to the nearest real ones, and their indices.
+
+    The `skip` nearest do not count: 1, if the images are among the real ones.
+    """
+    found = [torch.cdist(rows, real).topk(6 + skip, largest=False) for rows in images.split(256)]
     distances, indices = zip(*found, strict=True)
-    return torch.cat(distances), torch.cat(indices)
+    return torch.cat(distances)[:, skip:], torch.cat(indices)[:, skip:]
 
 
 def nearest_class(
@@ -264,9 +263,9 @@ def nearest_class(
     """The class (n,) of the nearest real image, and whether it is clear (n,).
 
     Real images (m, 784) have labels (m,). A class is clear if at least four of the five nearest
-    agree. The `skip` nearest do not count: 1, if the images (n, 784) are among the real ones.
+    agree. `skip` is that of `nearest_images`.
     """
-    classes = labels[nearest_images(images, real, 5 + skip)[1][:, skip:]]
+    classes = labels[nearest_images(images, real, skip)[1][:, :5]]
     return classes[:, 0], (classes == classes[:, :1]).sum(dim=1) >= 4
 
 
@@ -305,17 +304,16 @@ def check_copies(training: Training, data: Tensor, folder: Path) -> None:
     """
     real, pictures = data.flatten(1), training.samples[:1024]
     some = torch.randperm(len(data), generator=common.stream("pictures compared"))[:1024]
-    shares = []
-    for rows, skip in ((real[some], 1), (pictures.flatten(1), 0)):
-        distances, nearest = nearest_images(rows, real, 6 + skip)
-        near = distances[:, skip] < distances[:, skip + 1 :].mean(dim=1) / 2
-        shares.append(near.float().mean().item())
-    good = shares[1] <= shares[0] + MAX_COPIES
+    distances, nearest = nearest_images(pictures.flatten(1), real)
+    both = distances, nearest_images(real[some], real, skip=1)[0]
+    near = [each[:, 0] < each[:, 1:].mean(dim=1) / 2 for each in both]
+    share, real_share = (each.float().mean().item() for each in near)
+    good = share <= real_share + MAX_COPIES
     if not good:
         training.advice = "Try more pictures, or fewer --epochs."
-    words = f"{shares[1]:.0%} of generated pictures are near-copies of real ones"
-    training.check(good, f"{words}, {shares[0]:.0%} of real")
-    training.metrics |= {"copies": shares[1], "copies_among_real": shares[0]}
+    words = f"{share:.0%} of generated pictures are near-copies of real ones"
+    training.check(good, f"{words}, {real_share:.0%} of real")
+    training.metrics |= {"copies": share, "copies_among_real": real_share}
     pairs = torch.stack([pictures[:16], data[nearest[:16, 0]]], dim=1).flatten(0, 1)
     common.save_picture(folder / "copies.png", plot_grid, pairs, 8)
 
@@ -357,12 +355,12 @@ def save_figures(
 
 def animate_images(training: Training, shape: Sequence[int]) -> bytes:
     """A GIF of 64 images of a shape, generated from the same noise in each epoch."""
-    figure, pixels = Figure(figsize=(4, 4.2), layout="constrained"), math.prod(shape)
+    figure = Figure(figsize=(4, 4.2), layout="constrained")
     axes = figure.subplots(subplot_kw={"xticks": [], "yticks": []})
 
     def draw(samples: Tensor) -> None:
-        grid = image_grid(samples[:64].flatten(1)[:, :pixels].unflatten(1, shape), 8)
-        axes.imshow(grid, cmap="gray", vmin=0, vmax=1)
+        rows = samples[:64].flatten(1)[:, : math.prod(shape)]
+        axes.imshow(image_grid(as_pictures(rows, shape), 8), cmap="gray", vmin=0, vmax=1)
 
     return common.animate(figure, training, draw)
 
@@ -405,8 +403,7 @@ def use_generator(options: Namespace, latent_dim: int, labelled: bool = False) -
     """Serves --generate and --interpolate; if `labelled`, for --label, or all labels in turn."""
     if getattr(options, "data", None):
         raise InputError("--data is for training; leave it out to use the saved generator")
-    inputs = None if labelled else latent_dim
-    model = common.load_model(options.out / "generator.pt", inputs)
+    model = common.load_model(options.out / "generator.pt", None if labelled else latent_dim)
     labels = label_rows(model, options.label) if labelled else torch.empty(1, 0)
     generator = common.use_gpu(model, options)
 
@@ -485,12 +482,19 @@ def epochs(
                 return
 
 
-def end_checkpoint(path: Path | None, training: Training) -> None:
-    """Says how to continue an interrupted training; removes the checkpoint of one that ended."""
-    if path and training.interrupted:
+def take(batches: Batches, count: int, progress: bool) -> Iterable[Tensor]:
+    """The next `count` batches, with a progress bar if they take more than five seconds."""
+    some, hidden = islice(batches, count), not progress
+    return tqdm(some, total=count, unit="batch", leave=False, delay=5, disable=hidden)
+
+
+def report(training: Training, options: Namespace, checkpoint: Path | None) -> int:
+    """Prints the outcome; removes the checkpoint of a training that has ended."""
+    if checkpoint and training.interrupted:
         print("Add --resume to continue.", file=sys.stderr)
-    elif path:
-        path.unlink(missing_ok=True)
+    elif checkpoint:
+        checkpoint.unlink(missing_ok=True)
+    return common.report(training, options)
 
 
 def join_processes(options: Namespace) -> None:
@@ -505,5 +509,11 @@ def join_processes(options: Namespace) -> None:
         torch.cuda.set_device(common.choose_device(options.device))
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     atexit.register(distributed.destroy_process_group)
-    for number in (signal.SIGINT, signal.SIGTERM):  # a process that leaves would block the others
-        signal.signal(number, lambda *_: SIGNALS.append(1))
+
+    def stop(number: int, _: Any) -> None:
+        if SIGNALS:
+            raise KeyboardInterrupt
+        SIGNALS.append(number)  # the epoch ends first: a process that leaves blocks the others
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)

@@ -464,13 +464,14 @@ def epochs(
     for epoch in training.epochs():
         yield epoch
         if checkpoint and not stopping.diverged:
+            content = io.BytesIO()
             state = {
                 "settings": settings, "stopping": vars(stopping), "shuffled": batches.shuffled,
                 "history": [tuple(row) for row in training.history],
                 "parts": [part.state_dict() for part in parts], "random": torch.get_rng_state(),
                 "gpu_random": [torch.cuda.get_rng_state(gpu) for gpu in gpus],
             }  # fmt: skip
-            torch.save(state, content := io.BytesIO())
+            torch.save(state, content)
             partial = checkpoint.with_suffix(".partial")
             partial.write_bytes(content.getvalue())
             partial.replace(checkpoint)

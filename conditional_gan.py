@@ -15,6 +15,7 @@ output per label, as in Mescheder et al. 2018; only the output of the image's la
 import copy
 import sys
 from contextlib import suppress
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def train(
         raise InputError(f"the last {classes} columns must be one-hot labels")
     training = Training(
         data, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
-        progress=progress, features=lambda rows: images.image_features(rows, shape),
+        progress=progress, features=partial(images.image_features, shape=shape),
     )  # fmt: skip
     batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # batch norm needs two rows
     batches = common.Batches(training.train_rows.to(device), batch_size)

@@ -18,6 +18,7 @@ with hidden linear layers, and without batch norm in the discriminator).
 import copy
 import sys
 from contextlib import suppress
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -87,7 +88,7 @@ def train(
     training = Training(
         images.check_images(data, shape=shape), seed=seed, epochs=epochs, patience=patience,
         batch_size=batch_size, progress=progress,
-        features=lambda rows: images.image_features(rows, shape),
+        features=partial(images.image_features, shape=shape),
     )  # fmt: skip
     pictures = training.train_rows.unflatten(1, shape)
     batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # batch norm needs two rows

@@ -178,7 +178,7 @@ def as_pictures(images: Tensor, shape: Sequence[int] = SHAPE) -> Tensor:
 
 def check_images(data: Any, more: int = 0, shape: Sequence[int] = SHAPE) -> Tensor:
     """Pictures of a shape as rows (n, pixels + `more`) in 0..1, float32, CPU; or ValueError."""
-    if shape not in [(channels, size, size) for channels in (1, 3) for size in SIZES]:
+    if tuple(shape) not in [(channels, size, size) for channels in (1, 3) for size in SIZES]:
         wanted = f"(1 or 3 channels, size, size), with size {', '.join(map(str, SIZES))}"
         raise InputError(f"a picture must have the shape {wanted}, not {tuple(shape)}")
     rows = common.as_rows(data if np.ndim(data) != 4 else torch.as_tensor(data).flatten(1)).float()

@@ -114,7 +114,7 @@ def load_folder(folder: Path | str, size: int, labelled: bool = False) -> Labell
     names, labels = np.unique(named, return_inverse=True)
     if len(pixels) < 10 or (labelled and len(names) < 2):
         wanted = f"10 ({', '.join(FORMATS)}) are needed" + ", in 2 subfolders" * labelled
-        where = f" in {len(names)} subfolders, which are the labels" * labelled
+        where = f" in {len(names)} of its subfolders, which are labels" * labelled
         raise InputError(f"{folder} has {len(pixels)} pictures{where}; at least {wanted}")
     pictures = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
     channels = 1 if (pictures == pictures[:, :1]).all() else 3

@@ -92,11 +92,11 @@ def train(
     )  # fmt: skip
     pictures = training.train_rows.unflatten(1, shape)
     batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # batch norm needs two rows
-    generator = build_generator(shape).to(device).to(memory_format=torch.channels_last)
+    generator = build_generator(shape)
+    discriminator = nn.Sequential(Standardize(pictures, one_unit=True), build_discriminator(shape))
+    for network in (generator, discriminator):
+        network.to(device).to(memory_format=torch.channels_last)  # for faster convolutions
     ema_generator = copy.deepcopy(generator).eval()
-    standardize = Standardize(pictures, one_unit=True)
-    discriminator = nn.Sequential(standardize, build_discriminator(shape))
-    discriminator = discriminator.to(device).to(memory_format=torch.channels_last)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     d_optimizer = Adam(discriminator.parameters(), lr, BETAS, fused=True)
     ones = torch.ones(batch_size, 1, device=device)

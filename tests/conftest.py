@@ -54,8 +54,16 @@ def new_training(data: object, epochs: int = 1, **more: Any) -> common.Training:
     return common.Training(data, batch_size=None, progress=False, **settings | more)
 
 
-def capped(monkeypatch: pytest.MonkeyPatch, script: ModuleType, batches: int = 3) -> None:
-    """Shortens a script's epochs, narrows its convolutions, averages fewer weights and trees."""
+def capped(
+    monkeypatch: pytest.MonkeyPatch, script: ModuleType, batches: int = 3, export: bool = False
+) -> None:
+    """Shortens a script's epochs, narrows its convolutions, averages fewer weights and trees.
+
+    Without `export`, which takes a second, .pt2 files are empty.
+    """
+    if not export:
+        monkeypatch.setattr("torch.export.export", lambda *_, **__: None)
+        monkeypatch.setattr("torch.export.save", lambda *_: None)
     for name, value in {"BATCHES_PER_EPOCH": batches, "WIDTH": 8, "EMA_DECAY": 0.9}.items():
         monkeypatch.setattr(script, name, value, raising=False)
     if script is table_gan:

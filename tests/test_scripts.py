@@ -5,21 +5,25 @@ import csv
 import io
 import json
 import os
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from conftest import DEVICES, GANS, IMAGE_GANS, SCRIPTS, arguments, capped, own_data
+from conftest import DEVICES, GANS, IMAGE_GANS, ROOT, SCRIPTS, arguments, capped, own_data
 from PIL import Image
 
 import common
 import conditional_gan
 import cycle_gan
 import dcgan
+import exp_curve_gan
 import fashion_classifier
 import images
 import multiples_of_five_gan
+import sine_gan
 import table_gan
 import wgan
 
@@ -51,13 +55,13 @@ def device(request):
 def saved(request, device, data_dir, tmp_path_factory):
     """The results of a short training on the command line, and what it printed."""
     script, out = request.param, tmp_path_factory.mktemp(request.param.__name__)
-    epochs = {fashion_classifier: 30, cycle_gan: 5}.get(script, 3)
+    epochs = {fashion_classifier: 30, cycle_gan: 5, conditional_gan: 12}.get(script, 3)
     use = [*arguments(script, data_dir, out), "--device", device]
     train = ["--epochs", str(epochs), "--patience", str(epochs), "--seed", "3", "--show"]
     train += ["--animate"] * (script in GANS)
     stdout, stderr, shown = io.StringIO(), io.StringIO(), []
     with pytest.MonkeyPatch.context() as patch:
-        capped(patch, script, 3 if script is multiples_of_five_gan else 10)
+        capped(patch, script, 3 if script is multiples_of_five_gan else 10, export=True)
         patch.setattr(Image.Image, "show", lambda image: shown.append(image.size))
         with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
             assert script.main([*use, *train]) == 0
@@ -127,16 +131,21 @@ def test_generates_and_interpolates(saved, capsys):
 
 
 @each_script
-def test_same_seed_same_history_another_seed_another(script, data_dir, tmp_path, monkeypatch):
-    trainings = []
+def test_same_seed_same_results_another_seed_others(script, data_dir, tmp_path, monkeypatch):
+    def save(_, training, *__, **networks):
+        weights = [part for each in networks.values() for part in each.state_dict().values()]
+        results.append((training.history, [part.numpy().tobytes() for part in weights]))
+
+    results = []
     capped(monkeypatch, script, 2)
-    monkeypatch.setattr(common, "save", lambda _, training, *__, **___: trainings.append(training))
+    monkeypatch.setattr(common, "save", save)
     monkeypatch.setattr(common, "save_picture", lambda *_: None)
     use = [*arguments(script, data_dir, tmp_path), "--epochs", "1"]
     for seed in "112":
         assert script.main([*use, "--seed", seed]) == 0
-    first, same, other = (training.history for training in trainings)
-    assert first == same != other
+    first, same, other = results
+    assert first == same
+    assert first[0] != other[0]
 
 
 # --- Errors ------------------------------------------------------------------------------------
@@ -184,6 +193,32 @@ def test_help_names_every_option(script, capsys):
 
 
 # --- What only one script does -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("saved", [exp_curve_gan], indirect=True)
+def test_examples_in_the_readme_run_alone(saved, tmp_path, monkeypatch):
+    monkeypatch.setitem(sine_gan.train.__wrapped__.__kwdefaults__, "epochs", 2)
+    monkeypatch.chdir(tmp_path)
+    Path("outputs").mkdir()
+    Path("outputs/exp_curve").symlink_to(saved.out)
+    for example in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL):
+        names = {}
+        exec(example, names)
+        assert names["points"].shape in [(1000, 2), (16384, 2)]
+
+
+@pytest.mark.parametrize("label", [None, 7])
+@pytest.mark.parametrize("saved", [conditional_gan], indirect=True)
+def test_conditional_gan_generates_digits_in_turn_or_one(saved, data_dir, label):
+    more = [] if label is None else ["--label", str(label)]
+    assert conditional_gan.main([*saved.use, "--generate", "500", "--format", "npz", *more]) == 0
+    pixels = torch.from_numpy(np.load(saved.out / "generated.npz")["images"])
+    assert pixels.shape == (500, 28, 28)
+    assert len(pixels.unique(dim=0)) > 400
+    pixels = pixels.flatten(1) / 255
+    classes, _ = images.nearest_class(pixels, *images.load_images("mnist", data_dir))
+    asked = torch.arange(500) % 10 if label is None else torch.full((500,), label)
+    assert (classes == asked).float().mean() > 0.5  # 0.1 by chance
 
 
 @pytest.mark.parametrize("saved", [cycle_gan], indirect=True)

@@ -2,6 +2,7 @@
 
 import signal
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -125,3 +126,24 @@ def arguments(script: ModuleType, data_dir: Path, out: Path) -> list[str]:
         pytest.importorskip("torchvision")
     images = ["--data-dir", str(data_dir)] * (script in IMAGE_SCRIPTS)
     return ["--device", "cpu", "--quiet", "--out", str(out), *images]
+
+
+@pytest.fixture
+def run(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> Callable:
+    """A function that runs a script on the command line, and returns what it prints.
+
+    A message of an error, status 1 or 2, must be a single line.
+    """
+
+    def run(script: ModuleType, *options: object, status: int = 0) -> Any:
+        capsys.readouterr()
+        try:
+            ended = script.main([*arguments(script, data_dir, tmp_path), *map(str, options)])
+        except SystemExit as error:
+            ended = error.code
+        printed = capsys.readouterr()
+        assert ended == status, printed.err
+        assert status not in (1, 2) or printed.err.count("\n") == 1, printed.err
+        return printed
+
+    return run

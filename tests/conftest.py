@@ -34,11 +34,6 @@ DEVICES = ["cpu", pytest.param("cuda", marks=needs_cuda)]
 torch.set_num_threads(1)  # tests run side by side
 
 
-def pytest_make_parametrize_id(val: object) -> str | None:
-    """The name of a script in the name of a test."""
-    return val.__name__ if isinstance(val, ModuleType) else None
-
-
 @pytest.fixture(autouse=True)
 def same_random_numbers() -> None:
     """Each test starts with the same random numbers, whatever ran before."""
@@ -58,10 +53,7 @@ def new_training(data: object, epochs: int = 1, **more: Any) -> common.Training:
 def capped(
     monkeypatch: pytest.MonkeyPatch, script: ModuleType, batches: int = 3, export: bool = False
 ) -> None:
-    """Shortens a script's epochs, narrows its convolutions, averages fewer weights and trees.
-
-    Without `export`, which takes a second, .pt2 files are empty.
-    """
+    """Shorter epochs, narrow convolutions, fewer weights and trees, no .pt2 without `export`."""
     if not export:
         monkeypatch.setattr("torch.export.export", lambda *_, **__: None)
         monkeypatch.setattr("torch.export.save", lambda *_: None)
@@ -130,10 +122,7 @@ def arguments(script: ModuleType, data_dir: Path, out: Path) -> list[str]:
 
 @pytest.fixture
 def run(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> Callable:
-    """A function that runs a script on the command line, and returns what it prints.
-
-    A message of an error, status 1 or 2, must be a single line.
-    """
+    """A function that runs a command line, and returns what it prints: one line for an error."""
 
     def run(script: ModuleType, *options: object, status: int = 0) -> Any:
         capsys.readouterr()

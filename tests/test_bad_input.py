@@ -1,14 +1,12 @@
 """Unusual data and settings: they are learned, or refused with a clear ValueError."""
 
 import math
-import traceback
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import GANS, ROOT, capped, own_data, seeded
+from conftest import GANS, capped, own_data, seeded
 
 import conditional_gan
 import cycle_gan
@@ -18,6 +16,7 @@ import exp_curve_gan
 import fashion_classifier
 import multiples_of_five_gan
 import sine_gan
+from common import InputError
 
 ROWS = torch.randn(60, 2, generator=seeded(0))
 UNUSUAL = {
@@ -68,16 +67,13 @@ WRONG_DATA = [
     (fashion_classifier, [IMAGES[:1], [0]], LABELS),
     (fashion_classifier, [IMAGES[:, :49], DIGITS], "data must have 784 columns.*, not 49"),
     (fashion_classifier, [2 * IMAGES, DIGITS], "data must lie in 0..1"),
-    *[
-        (script, [torch.rand(9, 785)], "data must have 784 columns")
-        for script in (digits_gan, dcgan)
-    ],
-    *[(script, [2 * IMAGES], "data must lie in 0..1") for script in (digits_gan, dcgan)],
-    (conditional_gan, [IMAGES], "data must have 794 columns.*, not 784"),
-    (conditional_gan, [2 * torch.ones(9, 794)], "data must lie in 0..1"),
-    (cycle_gan, [IMAGES], "data must have 1568 columns.*, not 784"),
-    (cycle_gan, [2 * torch.ones(9, 1568)], "data must lie in 0..1"),
 ]
+COLUMNS = {digits_gan: 784, dcgan: 784, conditional_gan: 794, cycle_gan: 1568}
+for gan, columns in COLUMNS.items():
+    WRONG_DATA.append((gan, [torch.rand(9, 99)], f"data must have {columns} columns.*, not 99"))
+    WRONG_DATA.append((gan, [2 * torch.ones(9, columns)], "data must lie in 0..1"))
+for shape in ((4, 32, 32), (3, 30, 30), (3, 32, 64)):
+    WRONG_DATA.append((dcgan, [torch.rand(20, *shape)], "a picture must have the shape"))
 
 
 @pytest.mark.parametrize(("script", "data", "reason"), WRONG_DATA)
@@ -95,10 +91,8 @@ WRONG_SETTINGS += [("device", "quantum"), ("device", "cuda:99")]
 def test_wrong_settings_are_named(script, data_dir):
     data = own_data(script, data_dir)
     for name, value in WRONG_SETTINGS:
-        with pytest.raises(ValueError, match=f"{name}.* {value}|{name} {value!r}") as error:
+        with pytest.raises(InputError, match=f"{name}.* {value}|{name} {value!r}"):
             script.train(*data, progress=False, **{name: value})
-        source = traceback.extract_tb(error.value.__traceback__)[-1].filename
-        assert Path(source).parent == ROOT  # the words are ours, not torch's
 
 
 @pytest.mark.parametrize("batch_size", [1, 60])

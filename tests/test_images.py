@@ -1,13 +1,17 @@
-"""images.py: reading, augmenting, judging and arranging images."""
+"""images.py, and the scripts that learn pictures: of all sizes, with labels, in two processes."""
 
+from argparse import Namespace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from conftest import arguments, new_training, write_images
+from conftest import capped, new_training, own_data, write_images
 from PIL import Image
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+import common
+import conditional_gan
 import dcgan
 import fashion_classifier
 import images
@@ -34,15 +38,13 @@ def write_pictures(folder, colours, count=6):
 
 
 @pytest.mark.parametrize("damaged", [False, True])
-def test_missing_or_damaged_images_are_one_line(damaged, tmp_path, monkeypatch, capsys):
+def test_missing_or_damaged_images_are_one_line(damaged, run, tmp_path, monkeypatch):
     datasets = pytest.importorskip("torchvision.datasets")
     monkeypatch.setattr(datasets.FashionMNIST, "mirrors", ["http://localhost:9/"])  # no server
     if damaged:
         file = write_images(tmp_path, "FashionMNIST") / "FashionMNIST/raw/train-images-idx3-ubyte"
         file.write_bytes(file.read_bytes()[:-100])
-    assert fashion_classifier.main(arguments(fashion_classifier, tmp_path, tmp_path / "out")) == 1
-    message = capsys.readouterr().err
-    assert message.count("\n") == 1
+    message = run(fashion_classifier, "--data-dir", tmp_path, status=1).err
     for hint in ("http://localhost:9/", "damaged", "--data-dir", "train-images-idx3-ubyte.gz"):
         assert hint in message
 
@@ -122,13 +124,10 @@ def test_a_folder_of_pictures(tmp_path, capsys):
     ("folder", "hint"),
     [("few", "has 6 pictures; at least 10"), ("empty", "has 0 pictures"), ("none", "no folder")],
 )
-def test_too_few_pictures_are_one_line(folder, hint, tmp_path, capsys):
+def test_too_few_pictures_are_one_line(folder, hint, run, tmp_path):
     write_pictures(tmp_path / "few", ["red"])
     (tmp_path / "empty").mkdir()
-    assert dcgan.main(["--data", str(tmp_path / folder), "--out", str(tmp_path / "out")]) == 2
-    message = capsys.readouterr().err
-    assert hint in message
-    assert message.count("\n") == 1
+    assert hint in run(dcgan, "--data", tmp_path / folder, status=2).err
 
 
 def test_cifar10_is_in_colour_and_has_names(monkeypatch):
@@ -141,7 +140,7 @@ def test_cifar10_is_in_colour_and_has_names(monkeypatch):
     assert (labels.tolist(), names) == (data.targets, data.classes)
 
 
-# --- Augmenting, judging and arranging ---------------------------------------------------------
+# --- Augmenting and judging --------------------------------------------------------------------
 
 
 def test_augmented_images_are_shifted_and_have_a_hole():
@@ -164,21 +163,21 @@ def test_augmented_pictures_keep_their_colours(channels, size):
     assert 1 / 40 < hidden.float().mean() < 1 / 6  # a hole and margins
 
 
-@pytest.mark.parametrize("copied", [0, 128, 1024])
+@pytest.mark.parametrize("copied", [0, 64, 512])
 def test_near_copies_are_counted(copied, tmp_path):
-    data, fresh = torch.rand(2, 1024, 3, 28, 28)
+    data, fresh = torch.rand(2, 512, 3, 28, 28)
     training = new_training(data.flatten(1))
     training.samples = fresh.clone()
     training.samples[:copied] = data[:copied].lerp(fresh[:copied], 0.1)
     images.check_copies(training, data, tmp_path)
-    assert training.metrics["copies"] == copied / 1024
-    assert training.converged == (copied < 100)
+    assert training.metrics["copies"] == copied / 512
+    assert training.converged == (copied == 0)
     with Image.open(tmp_path / "copies.png") as picture:  # each of 16 beside its nearest
         tiles = np.asarray(picture.convert("L"), dtype=float).reshape(4, 72, 8, 72).swapaxes(1, 2)
     assert (np.abs(tiles[:, ::2] - tiles[:, 1::2]).mean() < 20) == (copied > 0)
 
 
-def test_classes_are_recognised_and_blends_are_not(data_dir):
+def test_classes_are_recognised_and_missing_ones_named(data_dir):
     pytest.importorskip("torchvision")
     real, labels = images.load_images("mnist", data_dir)
     others, other_labels = images.load_images("mnist", data_dir, train=False)
@@ -187,26 +186,99 @@ def test_classes_are_recognised_and_blends_are_not(data_dir):
     assert clear.all()
     _, clear = images.nearest_class((others + others.roll(1, dims=0)) / 2, real, labels)
     assert clear.float().mean() < 0.9
-
-
-def test_missing_classes_are_named(data_dir):
-    pytest.importorskip("torchvision")
-    data, labels = images.load_images("mnist", data_dir)
-    training = new_training(data)
-    training.samples = data[labels < 7]
-    images.check_classes(training, data, labels)
+    training = new_training(real)
+    training.samples = real[labels < 7]
+    images.check_classes(training, real, labels)
     assert not training.converged
     assert training.metrics["missing_values"] == [7, 8, 9]
     assert "missing or rare: 7, 8, 9" in training.verdict
 
 
-def test_a_grid_shows_images_row_by_row():
-    rows = torch.rand(6, 784)
-    grid = images.image_grid(rows, 3)
-    assert grid.shape == (56, 84)
-    assert np.array_equal(grid[28:, 28:56], rows[4].view(28, 28))
-    pictures = torch.rand(5, 3, 32, 32)
-    grid = images.image_grid(pictures, 3)
-    assert grid.shape == (64, 96, 3)
-    assert np.array_equal(grid[32:, 32:64], pictures[4].permute(1, 2, 0))
-    assert not grid[32:, 64:].any()
+# --- Learning pictures -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "channels"), [(28, 3), (64, 1), (128, 1)])
+def test_pictures_of_all_sizes(size, channels, run, tmp_path, monkeypatch):
+    capped(monkeypatch, dcgan, 1, export=size == 28)
+    data = write_pictures(tmp_path / "data", ["black", "red" if channels == 3 else "grey"])
+    run(dcgan, "--data", data, "--size", size, "--epochs", 1, "--animate")
+    assert {path.name for path in tmp_path.glob("*.[pg][ni][gf]")} == {
+        "copies.png", "samples.png", "training.gif"
+    }  # fmt: skip
+    generator, noise = torch.jit.load(tmp_path / "generator.pt"), torch.randn(3, 64)
+    pictures = generator(noise)
+    assert pictures.shape == (3, channels, size, size)
+    assert 0 <= pictures.min() < pictures.max() <= 1
+    if size == 28:
+        exported = torch.export.load(tmp_path / "generator.pt2").module()
+        assert torch.allclose(exported(noise), pictures, atol=1e-5)
+    run(dcgan, "--generate", 3, "--interpolate", 4)
+    with Image.open(tmp_path / "generated" / "00002.png") as picture:
+        assert (picture.size, picture.mode) == ((size, size), "RGB" if channels == 3 else "L")
+    assert (tmp_path / "interpolation.png").exists()
+
+
+def test_pictures_have_the_labels_of_their_subfolders(run, tmp_path, monkeypatch):
+    capped(monkeypatch, conditional_gan, 1)
+    data = write_pictures(tmp_path / "data", ["Blue", "red"])
+    run(conditional_gan, "--data", data, "--epochs", 1)
+    generator = torch.jit.load(tmp_path / "generator.pt")
+    noise = torch.randn(40, 64, generator=common.stream("samples", 0))
+    for label, one_hot in (("blue", [1.0, 0.0]), ("red", [0.0, 1.0]), ("1", [0.0, 1.0])):
+        run(conditional_gan, "--generate", 40, "--format", "npz", "--label", label)
+        due = generator(torch.cat([noise, torch.tensor(one_hot).expand(40, 2)], dim=1))
+        pixels = torch.from_numpy(np.load(tmp_path / "generated.npz")["images"])
+        assert torch.allclose(pixels / 255, due.permute(0, 2, 3, 1), atol=0.003)
+    message = run(conditional_gan, "--generate", 4, "--label", "green", status=2).err
+    assert message.endswith("--label can be Blue, red, not green\n")
+
+
+def test_real_samples_of_digits_have_their_labels(data_dir):
+    (rows,) = own_data(conditional_gan, data_dir)
+    data, labels = images.load_images("mnist", data_dir)
+    pixels, label = rows.split([784, 10], dim=1)
+    distance, nearest = torch.cdist(pixels, data).min(dim=1)
+    assert distance.max() < 1e-2
+    assert label.argmax(dim=1).equal(labels[nearest])
+
+
+def learn(out):
+    """A short training in one process of several: the first weights of its generator."""
+    networks, build = [], dcgan.build_generator
+    data = torch.rand(60, 1, 28, 28), torch.arange(60) % 2, ["a", "b"]
+    with pytest.MonkeyPatch.context() as patch:
+        capped(patch, dcgan, 4)
+        patch.setattr(dcgan, "build_generator", lambda x: networks.append(build(x)) or networks[0])
+        patch.setattr(images, "load_dataset", lambda *_: data)
+        assert dcgan.main(["--epochs", "1", "--device", "cpu", "--out", out]) == 0
+    return networks[0][0].weight.tolist()
+
+
+def test_two_processes_learn_the_same_and_one_saves(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # torch would leave its own handlers
+    config = LaunchConfig(
+        1, 1, nproc_per_node=2, run_id="two", rdzv_backend="c10d", rdzv_endpoint="localhost:0",
+        max_restarts=0, start_method="spawn" if torch.cuda.is_available() else "fork",
+    )  # fmt: skip
+    weights = elastic_launch(config, learn)(str(tmp_path))  # as torchrun does it
+    assert weights[0] == weights[1]
+    printed = capfd.readouterr()
+    assert printed.out.count("Trained on 60 samples for 1 epochs") == 1
+    assert "Grad strides" not in printed.err
+    assert (tmp_path / "generator.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [("cpu", ["gloo", "cpu"]), ("cuda", ["nccl", "cuda:1"]), ("cuda:1", ["nccl", "cuda:2"])],
+)
+def test_each_process_has_its_own_gpu(device, expected, monkeypatch):
+    backends: list[str] = []
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(common, "choose_device", torch.device)
+    monkeypatch.setattr("torch.distributed.init_process_group", backends.append)
+    for name in ("torch.cuda.set_device", "atexit.register", "signal.signal"):
+        monkeypatch.setattr(name, lambda *_: None)
+    options = Namespace(device=device, resume=False)
+    images.join_processes(options)
+    assert [*backends, options.device] == expected

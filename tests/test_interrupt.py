@@ -11,7 +11,7 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-from conftest import POINT_GANS, capped, signal_after
+from conftest import DEVICES, POINT_GANS, capped, signal_after
 from torch import nn
 
 import common
@@ -26,7 +26,6 @@ import table_gan
 QUICK = ["--epochs", "1"]
 ENDLESS = ["--epochs", "100000", "--patience", "100000"]
 FILES = {"generator.pt", "generator.pt2", "samples.png", "history.csv", "metrics.json"}
-REPEATS = int(os.environ.get("REPEATS", "10"))  # kills at random moments
 
 
 def contents(folder):
@@ -44,7 +43,9 @@ def short(monkeypatch):
 def earlier(tmp_path_factory):
     """The results of a short training; tests leave them as they are."""
     folder = tmp_path_factory.mktemp("earlier")
-    assert sine_gan.main([*QUICK, "--quiet", "--device", "cpu", "--out", str(folder)]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        capped(patch, sine_gan, 5)
+        assert sine_gan.main([*QUICK, "--quiet", "--device", "cpu", "--out", str(folder)]) == 0
     return folder
 
 
@@ -55,10 +56,9 @@ def test_a_terminated_command_saves(run, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("script", [digits_gan, dcgan, conditional_gan])
-def test_a_resumed_training_ends_as_if_it_had_not_been_interrupted(
-    script, run, tmp_path, monkeypatch
-):
+def test_a_resumed_training_ends_like_an_uninterrupted_one(script, run, tmp_path, monkeypatch):
     capped(monkeypatch, script)
+    monkeypatch.setattr(common, "save_picture", lambda *_: None)  # it takes long
     use = ["--epochs", 3, "--seed", 5, "--out", tmp_path / "parts"]
     run(script, *use, "--out", tmp_path / "whole")
     signal_after(monkeypatch, 2)
@@ -66,8 +66,7 @@ def test_a_resumed_training_ends_as_if_it_had_not_been_interrupted(
     assert "omit --resume" in run(script, *use, "--resume", "--seed", 6, status=2).err
     run(script, *use, "--resume")
     whole, parts = (contents(tmp_path / name) for name in ("whole", "parts"))
-    for name in ("history.csv", "samples.png", "metrics.json"):
-        assert parts[name] == whole[name]
+    assert all(parts[name] == whole[name] for name in ("history.csv", "metrics.json"))
     noise = torch.randn(8, script.LATENT_DIM + 10 * (script is conditional_gan))
     resumed, due = (torch.jit.load(io.BytesIO(each["generator.pt"])) for each in (parts, whole))
     assert resumed(noise).equal(due(noise))
@@ -84,15 +83,18 @@ def test_a_second_interrupt_ends_at_once(run, earlier, monkeypatch):
     assert contents(earlier) == before
 
 
-def test_in_code_an_interrupted_training_returns_the_best_so_far(monkeypatch):
+@pytest.mark.parametrize("device", DEVICES)
+def test_in_code_an_interrupted_training_returns_the_best_so_far(device, monkeypatch):
     signal_after(monkeypatch, 3)
-    training = sine_gan.train(sine_gan.real_samples(500), patience=60, progress=False)
-    assert training.interrupted
-    assert len(training.history) == 3
+    data, use = sine_gan.real_samples(500).to(device), {"device": device, "progress": False}
+    training = sine_gan.train(data, patience=60, **use)
+    assert (training.interrupted, len(training.history)) == (True, 3)
+    assert training.samples.device.type == "cpu"
     assert training.generator(torch.randn(4, 2)).shape == (4, 2)
+    assert not sine_gan.train(data, epochs=4, **use).interrupted  # another one
     monkeypatch.setattr(common, "update_ema", lambda *_: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt, match="nothing was saved"):
-        sine_gan.train(sine_gan.real_samples(500), progress=False)
+        sine_gan.train(data, **use)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot fork")
@@ -106,11 +108,11 @@ def test_two_runs_killed_at_any_moment_leave_whole_files(tmp_path):
 
     save(b"0", times=1)
     fork = multiprocessing.get_context("fork")
-    for repeat in range(REPEATS):
+    for repeat in range(10):
         children = [fork.Process(target=save, args=[digit]) for digit in (b"1", b"2")]
         for child in children:
             child.start()
-        time.sleep(0.02 * repeat / REPEATS)
+        time.sleep(0.002 * repeat)
         for child in children:
             child.kill()
             child.join()

@@ -1,4 +1,4 @@
-"""What the scripts of points and integers do: their data, files of others, and a copy that runs."""
+"""What the scripts of points and integers do: data, files of others; a copy, and in Jupyter."""
 
 import os
 import shutil
@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 from conftest import DEVICES, POINT_GANS, ROOT, capped, seeded
+from test_interrupt import FILES
 
 import common
 import exp_curve_gan
@@ -16,18 +17,13 @@ import multiples_of_five_gan
 import sine_gan
 import wgan
 
-CURVES = [(exp_curve_gan, 0, 50, lambda x: 1.08**x), (sine_gan, -5, 5, torch.sin)]
-
-
-@pytest.mark.parametrize(("script", "low", "high", "curve"), CURVES)
-def test_real_samples_lie_on_the_curve(script, low, high, curve):
-    x, y = script.real_samples(1000).T
-    assert low <= x.min() < x.max() <= high
-    assert x.max() - x.min() > 0.98 * (high - low)
-    assert torch.allclose(y, curve(x))
-
-
-def test_real_samples_lie_in_eight_clusters_or_are_multiples_of_five():
+def test_real_samples_lie_on_a_curve_or_in_eight_clusters_or_are_multiples_of_five():
+    curves = [(exp_curve_gan, 0, 50, lambda x: 1.08**x), (sine_gan, -5, 5, torch.sin)]
+    for script, low, high, curve in curves:
+        x, y = script.real_samples(1000).T
+        assert low <= x.min() < x.max() <= high
+        assert x.max() - x.min() > 0.98 * (high - low)
+        assert torch.allclose(y, curve(x))
     points = wgan.real_samples(1000)
     assert torch.allclose(points.norm(dim=1), torch.tensor(wgan.RADIUS), atol=0.3)
     eighths = (torch.atan2(points[:, 1], points[:, 0]) / (torch.pi / 4)).round() % 8
@@ -41,19 +37,16 @@ INTEGERS = "3\n4\n" * 50, "3\n100\n", "line 2: expected an integer in 0..99"
 
 
 @pytest.mark.parametrize("script", [*POINT_GANS, multiples_of_five_gan])
-def test_learns_a_file(script, tmp_path, monkeypatch, capsys):
+def test_learns_a_file(script, run, tmp_path, monkeypatch):
     capped(monkeypatch, script, 1)
     monkeypatch.setattr(common, "save", lambda *_, **__: None)  # it takes seconds
     monkeypatch.setattr(common, "save_picture", lambda *_: None)
     right, wrong, complaint = POINTS if script in POINT_GANS else INTEGERS
     file = tmp_path / "data.csv"
-    use = ["--data", str(file), "--epochs", "1", "--quiet", "--out", str(tmp_path)]
-    for content, status in ((right, 0), (wrong, 2)):
-        file.write_text(content)
-        assert script.main(use) == status
-    printed = capsys.readouterr()
-    assert "Trained on 100 samples" in printed.out
-    assert complaint in printed.err
+    file.write_text(right)
+    assert "Trained on 100 samples" in run(script, "--data", file, "--epochs", 1).out
+    file.write_text(wrong)
+    assert complaint in run(script, "--data", file, status=2).err
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -94,5 +87,46 @@ def test_a_copy_runs_alone_and_ctrl_c_keeps_what_it_learned(tmp_path):
     assert process.returncode == 130
     assert b"interrupted, kept epoch" in stdout
     assert b"Warning" not in bar + stderr
-    files = {path.name for path in (folder / "outputs" / "spiral").iterdir()}
-    assert files == {"generator.pt", "generator.pt2", "samples.png", "history.csv", "metrics.json"}
+    assert {path.name for path in (folder / "outputs" / "spiral").iterdir()} == FILES
+
+
+# --- In Jupyter ----------------------------------------------------------------------------------
+
+
+def outputs(cells):
+    """The kinds of what cells show, in their order."""
+    shown = [output for cell in cells for output in cell.get("outputs", [])]
+    return [kind for output in shown for kind in output.get("data", {}) if "image" in kind]
+
+
+def printed(cell, name):
+    """What a cell printed on "stdout" or "stderr"."""
+    return "".join(output.text for output in cell.outputs if output.get("name") == name)
+
+
+SHORT = """
+import sine_gan
+sine_gan.train.__wrapped__.__kwdefaults__["epochs"] = 2
+"""
+MAIN = """
+common.save = common.save_picture = lambda *_, **__: None  # they take seconds
+sine_gan.main()  # not with the arguments of Jupyter
+"""
+
+
+def test_the_notebook_and_the_scripts_run_in_jupyter(tmp_path, monkeypatch):
+    nbclient, nbformat = (pytest.importorskip(name) for name in ("nbclient", "nbformat"))
+    pytest.importorskip("ipykernel")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook = nbformat.read(ROOT / "tour.ipynb", as_version=4)
+    pictures = ["image/png", "image/gif", "image/png", "image/png"]
+    assert outputs(notebook.cells) == pictures  # it is saved with them
+    run = f"%run {ROOT / 'sine_gan.py'} --generate 3"
+    short, main, run = map(nbformat.v4.new_code_cell, (SHORT, MAIN, run))
+    notebook.cells = [short, *(tour := notebook.cells), main, run]
+    place = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, timeout=120, startup_timeout=120, resources=place).execute()
+    assert outputs(tour) == pictures
+    assert "Trained on 2,048 samples" in printed(main, "stdout")
+    assert "cannot read outputs/sine/generator.pt" in printed(run, "stderr")
+    assert not any("Warning" in printed(cell, "stderr") for cell in (main, run))

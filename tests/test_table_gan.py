@@ -3,7 +3,6 @@
 import io
 import itertools
 import json
-import sys
 
 import numpy as np
 import pandas as pd
@@ -45,27 +44,20 @@ DATES = pd.Series(pd.to_datetime(RANDOM.integers(10**9, 2 * 10**9, N), unit="s")
 @pytest.mark.parametrize(
     ("form", "kind"),
     [
-        (str, "number"),
-        ("{:,}".format, "number"),
-        (lambda x: f"{x / 4 - 1000}", "number"),
-        (lambda x: f"-${x / 100:,.2f}", "number"),
-        (lambda x: f"{x / 100:.1f} %", "number"),
+        (str, "number"), ("{:,}".format, "number"), ("{:.5e}".format, "number"),
+        (lambda x: f"{x / 4 - 1000}", "number"), (lambda x: f"-${x / 100:,.2f}", "number"),
+        (lambda x: f"{x / 100:.1f} %", "number"), (lambda x: f"{x / 1e6:.3f}"[1:], "number"),
         (lambda x: f"{x / 100:,.2f}".translate({44: ".", 46: ","}), "number"),
-        (lambda x: f"{x / 1e6:.3f}"[1:], "number"),
         (lambda x: f"({x:,})" if x % 2 else f"{x:,}", "number"),
-        (lambda x: f"${'-' * (x % 2)}{x}", "number"),
-        (lambda x: f"{x:.5e}", "number"),
+        (lambda x: f"${'-' * (x % 2)}{x}", "number"), (lambda x: repr(x * 1.1e-9), "number"),
         (lambda x: str(10**20 + 7 * x), "number"),
-        (lambda x: repr(x * 1.1e-9), "number"),
-        (lambda x: f"{x % 50:05}", "category"),
-        (lambda x: f"+49{x % 30}", "category"),
-        (lambda x: f"{x % 30}E5", "category"),
-        (lambda x: f"${x % 3}_${x % 7}", "category"),
-        (lambda x: ["no", "yes"][x % 2], "category"),
-        (lambda x: f"person{x}@example.org", "id"),
-        (lambda x: f"{x:06}", "id"),
+        *((lambda x, no=no: no if x % 3 else str(x), "number") for no in ("", "NA", "null")),
+        (lambda x: f"{x % 50:05}", "category"), (lambda x: f"+49{x % 30}", "category"),
+        (lambda x: f"{x % 30}E5", "category"), (lambda x: f"${x % 3}_${x % 7}", "category"),
+        (lambda x: f"{x % 9} to 5:00 %", "category"), (lambda x: "ny"[x % 2], "category"),
+        (lambda x: f"person{x}@example.org", "id"), ("{:06}".format, "id"),
     ],
-)
+)  # fmt: skip
 def test_a_column_comes_back_in_its_form(form, kind):
     assert kind_of([form(x) for x in NUMBERS]) == kind
 
@@ -82,7 +74,6 @@ def test_dates_come_back_in_their_form(form):
 def test_dates_without_zeros_and_numbers_that_count_up():
     assert kind_of([f"{day.month}/{day.day}/{day.year}" for day in DATES]) == "date"
     assert kind_of([str(1_000_000_001 + i) for i in range(N)]) == "id"
-    assert kind_of([f"{x % 9} to 5:00 %" for x in NUMBERS]) == "category"
     assert kind_of(AGES, x="category") == "category"
     assert kind_of([f"{x}" for x in range(N)], x="number") == "number"
 
@@ -99,15 +90,6 @@ def test_generated_values_keep_steps_digits_and_formats():
     days = pd.to_datetime(frame.day, format="%Y%m%d")
     assert days.between(DATES.min().floor("D"), DATES.max()).all()
     assert set(frame.same) == {"7"}
-
-
-@pytest.mark.parametrize("token", ["", "NA", "null"])
-def test_missing_numbers_are_written_as_they_were(token):
-    texts = [token if x % 3 else str(x) for x in NUMBERS]
-    assert kind_of(texts) == "number"
-    table = Table(pd.DataFrame({"x": texts, "age": AGES}))
-    decoded = tables.Decoder(table.cells, table.columns)(table.rows)
-    assert decoded[:, 0].isnan().equal(table.cells[:, 0].isnan())
 
 
 def test_a_frame_comes_back_with_its_dtypes(monkeypatch):
@@ -146,8 +128,7 @@ def test_rules_of_all_rows_are_kept():
 
 # --- Files -------------------------------------------------------------------------------------
 
-ROWS = ["51.5,Ulm,2", '80.0,"Bonn, am Rhein",3', "20.5,,1", "75.0,Köln,3"]
-TEXT = "\n".join(["size,town,rooms", *ROWS, ""])
+TEXT = 'size,town,rooms\n51.5,Ulm,2\n80.0,"Bonn, am Rhein",3\n20.5,,1\n75.0,Köln,3\n'
 
 
 @pytest.mark.parametrize(
@@ -179,30 +160,20 @@ def test_separators_and_encodings_are_found_out(text, encoding, tmp_path):
         ("a\n" + "".join(f"x{i}\n" for i in range(30)), "IDs alone"),
     ],
 )  # fmt: skip
-def test_a_wrong_table_is_one_line(text, hint, tmp_path, capsys):
-    assert table_gan.main(["--data", str(file(tmp_path, text)), "--out", str(tmp_path)]) == 2
-    (message,) = capsys.readouterr().err.splitlines()
-    assert hint in message
+def test_a_wrong_table_is_one_line(text, hint, run, tmp_path):
+    assert hint in run(table_gan, "--data", file(tmp_path, text), status=2).err
 
 
-@pytest.mark.parametrize("package", ["pandas", "sklearn"])
-def test_a_missing_package_is_named_before_the_training(package, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, package, None)  # cannot be imported
-    assert table_gan.main([]) == 1
-    assert capsys.readouterr().err.endswith("pip install pandas scikit-learn\n")
-
-
-def test_from_a_file_to_rows_of_a_kind(tmp_path, monkeypatch, capsys):
+def test_from_a_file_to_rows_of_a_kind(run, tmp_path, monkeypatch):
     capped(monkeypatch, table_gan)
     lines = [f"{1000 + i},$_{x % 9}_$,{x / 4:.2f},{'yes' if x % 10 == 0 else 'no'}\n"
              for i, x in enumerate(NUMBERS * 2)]  # fmt: skip
     path = file(tmp_path, "id,$_cost{$,price,fraud\n" + "".join(lines))
-    use = ["--out", str(tmp_path)]
-    assert table_gan.main(["--data", str(path), "--epochs", "1", "--quiet", "--animate", *use]) == 0
-    assert capsys.readouterr().err == "IDs, left out: id\n"  # and pictures could be drawn
+    printed = run(table_gan, "--data", path, "--epochs", 1, "--animate")
+    assert printed.err == "IDs, left out: id\n"  # and pictures could be drawn
     assert json.loads((tmp_path / "metrics.json").read_text())["ids"] == ["id"]
-    assert table_gan.main(["--generate", "50", "--where", "fraud=yes", *use]) == 0
-    frame = pd.read_csv(io.StringIO(capsys.readouterr().out), dtype=str)
+    printed = run(table_gan, "--generate", 50, "--where", "fraud=yes")
+    frame = pd.read_csv(io.StringIO(printed.out), dtype=str)
     assert list(frame) == ["$_cost{$", "price", "fraud"]
     assert (len(frame), set(frame.fraud)) == (50, {"yes"})
     assert frame.price.str.fullmatch(r"\d+\.(00|25|50|75)").all()
@@ -214,8 +185,7 @@ def test_from_a_file_to_rows_of_a_kind(tmp_path, monkeypatch, capsys):
         f"--data {path} --types price=words": "--types: there is no kind 'words'",
     }  # fmt: skip
     for options, reason in wrong.items():
-        assert table_gan.main([*options.split(), *use]) == 2
-        assert reason in capsys.readouterr().err
+        assert reason in run(table_gan, *options.split(), status=2).err
 
 
 # --- Learning ----------------------------------------------------------------------------------
@@ -263,33 +233,26 @@ def test_batches_are_new_rows_that_keep_to_their_condition():
 
 
 def test_auc_is_that_of_the_best_classifier():
-    real, generated = torch.randn(1000, 1), torch.randn(1000, 1)
+    real, generated = torch.randn(2, 500, 1)
     assert 0.45 < tables.two_sample_auc(real, generated) < 0.55
-    best = roc_auc_score([0] * 1000 + [1] * 1000, torch.cat([real, generated + 1.5]))
+    best = roc_auc_score([0] * 500 + [1] * 500, torch.cat([real, generated + 1.5]))
     assert tables.two_sample_auc(real, generated + 1.5) == pytest.approx(best, abs=0.05)
-
-
-def test_near_copies():
-    train, held_out, generated = torch.randn(1500, 4).split(500)
-    median = torch.cdist(held_out, train).amin(dim=1).median()
-    expected = (torch.cdist(generated, train).amin(dim=1) < median).float().mean()
-    found = tables.share_closer_than_holdout(train, held_out, generated)
-    assert found == pytest.approx(expected.item(), abs=0.01)
-    assert tables.share_closer_than_holdout(train, held_out, train + 0.01) == 1
 
 
 def test_copies_differences_and_missing_categories_are_named():
     table = Table(pd.DataFrame(torch.randn(500, 4)).assign(kind=["x", "y"] * 250))
-    held_out = tables.hold_out(500, 0)
-    rows, other = table.rows, torch.randn(500, 1).repeat(1, 6)
-    other[:, 4:] = torch.tensor([2, 0])
-    for samples, hint in ((rows[~held_out] + 0.01, "100% are closer"), (other, "kind y")):
-        training = new_training(rows)
+    held_out, rows, found = tables.hold_out(500, 0), table.rows, {}
+    copies, fresh, other = rows[~held_out] + 0.01, rows.clone(), torch.randn(500, 1).repeat(1, 6)
+    fresh[:, :4], other[:, 4:] = torch.randn(500, 4), torch.tensor([2, 0])
+    for name, samples in (("fresh", fresh), ("copies", copies), ("other", other)):
+        training = found[name] = new_training(rows)
         training.samples, training.generator = samples, torch.nn.Identity()
         tables.judge(training, table, held_out)
-        assert hint in training.verdict
-        assert not training.converged
-    assert training.metrics["auc"] > tables.MAX_AUC
+    assert [training.converged for training in found.values()] == [True, False, False]
+    assert found["fresh"].metrics["copied"] == pytest.approx(0.5, abs=0.1)
+    assert "100% are closer" in found["copies"].verdict
+    assert "kind y" in found["other"].verdict
+    assert found["other"].metrics["auc"] > tables.MAX_AUC
 
 
 @pytest.mark.parametrize("rows", [[[1.0, 2.0]], [[3.0, 3.0]] * 50, [[0.0]] * 50])

@@ -7,7 +7,6 @@ from torch import nn
 
 import common
 import images
-import multiples_of_five_gan
 
 
 class Function(nn.Module):
@@ -111,26 +110,3 @@ def test_faults_of_images_are_noticed(fault):
     judged = {"samples": 4096, "features": images.image_features, **images.LIMITS}
     training = judge(pictures(torch.randn(1000, 4)), generate, 4, **judged)
     assert training.converged == (fault == "none"), training.verdict
-
-
-def test_missing_integers_are_named():
-    data = multiples_of_five_gan.real_samples(1024)
-    first = common.one_hot_encode(5 * torch.arange(13), 100)  # 0 to 60
-    training = judge(data, lambda noise: first[(13 * uniform(noise)).long().clamp(max=12)], 100)
-    training.check_missing(*map(common.one_hot_decode, (data, training.samples)))
-    assert training.metrics["missing_values"] == [65, 70, 75, 80, 85, 90, 95]
-    assert not training.converged
-    assert "missing or rare: 65, 70" in training.verdict
-
-
-def test_the_last_finite_generator_is_kept():
-    training, model = new_training(torch.rand(100, 2), epochs=10), nn.Linear(2, 2)
-    noise, loss = torch.randn(100, 2), torch.tensor(0.7)
-    for epoch in training.epochs():
-        if epoch == 3:
-            nn.init.constant_(model.weight, float("nan"))
-        training.evaluate(model, noise, loss, loss)
-    training.finish(model, noise)
-    assert len(training.history) == 3 > training.stopping.kept_epoch
-    assert training.generator(noise).isfinite().all()
-    assert not training.converged

@@ -17,6 +17,7 @@ import multiples_of_five_gan
 import sine_gan
 import wgan
 
+
 def test_real_samples_lie_on_a_curve_or_in_eight_clusters_or_are_multiples_of_five():
     curves = [(exp_curve_gan, 0, 50, lambda x: 1.08**x), (sine_gan, -5, 5, torch.sin)]
     for script, low, high, curve in curves:
@@ -90,7 +91,7 @@ def test_a_copy_runs_alone_and_ctrl_c_keeps_what_it_learned(tmp_path):
     assert {path.name for path in (folder / "outputs" / "spiral").iterdir()} == FILES
 
 
-# --- In Jupyter ----------------------------------------------------------------------------------
+# --- In Jupyter --------------------------------------------------------------------------------
 
 
 def outputs(cells):
@@ -104,11 +105,9 @@ def printed(cell, name):
     return "".join(output.text for output in cell.outputs if output.get("name") == name)
 
 
-SHORT = """
-import sine_gan
-sine_gan.train.__wrapped__.__kwdefaults__["epochs"] = 2
-"""
 MAIN = """
+import common, sine_gan
+sine_gan.train.__wrapped__.__kwdefaults__["epochs"] = 2
 common.save = common.save_picture = lambda *_, **__: None  # they take seconds
 sine_gan.main()  # not with the arguments of Jupyter
 """
@@ -122,8 +121,8 @@ def test_the_notebook_and_the_scripts_run_in_jupyter(tmp_path, monkeypatch):
     pictures = ["image/png", "image/gif", "image/png", "image/png"]
     assert outputs(notebook.cells) == pictures  # it is saved with them
     run = f"%run {ROOT / 'sine_gan.py'} --generate 3"
-    short, main, run = map(nbformat.v4.new_code_cell, (SHORT, MAIN, run))
-    notebook.cells = [short, *(tour := notebook.cells), main, run]
+    main, run = map(nbformat.v4.new_code_cell, (MAIN, run))
+    notebook.cells = [main, *(tour := notebook.cells), run]
     place = {"metadata": {"path": str(tmp_path)}}
     nbclient.NotebookClient(notebook, timeout=120, startup_timeout=120, resources=place).execute()
     assert outputs(tour) == pictures

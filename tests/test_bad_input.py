@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import GANS, capped, own_data, seeded
+from helpers import GANS, capped, own_data, seeded
 
 import conditional_gan
 import cycle_gan

@@ -13,7 +13,7 @@ import table_quality
 import textbook
 import torch
 import verdict
-from conftest import capped
+from helpers import capped
 
 import exp_curve_gan
 import multiples_of_five_gan

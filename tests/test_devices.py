@@ -1,14 +1,10 @@
-"""A GPU: loops leave no tensor on the CPU, and steps are recorded as CUDA graphs.
-
-Without one, torch's meta device shows the first: it refuses tensors of the CPU. A stand-in for
-torch.cuda shows the second.
-"""
+"""A GPU, or stand-ins: torch's meta device, which refuses tensors of the CPU, and a mock."""
 
 from unittest.mock import MagicMock
 
 import pytest
 import torch
-from conftest import DEVICES, GANS, SCRIPTS, capped, needs_cuda, own_data
+from helpers import DEVICES, GANS, SCRIPTS, capped, needs_cuda, own_data
 
 import common
 import sine_gan

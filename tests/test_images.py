@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import capped, new_training, own_data, write_images
+from helpers import capped, new_training, own_data, write_images
 from PIL import Image
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 

@@ -11,7 +11,7 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-from conftest import DEVICES, POINT_GANS, capped, signal_after
+from helpers import DEVICES, POINT_GANS, capped, signal_after
 from torch import nn
 
 import common

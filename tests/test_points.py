@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from conftest import DEVICES, POINT_GANS, ROOT, capped, seeded
+from helpers import DEVICES, POINT_GANS, ROOT, capped, seeded
 from test_interrupt import FILES
 
 import common
@@ -89,9 +89,6 @@ def test_a_copy_runs_alone_and_ctrl_c_keeps_what_it_learned(tmp_path):
     assert b"interrupted, kept epoch" in stdout
     assert b"Warning" not in bar + stderr
     assert {path.name for path in (folder / "outputs" / "spiral").iterdir()} == FILES
-
-
-# --- In Jupyter --------------------------------------------------------------------------------
 
 
 def outputs(cells):

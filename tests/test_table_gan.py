@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import capped, new_training, seeded
+from helpers import capped, new_training, seeded
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import QuantileTransformer
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import new_training
+from helpers import new_training
 from torch import nn
 
 import common

@@ -64,9 +64,10 @@ def add_options(
 def load_dataset(dataset: str, folder: Path | str, train: bool = True) -> Labelled:
     """The pictures of "mnist", "fashion" or "cifar10", downloaded if they are missing."""
     try:
-        from torchvision.datasets import CIFAR10, MNIST, FashionMNIST
+        from torchvision import datasets
 
-        kind = {"mnist": MNIST, "fashion": FashionMNIST, "cifar10": CIFAR10}[dataset]
+        names = {"mnist": "MNIST", "fashion": "FashionMNIST", "cifar10": "CIFAR10"}
+        kind = getattr(datasets, names[dataset])
         data = kind(folder, train=train, download=True)
     except ImportError:
         raise Failure("images need torchvision; pip install torchvision") from None

@@ -90,7 +90,7 @@ def test_a_recorded_training_learns_the_same(script, data_dir, monkeypatch, caps
     assert replays
     assert "Not recorded" not in capsys.readouterr().err
     monkeypatch.setattr(common, "recorded", lambda _: lambda step: step)
-    called = [learned(), learned()]
+    called = learned(), learned()
     for (history, weights), (due_history, due) in zip(recorded, called, strict=True):
         assert torch.allclose(history, due_history, rtol=0.05, atol=0.01)
         # Not one by one: a GPU adds in any order, so small gradients may change their sign

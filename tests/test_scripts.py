@@ -55,7 +55,7 @@ def device(request):
 def saved(request, device, data_dir, tmp_path_factory):
     """The results of a short training on the command line, and what it printed."""
     script, out = request.param, tmp_path_factory.mktemp(request.param.__name__)
-    epochs = {fashion_classifier: 30, cycle_gan: 5, conditional_gan: 12}.get(script, 3)
+    epochs = {fashion_classifier: 30, cycle_gan: 5, conditional_gan: 6}.get(script, 3)
     use = [*arguments(script, data_dir, out), "--device", device]
     train = ["--epochs", str(epochs), "--patience", str(epochs), "--seed", "3", "--show"]
     train += ["--animate"] * (script in GANS)

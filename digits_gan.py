@@ -29,9 +29,8 @@ import images
 from common import Standardize, Training
 
 PIXELS, LATENT_DIM = 28 * 28, 64
-EPOCHS, PATIENCE, BATCHES_PER_EPOCH, BATCH_SIZE = 50, 50, 240, 64
+EPOCHS, PATIENCE, BATCHES_PER_EPOCH, BATCH_SIZE = 40, 40, 240, 128
 LEARNING_RATE, BETAS = 0.001, (0.5, 0.99)
-LR_DECAY = 0.75  # share of the learning rate that is gone at the end
 EMA_DECAY = 0.998  # of the moving average of the weights
 
 
@@ -108,7 +107,7 @@ def train(
 
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
         for epoch in images.epochs(training, checkpoint, resume, batches, *parts):
-            common.set_lr(lr * (1 - LR_DECAY * (epoch - 1) / epochs), g_optimizer, d_optimizer)
+            common.set_lr(lr * (1 - (epoch - 1) / epochs), g_optimizer, d_optimizer)
             for rows in images.take(batches, BATCHES_PER_EPOCH, progress):
                 d_loss, g_loss = step(rows)
             training.evaluate(ema_generator, fixed_noise, d_loss, g_loss)

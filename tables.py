@@ -635,7 +635,7 @@ def judge(training: Training, table: Table, held_out: Tensor) -> None:
     if len(cells) >= MIN_ROWS:
         many = [column.name for column in columns if len(column.categories) > len(cells) / 10]
         question = f"Is {many[0]} an ID, a number or a date? See --types." if many else ""
-        training.advice = question or "Try a higher --patience, or another --seed."
+        training.advice = question or "Try more --epochs, a higher --patience, or another --seed."
 
     def sample(n: int, where: Mapping[Any, object] | None = None, *, seed: int = 0) -> Any:
         """`n` generated rows as a DataFrame with the columns and dtypes of the data, without IDs.

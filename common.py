@@ -34,7 +34,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from PIL import Image  # installed with matplotlib
 from torch import Tensor, distributed, nn
-from torch.optim import Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
@@ -168,7 +167,7 @@ class Batches:
 
     def __init__(self, rows: Tensor, size: int) -> None:
         self.rows, self.size = rows, size
-        self.shuffled = torch.empty(0, dtype=torch.int64, device=rows.device)  # not yet used
+        self.shuffled = torch.empty(0, dtype=torch.int64, device=rows.device)  # still to come
 
     def __iter__(self) -> Iterator[Tensor]:
         while True:
@@ -213,8 +212,8 @@ def fourier_mlp(inputs: int, width: int, outputs: int, activation: nn.Module) ->
 def gradient_penalty(scores: Tensor, rows: Tensor) -> Tensor:
     """Mean squared gradient norm of the scores (n, 1) at the rows (n, features), or at pictures.
 
-    Added to the mean loss of the same rows, real and generated, it is R1 + R2 without the factor
-    1/2 (Mescheder et al. 2018).
+    With the loss averaged over the same rows, real and generated, it is R1 + R2 without their
+    factor 1/2 (Mescheder et al. 2018).
     """
     (slopes,) = torch.autograd.grad(scores.sum(), rows, create_graph=True)
     return slopes.flatten(1).square().sum(dim=1).mean()
@@ -233,7 +232,7 @@ def recorded(device: torch.device) -> Callable[[Callable], Callable]:
 
     The third call is recorded; a replay saves Python the start of each operation. Inputs are
     tensors, of the same shapes in each call, and each set of keywords has its own graph; any other
-    value stays what it was when recorded. A step that waits for the GPU is called as it is.
+    value stays what it was when recorded. A step that waits for the GPU is called, not recorded.
     """
 
     def decorate(step: Callable) -> Callable:
@@ -278,7 +277,7 @@ def recorded(device: torch.device) -> Callable[[Callable], Callable]:
     return decorate
 
 
-def set_lr(lr: float, *optimizers: Optimizer) -> None:
+def set_lr(lr: float, *optimizers: torch.optim.Optimizer) -> None:
     """Sets the learning rate; for a recorded step as a tensor, which it reads each time."""
     for group in (group for optimizer in optimizers for group in optimizer.param_groups):
         device = group["params"][0].device
@@ -290,19 +289,16 @@ def set_lr(lr: float, *optimizers: Optimizer) -> None:
 # --- Distance ----------------------------------------------------------------------------------
 
 
-def sliced_wasserstein(
-    real: Tensor, samples: Tensor, standardize: Callable[[Tensor], Tensor] | None = None
-) -> float:
+def sliced_wasserstein(real: Tensor, samples: Tensor) -> float:
     """Sliced 2-Wasserstein distance of samples (m, features) to real rows (n, features).
 
-    All are standardised as the real rows are, or by `standardize`, projected on 64 directions, and
-    sorted; the distance is the root of the mean squared difference (Bonneel et al. 2015). Samples
-    off the real rows raise it, and so do real rows left out; infinite numbers make it infinite.
+    Both are standardised as the real rows are. They are projected on 64 directions and sorted; the
+    distance is the root of the mean squared difference (Bonneel et al. 2015). Samples off the real
+    rows raise it, and so do real rows left out; infinite numbers make it infinite.
     """
-    standardize = standardize or Standardize(real)
     normal = torch.randn(64, real.shape[1], generator=stream("directions"))
     directions = normal / normal.norm(dim=1, keepdim=True)
-    projections = [(directions @ standardize(rows).T).numpy() for rows in (real, samples)]
+    projections = [(directions @ rows.T).numpy() for rows in (real, samples)]
     if not np.isfinite(projections[1]).all():
         return math.inf
     fewer, more = sorted((np.sort(each, axis=1) for each in projections), key=np.size)
@@ -311,30 +307,27 @@ def sliced_wasserstein(
     return float(np.sqrt(np.square(same_quantile - more, dtype=np.float64).mean()))
 
 
-def fresh_distance(rows: Tensor, standardize: nn.Module) -> float:
+def fresh_distance(rows: Tensor) -> float:
     """The distance that as many fresh rows have to these (n, features), in about 19 of 20 cases.
 
     It is 0.8 of the 95th percentile of 40 distances between random halves: with twice as many rows,
-    distances fall to 0.71 on curves, and to 0.84 where the shares of clusters decide.
+    distances fall to 0.71 (1 / sqrt 2) on curves, and to 0.84 where the shares of clusters decide.
     """
     random, half = stream("halves"), max(len(rows) // 2, 1)
     mixed = (rows[torch.randperm(len(rows), generator=random)] for _ in range(40))
-    distances = [sliced_wasserstein(x[:half], x[-half:], standardize) for x in mixed]
+    distances = [sliced_wasserstein(x[:half], x[-half:]) for x in mixed]
     return 0.8 * float(np.quantile(distances, 0.95))
 
 
-def precision_and_coverage(
-    real: Tensor, generated: Tensor, standardize: Callable[[Tensor], Tensor] | None = None
-) -> tuple[float, float]:
+def precision_and_coverage(real: Tensor, generated: Tensor) -> tuple[float, float]:
     """Share of generated rows (n, features) near real ones, and of real ones near generated ones.
 
     Near is within the distance of the real row to its fifth nearest other one, or 0.1 standard
     deviations: precision (Kynkaanniemi et al. 2019) and coverage (Naeem et al. 2020). At most
-    4,096 real rows and 8,192 generated ones are compared, standardised as for the distance.
+    4,096 real rows and 8,192 generated ones are compared, all standardised as the real ones are.
     """
-    standardize = standardize or Standardize(real)
-    real = standardize(real[:: math.ceil(len(real) / 4096)])
-    generated = standardize(generated[:: math.ceil(len(generated) / 8192)])
+    real = real[:: math.ceil(len(real) / 4096)]
+    generated = generated[:: math.ceil(len(generated) / 8192)]
     fifth = min(1 + 5, len(real))  # past the row itself
     reach = torch.cdist(real, real).kthvalue(fifth, dim=1).values.clamp(min=0.1)
     near = torch.cdist(generated, real) <= reach
@@ -420,7 +413,7 @@ class Training:
     """Measures a GAN while it trains, and is what `train` returns."""
 
     generator: nn.Module  # the kept one, on the CPU, in eval mode, in the units of the data
-    sample: Callable[..., Any]  # of tables: sample(n, where) gives rows as a DataFrame
+    sample: Callable[..., Any]  # tables only: sample(n, where) gives rows as a DataFrame
     samples: Tensor  # (n, features)
     distance: float  # from these to real rows
     ratio: float  # of this to the distance that as many fresh real rows may have
@@ -448,10 +441,11 @@ class Training:
             self.restore = Unstandardize(self.data, max_std=max_std)
         self.train_rows = self.standardize(self.data).float()
         self.features = features or nn.Identity()
-        # No generator of images is as good as more than 1,000 fresh ones
-        self.real = self.features(self.data[:: math.ceil(n / (1000 if features else 5000))])
-        self.unit = Standardize(self.real, one_unit=features is not None)
-        self.real_distance = fresh_distance(self.real, self.unit)
+        # Against more than 1,000 fresh images, every generator would fail
+        real = self.features(self.data[:: math.ceil(n / (1000 if features else 5000))])
+        self.unit = Standardize(real, one_unit=features is not None)
+        self.real = self.unit(real)
+        self.real_distance = fresh_distance(self.real)
         gain = MIN_PROGRESS * self.real_distance
         self.stopping = EarlyStopping(epochs, patience, cooldown, self.real_distance, gain)
         self.stopped = False
@@ -489,10 +483,10 @@ class Training:
             if discriminator and samples.shape[1] == 2:
                 points = self.standardize(grid(self.data)).to(noise)
                 outputs = [discriminator(points).sigmoid().cpu()]
-        distance = sliced_wasserstein(self.real, self.features(samples), self.unit)
+        distance = sliced_wasserstein(self.real, self.unit(self.features(samples)))
         row = Evaluation(len(self.history) + 1, d_loss.item(), g_loss.item(), distance)
-        some = samples[: 64 + 2**17 // samples[0].numel()].clone()
-        self.snapshots[int(8 * math.log2(row.epoch))] = row, some, *outputs  # fewer and fewer
+        some = samples[: 64 + 2**17 // samples[0].numel()].clone()  # at most about a megabyte
+        self.snapshots[int(8 * math.log2(row.epoch))] = row, some, *outputs  # 8 per doubling
         self.history.append(row)
         diverged = not all(abs(number) < DIVERGED for number in row[1:])
         self.stopped = self.stopping.update(math.nan if diverged else distance, generator)
@@ -510,29 +504,29 @@ class Training:
             self.generator = nn.Sequential(self.generator, self.restore).eval()
         if self.interrupted:
             words = f"Interrupted after epoch {len(self.history)}, keeping what was learned"
-            print(f"{words}; again to stop at once.", file=sys.stderr, flush=True)
+            print(f"{words}; press Ctrl-C again to stop at once.", file=sys.stderr, flush=True)
         if len(self.data) < min_rows:
             self.check(False, f"too few rows of data to tell: {len(self.data)} of {min_rows}")
             self.advice = "Train on more rows."
         self.samples = self.generator(noise)
-        real, generated, unit = self.real, self.features(self.samples), self.unit
-        self.distance = sliced_wasserstein(real, generated, unit)
+        real, generated = self.real, self.unit(self.features(self.samples))
+        self.distance = sliced_wasserstein(real, generated)
         self.ratio = self.distance / max(self.real_distance, 1e-3)
         words = f"distance {self.distance:.3f} to {len(real):,} real samples"
         self.check(self.ratio <= max_ratio, f"{words} (fresh ones: up to {self.real_distance:.3f})")
-        self.precision, self.coverage = precision_and_coverage(real, generated, unit)
+        self.precision, self.coverage = precision_and_coverage(real, generated)
         words = f"{self.precision:.1%} of generated samples are near real ones"
         self.check(self.precision >= min_precision, words)
         words = f"{self.coverage:.1%} of real samples are near generated ones"
         self.check(self.coverage >= min_coverage, words)
-        both = (unit(rows).round(decimals=3) for rows in (real, generated))
-        distinct_real, distinct = (len(rows.unique(dim=0)) for rows in both)
+        both = (rows.round(decimals=3).unique(dim=0) for rows in (real, generated))
+        distinct_real, distinct = map(len, both)
         if distinct < 0.75 * distinct_real:  # repeats some of the rows
             self.check(False, f"only {distinct:,} distinct samples are generated")
         self.metrics |= {
             "distance": self.distance, "ratio": self.ratio,
             "distance_of_real_samples": self.real_distance, "precision": self.precision,
-            "coverage": self.coverage, "recall": self.coverage,  # the same: its former name
+            "coverage": self.coverage, "recall": self.coverage,  # a former name
         }  # fmt: skip
         return self
 
@@ -580,7 +574,7 @@ class Training:
 # --- Plots -------------------------------------------------------------------------------------
 
 REAL, GENERATED = "#9a9a9a", "#0b4f8a"  # distinguishable in greyscale
-D_COLORS, GRID_SIDE = ["#bcd4ea", "#ffffff", "#f6d9a8"], 48  # of the discriminator's output
+D_COLORS, GRID_SIDE = ["#bcd4ea", "#ffffff", "#f6d9a8"], 48  # generated, unsure, real
 
 
 class Figure(matplotlib.figure.Figure):
@@ -673,9 +667,8 @@ def animate_points(
     axes.set(xlabel=x, ylabel=y)
     outputs = [output for _, _, *seen in training.snapshots.values() for output in seen]
     if outputs:
-        (left, bottom), (right, top) = grid(training.data)[[0, -1]].tolist()
         colours = LinearSegmentedColormap.from_list("", D_COLORS)
-        extent = left, right, bottom, top
+        extent: Any = grid(training.data)[[0, -1]].T.flatten().tolist()  # left, right, bottom, top
         image = axes.imshow(np.zeros((2, 2)), colours, extent=extent, aspect="auto", origin="lower")
         doubt = torch.stack([(output - 0.5).abs().max() for output in outputs]).median().item()
         image.set_clim(0.5 - doubt, 0.5 + doubt)
@@ -801,10 +794,9 @@ def read_text(path: Path) -> str:
         content = path.read_bytes()
         if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             return content.decode("utf-16")
-        for encoding in ("utf-8-sig", "cp1252"):
-            with suppress(UnicodeDecodeError):
-                return content.decode(encoding)
-        return content.decode("latin-1")
+        with suppress(UnicodeDecodeError):
+            return content.decode("utf-8-sig")
+        return content.decode("cp1252", errors="replace")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise Failure(f"cannot read {path}: {reason}") from None
@@ -850,7 +842,7 @@ class Parser(argparse.ArgumentParser):
         add("--seed", metavar="N", type=natural, help="random seed (0)")
         add("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps (auto)")
         add("--epochs", metavar="N", type=number, help="epochs at most (%(default)s)")
-        patience = "stop after N epochs without progress (%(default)s)"
+        patience = "epochs without progress until the learning rate decays (%(default)s)"
         add("--patience", metavar="N", type=number, help=patience)
         add("--batch-size", metavar="N", type=number, help="batch size (chosen by the script)")
         add("--lr", metavar="X", type=rate, help="learning rate (%(default)s)")
@@ -858,9 +850,8 @@ class Parser(argparse.ArgumentParser):
         add("--show", action="store_true", help="open the picture in a window")
         add("--quiet", action="store_true", help="no progress bar")
         if gan:
-            some, walk = "write N samples of the saved generator", "save a latent walk of N steps"
-            add("--generate", metavar="N", type=number, help=some)
-            add("--interpolate", metavar="N", type=number, help=walk)
+            add("--generate", metavar="N", type=number, help="N samples of the saved generator")
+            add("--interpolate", metavar="N", type=number, help="a picture of a walk of N steps")
             add("--animate", action="store_true", help="also save an animation of the training")
         where = {"device": "auto", "out": Path("outputs", script.removesuffix("_gan"))}
         self.set_defaults(**inspect.unwrap(train).__kwdefaults__ | where)
@@ -876,7 +867,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def number(text: str, kind: Callable[[str], float] = int, least: float = 1) -> float:
-    """The type of an option: an integer of at least 1 or `least`, or a positive float."""
+    """The type of an option: an integer of at least `least`, or a positive float."""
     with suppress(ValueError):
         if least <= kind(text) < (2**63 if kind is int else math.inf):
             return kind(text)
@@ -895,7 +886,11 @@ def use_generator(
     generator = use_gpu(load_model(options.out / "generator.pt", latent_dim, outputs), options)
     if options.generate:
         print(",".join(names))
-        for rows in generate(generator, latent_dim, options):
+        random = stream("samples", options.seed)
+        for start in range(0, options.generate, CHUNK):
+            # Whole blocks, the last one too: randn draws the numbers of a part in another order
+            rows = generator(torch.randn(CHUNK, latent_dim, generator=random))
+            rows = rows[: options.generate - start]
             exact = "%r" if rows.dtype == torch.float64 else "%.9g"
             line = ",".join([exact] * len(names)) + "\n"
             print(line * len(rows) % tuple(decode(rows).flatten().tolist()), end="")
@@ -923,18 +918,6 @@ def save_walk(
     path = generate(interpolate(options.interpolate, latent_dim, generator=random))
     with output_folder(options.out, sys.stderr if options.generate else None) as folder:
         save_picture(folder / "interpolation.png", plot_interpolation, samples, path, names)
-
-
-def generate(
-    model: Callable[[Tensor], Tensor], latent_dim: int, options: argparse.Namespace
-) -> Iterator[Tensor]:
-    """The samples (rows, features) for --generate, block by block."""
-    random = stream("samples", options.seed)
-    for start in range(0, options.generate, CHUNK):
-        # Whole blocks, the last one too: randn draws the numbers of a part in another order
-        noise = torch.randn(CHUNK, latent_dim, generator=random)
-        with torch.no_grad():
-            yield model(noise)[: options.generate - start]
 
 
 def interpolate(
@@ -968,15 +951,16 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
 
     SIGTERM ends a training as Ctrl-C does.
     """
-    script, terminated = Path(inspect.getfile(main)).name, []
-
-    def terminate(*_: object) -> NoReturn:
-        terminated.append(True)
-        raise KeyboardInterrupt
+    script = Path(inspect.getfile(main)).name
 
     @functools.wraps(main)
     def wrapper(argv: Sequence[str] | None = None) -> int:
-        terminated.clear()
+        terminated = []
+
+        def terminate(*_: object) -> NoReturn:
+            terminated.append(True)
+            raise KeyboardInterrupt
+
         if argv is None and "ipykernel" in sys.modules and Path(sys.argv[0]).name != script:
             argv = []  # in a notebook, as the command line is Jupyter's own
         with suppress(ValueError):  # outside the main thread, Python has no signals

@@ -28,7 +28,7 @@ import common
 import images
 from common import InputError, Standardize, Training, one_hot_encode
 
-LATENT_DIM, WIDTH = 64, 16  # width: channels where there are fewest, twice as many for colour
+LATENT_DIM, WIDTH = 64, 16  # WIDTH: channels of the largest maps, twice as many for colour
 DIGITS, SHAPE = list("0123456789"), (1, 28, 28)
 EPOCHS, PATIENCE, BATCHES_PER_EPOCH, BATCH_SIZE = 40, 40, 240, 64
 LEARNING_RATE, BETAS = 0.002, (0.0, 0.99)  # beta1 = 0: with momentum the two networks oscillate
@@ -65,7 +65,8 @@ def build_generator(shape: tuple[int, ...] = SHAPE, classes: int = len(DIGITS)) 
         nn.Linear(512, widths[0] * side**2), nn.Unflatten(1, (widths[0], side, side)),
     ]  # fmt: skip
     for inputs, outputs in pairwise(widths):
-        layers += [nn.BatchNorm2d(inputs), nn.ReLU(), nn.ConvTranspose2d(inputs, outputs, 4, 2, 1)]
+        convolution = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)
+        layers += [nn.BatchNorm2d(inputs), nn.ReLU(), convolution]
     return nn.Sequential(*layers, nn.Sigmoid())
 
 
@@ -74,7 +75,7 @@ def build_discriminator(shape: tuple[int, ...] = SHAPE, classes: int = len(DIGIT
     side, widths = images.doublings(shape, WIDTH * min(shape[0], 2))
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(reversed(widths)):
-        layers += [nn.Conv2d(inputs, outputs, 4, 2, 1), nn.LeakyReLU(0.2)]
+        layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
     return nn.Sequential(
         *layers, nn.Flatten(), nn.Linear(widths[0] * side**2, 256), nn.LeakyReLU(0.2),
         nn.Linear(256, classes),
@@ -110,7 +111,7 @@ def train(
     batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # batch norm needs two rows
     batches = common.Batches(training.train_rows.to(device), batch_size)
     generator = build_generator(shape, classes)
-    images.save_names(generator, names)  # in the file, too
+    images.save_names(generator, names)  # saved with the weights
     standardize = Standardize(training.train_rows[:, :-classes].unflatten(1, shape), one_unit=True)
     discriminator = nn.Sequential(standardize, build_discriminator(shape, classes))
     for network in (generator, discriminator):
@@ -168,7 +169,7 @@ def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = common.Parser(__file__, __doc__, train)
     images.add_options(parser, folder=True)
-    parser.add_argument("--label", metavar="NAME", help="of the digit, or picture, to generate")
+    parser.add_argument("--label", metavar="NAME", help="label to generate, by name or number")
     options = parser.parse_args(argv)
     if options.generate or options.interpolate:
         return images.use_generator(options, LATENT_DIM, labelled=True)

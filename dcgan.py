@@ -32,8 +32,8 @@ import common
 import images
 from common import Standardize, Training
 
-LATENT_DIM, WIDTH = 64, 16  # width: channels where there are fewest, twice as many for colour
-EPOCHS, PATIENCE, BATCHES_PER_EPOCH, BATCH_SIZE = 34, 34, 240, 64
+LATENT_DIM, WIDTH = 64, 16  # WIDTH: channels of the largest maps, twice as many for colour
+EPOCHS, PATIENCE, BATCHES_PER_EPOCH, BATCH_SIZE = 18, 18, 240, 128
 LEARNING_RATE, BETAS = 0.002, (0.0, 0.99)  # beta1 = 0: with momentum the two networks oscillate
 EMA_DECAY = 0.998  # of the moving average of the weights
 PENALTY, PENALTY_DECAY = 4.0, 0.02  # weight of the gradient penalty; its final fraction

@@ -14,7 +14,6 @@ import sys
 import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator, Sequence
-from glob import glob
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -65,12 +64,12 @@ def load_dataset(dataset: str, folder: Path | str, train: bool = True) -> Labell
     """The pictures of "mnist", "fashion" or "cifar10", downloaded if they are missing."""
     try:
         from torchvision import datasets
-
-        names = {"mnist": "MNIST", "fashion": "FashionMNIST", "cifar10": "CIFAR10"}
-        kind = getattr(datasets, names[dataset])
-        data = kind(folder, train=train, download=True)
-    except ImportError:
+    except (ImportError, RuntimeError):  # it is missing, or made for another torch
         raise Failure("images need torchvision; pip install torchvision") from None
+    kinds = {"mnist": "MNIST", "fashion": "FashionMNIST", "cifar10": "CIFAR10"}
+    kind = getattr(datasets, kinds[dataset])
+    try:
+        data = kind(folder, train=train, download=True)
     except (AssertionError, ValueError, RuntimeError, OSError):
         if dataset == "cifar10":
             source, files = kind.url, kind.filename
@@ -96,18 +95,18 @@ def load_folder(folder: Path | str, size: int, labelled: bool = False) -> Labell
     """The pictures in a folder, in random order; the names of their labels are its subfolders.
 
     If all are grey, they have one channel. Those that are in no subfolder have the folder's name,
-    or are left out if `labelled`. ValueError for fewer than 10, or, if `labelled`, two labels.
+    or are left out if `labelled`. ValueError for fewer than 10 pictures, or 2 labels if `labelled`.
     """
     folder, pixels, named, skipped = Path(folder).resolve(), [], [], 0
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}")
-    pattern = "*/**/*" if labelled else "**/*"  # leaves hidden files out
-    for path in sorted(map(Path, glob(pattern, root_dir=folder, recursive=True))):
-        if (folder / path).is_dir():
+    for path in sorted(folder.glob("*/**/*" if labelled else "**/*")):
+        parts = path.relative_to(folder).parts
+        if path.is_dir() or any(part.startswith(".") for part in parts):
             continue
         try:
-            pixels.append(read_picture(folder / path, size))
-            named.append(path.parts[0] if len(path.parts) > 1 else folder.name)
+            pixels.append(read_picture(path, size))
+            named.append(parts[0] if len(parts) > 1 else folder.name)
         except Exception:  # Pillow raises many kinds of errors for files that it cannot read
             skipped += 1
     if skipped:
@@ -228,8 +227,8 @@ def random_shift(images: Tensor, most: int) -> Tensor:
     pictures = as_pictures(images)
     starts = torch.randint(2 * most + 1, (2, len(images), 1), device=images.device)
     rows, columns = starts + torch.arange(pictures.shape[2], device=images.device)
-    padded = functional.pad(pictures, (most,) * 4)  # gathering is faster to differentiate
-    shifted = padded.take_along_dim(rows[:, None, :, None], dim=2)
+    padded = functional.pad(pictures, (most,) * 4)
+    shifted = padded.take_along_dim(rows[:, None, :, None], dim=2)  # faster than slices
     return shifted.take_along_dim(columns[:, None, None], dim=3).reshape(images.shape)
 
 
@@ -456,7 +455,7 @@ def epochs(
             training.stopped = stopping.epoch >= stopping.last_epoch
             batches.shuffled = saved["shuffled"].to(device)
             torch.set_rng_state(saved["random"])
-            for gpu, state in zip(gpus, saved["gpu_random"], strict=True):
+            for gpu, state in zip(gpus, saved["gpu_random"], strict=False):
                 torch.cuda.set_rng_state(state, gpu)
         except InputError:
             raise

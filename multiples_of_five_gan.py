@@ -27,7 +27,7 @@ import common
 from common import Figure, Training
 
 DEPTH, MULTIPLE_OF = 100, 5
-LATENT_DIM = DEPTH  # the generator begins as the identity
+LATENT_DIM = DEPTH  # must be equal: the generator begins as the identity
 EPOCHS, PATIENCE, BATCHES_PER_EPOCH, BATCH_SIZE = 60, 3, 40, 512
 LEARNING_RATE, COOLDOWN = 0.04, 20  # COOLDOWN: epochs in which the learning rate decays
 PENALTY = 0.003  # weight of the gradient penalty
@@ -142,7 +142,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", metavar="FILE", type=Path, help="train on integers of a CSV file")
     options = parser.parse_args(argv)
     if options.generate or options.interpolate:
-        return common.use_generator(options, DEPTH, ["integer"], common.one_hot_decode, DEPTH)
+        return common.use_generator(options, LATENT_DIM, ["integer"], common.one_hot_decode, DEPTH)
 
     data = real_samples(2048, common.stream("data", options.seed))
     if options.data:
@@ -150,7 +150,7 @@ def main(argv: list[str] | None = None) -> int:
         data = common.one_hot_encode(integers, DEPTH)
     with common.output_folder(options.out) as folder:
         training = train(data, **parser.settings(options))
-        common.save(folder, training, DEPTH, generator=training.generator)
+        common.save(folder, training, LATENT_DIM, generator=training.generator)
         common.save_picture(folder / "samples.png", plot_integers, training)
         if options.animate:
             film = common.animate_points, training, "integer", "share in %", frequencies

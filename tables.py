@@ -85,7 +85,7 @@ class Column:
     first: int = 0
     step: int = 1
     origin: int = 0  # not 0 if float64 cannot hold the numbers
-    spec: str = ",f"  # Python's format of a number
+    spec: str = ""  # Python's format of numbers without `decimals`
     fewest: int = 99  # decimals, if zeros at the end are left out
     affixes: list[str] = dataclasses.field(default_factory=lambda: ["#", "-#"])  # also if negative
     group: str = ""  # between thousands
@@ -122,12 +122,14 @@ class Column:
     def write(self, cell: float) -> str:
         """A number or a date as text."""
         number: float | Decimal = cell
+        spec = self.spec
         if self.decimals is not None:
             number = Decimal(round(cell * 10**self.decimals) + self.origin).scaleb(-self.decimals)
+            spec = ",f"
         if self.date:
             moment = datetime(1970, 1, 1) + timedelta(seconds=float(number))
             return re.sub(self.short, "", moment.strftime(self.date))
-        whole, _, rest = format(abs(number), self.spec).partition(".")
+        whole, _, rest = format(abs(number), spec).partition(".")
         rest = rest[: self.fewest] + rest[self.fewest :].rstrip("0")
         whole = self.zero if rest and whole == "0" else whole.replace(",", self.group)
         body = f"{whole}{self.point}{rest}" if rest else whole
@@ -175,12 +177,13 @@ def parse_numbers(column: Column, texts: list[str]) -> Tensor | None:
         column.zero = "0" if all(wholes) else ""
         fewest, most = min(map(len, rests)), max(map(len, rests))
         numbers = [
-            Decimal(f"{'-' * (affix in negative)}{whole.replace(column.group, '')}.{rest}{power}")
+            f"{'-' * (affix in negative)}{whole.replace(column.group, '')}.{rest}{power}"
             for affix, whole, rest, power in zip(affixes, wholes, rests, powers, strict=True)
         ]
-        if not any(powers) and (max(numbers) - min(numbers)).scaleb(most) <= 2**53:
+        units = [] if any(powers) else [int(Decimal(number).scaleb(most)) for number in numbers]
+        if units and max(units) - min(units) <= 2**53:
             column.fewest = fewest
-            return column.hold([int(number.scaleb(most)) for number in numbers], most)
+            return column.hold(units, most)
         cells = torch.tensor(list(map(float, numbers)), dtype=torch.float64)
         if cells.abs().max() > common.LARGEST:
             raise InputError(f"column {column.name!r} has numbers above {common.LARGEST:g}")
@@ -329,7 +332,7 @@ def split_lines(text: str, separator: str, most: int | None = None) -> dict[int,
     lines = {}
     try:
         for row in itertools.islice(reader, most):
-            cells = [cell.strip() for cell in row if cell or separator != " "]
+            cells = [cell for cell in map(str.strip, row) if cell or separator != " "]
             if any(cells):
                 lines[reader.line_num] = cells
     except csv.Error as error:
@@ -452,6 +455,21 @@ class Rule(NamedTuple):
         return torch.isclose(self.apply(target, *others), target, rtol=1e-9, equal_nan=True)
 
 
+def decided(values: Tensor, _: Tensor, indices: Tensor) -> Tensor:
+    """The value for each category."""
+    return values.to(indices)[indices.long()]
+
+
+def summed(target: Tensor, some: Tensor, more: Tensor) -> Tensor:
+    """The sum; a missing target stays missing."""
+    return target.where((target + some + more).isnan(), some + more)
+
+
+def at_least(target: Tensor, least: Tensor) -> Tensor:
+    """The target, or `least` if that is larger."""
+    return least.where(least > target, target)
+
+
 def candidates(cells: Tensor, columns: list[Column]) -> Iterator[Rule]:
     """Rules that rows (n, columns) may keep; sums only of the first 30 columns of numbers.
 
@@ -464,18 +482,18 @@ def candidates(cells: Tensor, columns: list[Column]) -> Iterator[Rule]:
             values = torch.zeros(len(columns[i].categories)).to(cells)
             values[cells[:, i].long()] = cells[:, j]
             words = f"{names[i]} decides {names[j]}"
-            yield Rule(words, [j, i], lambda _, x, values=values: values.to(x)[x.long()])
+            yield Rule(words, [j, i], functools.partial(decided, values))
     for i, j in itertools.combinations(numeric[:30], 2):
         total = (cells[:50, i] + cells[:50, j]).unsqueeze(1).expand(-1, cells.shape[1])
         equal = torch.isclose(total, cells[:50], rtol=1e-9, equal_nan=True).all(dim=0)
         for k in {*equal.nonzero().flatten().tolist()} - {i, j}:
             words = f"{names[k]} = {names[i]} + {names[j]}"
-            yield Rule(words, [k, i, j], lambda x, a, b: x.where((x + a + b).isnan(), a + b))
+            yield Rule(words, [k, i, j], summed)
     grids = [(c.date, c.decimals, c.step, c.origin, c.first % c.step) for c in columns]
     for i, j in sorted(itertools.permutations(numeric, 2), key=lambda x: means[x[1]] - means[x[0]]):
         if grids[i] == grids[j]:  # a number of one may be one of the other
             words = f"{names[i]} <= {names[j]}"
-            yield Rule(words, [j, i], lambda x, least: least.where(least > x, x), exact=False)
+            yield Rule(words, [j, i], at_least, exact=False)
 
 
 def find_rules(cells: Tensor, columns: list[Column]) -> list[Rule]:

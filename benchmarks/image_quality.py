@@ -10,13 +10,16 @@ FOLDER has a folder of pictures for each class, which dcgan.py learns, and PyTor
 import argparse
 import datetime
 import importlib
-import signal
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
 from statistics import mean
 from typing import Any
+from unittest import mock
 
 import measure
 import textbook
@@ -24,7 +27,6 @@ import torch
 from matplotlib.image import imsave
 from measure import Figures
 from torch import Tensor, nn
-from torch.distributed.run import main as torchrun
 from torch.nn.functional import cross_entropy, l1_loss
 from torchvision.utils import make_grid, save_image
 
@@ -94,11 +96,11 @@ class Bench:
             return textbook.learn_digits(self.digits, seed, limit).generator
         if name == "dcgan_two_processes":
             return self.learn_by_torchrun(seed)
-        labels = common.one_hot_encode(self.labels, CLASSES)
-        rows = {
-            "conditional_gan": torch.cat([self.digits, labels], dim=1),
-            "cycle_gan": cycle_gan.unpaired_rows(self.digits),
-        }.get(name, self.digits)
+        rows = self.digits
+        if name == "conditional_gan":
+            rows = torch.cat([rows, common.one_hot_encode(self.labels, CLASSES)], dim=1)
+        if name == "cycle_gan":
+            rows = cycle_gan.unpaired_rows(rows)
         script = importlib.import_module(name)
         training = script.train(rows, seed=seed, progress=False, **self.settings)
         print(training.verdict, flush=True)
@@ -110,7 +112,9 @@ class Bench:
             settings = self.settings | {"out": out, "data-dir": self.data_dir, "seed": seed}
             options = [f"--{name}={value}" for name, value in settings.items()]
             script = str(measure.ROOT / "dcgan.py")
-            torchrun(["--standalone", "--nproc-per-node=2", script, "--quiet", *options])
+            torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+            command = [*torchrun, "--nproc-per-node=2", script, "--quiet", *options]
+            subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
             return common.load_model(Path(out, "generator.pt"), dcgan.LATENT_DIM)
 
     def evaluate(self, name: str, generator: nn.Module) -> Figures:
@@ -171,12 +175,16 @@ def measure_digits(options: argparse.Namespace) -> None:
 
 
 def learn_pictures(pictures: Tensor, seed: int, limit: float, **settings: Any) -> textbook.Result:
-    """What dcgan.py has learned after `limit` seconds, when Ctrl-C interrupts it."""
-    signal.signal(signal.SIGALRM, signal.default_int_handler)
-    signal.setitimer(signal.ITIMER_REAL, limit)
-    start = time.perf_counter()
-    training = dcgan.train(pictures, seed=seed, progress=False, **settings)
-    signal.setitimer(signal.ITIMER_REAL, 0)
+    """What dcgan.py has learned by the end of the epoch in which `limit` seconds pass."""
+    evaluate, start = common.Training.evaluate, time.perf_counter()
+
+    def evaluate_in_time(*inputs: Any, **keywords: Any) -> None:
+        evaluate(*inputs, **keywords)
+        if time.perf_counter() - start > limit:
+            raise KeyboardInterrupt
+
+    with mock.patch.object(common.Training, "evaluate", evaluate_in_time):
+        training = dcgan.train(pictures, seed=seed, progress=False, **settings)
     return textbook.Result(training.generator, time.perf_counter() - start)
 
 
@@ -189,7 +197,8 @@ def measure_pictures(options: argparse.Namespace) -> None:
 
     def judge(generated: Tensor) -> Figures:
         some, best, due = (classifier[:-1](each) for each in (generated, learned, others))
-        precision, coverage = common.precision_and_coverage(due, some)
+        unit = common.Standardize(due)
+        precision, coverage = common.precision_and_coverage(unit(due), unit(some))
         rows = (each.flatten(1) for each in (learned, others, generated))
         figures = {"Frechet": frechet(some, due) / frechet(best, due), "precision": precision}
         return figures | {"coverage": coverage, "near-copies": measure.near_copies(*rows)}

@@ -177,9 +177,11 @@ def f_of(name: str) -> Callable[[Tensor], float]:
     """The function that gives F of points (n, 2)."""
     with torch.random.fork_rng():
         torch.manual_seed(1_000_000)
-        distance = functools.partial(common.sliced_wasserstein, SHAPES[name].draw(GENERATED))
-        typical = sum(distance(SHAPES[name].draw(SAMPLES)) for _ in range(20)) / 20
-    return lambda points: distance(points) / typical
+        fresh = SHAPES[name].draw(GENERATED)
+        unit = common.Standardize(fresh)
+        distance = functools.partial(common.sliced_wasserstein, unit(fresh))
+        typical = sum(distance(unit(SHAPES[name].draw(SAMPLES))) for _ in range(20)) / 20
+    return lambda points: distance(unit(points)) / typical
 
 
 def evaluate(name: str, data: Tensor, generated: Tensor) -> Figures:
@@ -210,9 +212,9 @@ def learn(
         for change in (changes or {}).items():
             stack.enter_context(mock.patch(*change))
         training = script.train(data, seed=seed, progress=False, **settings)
-    seconds = time.perf_counter() - start
-    generated = training.generator(torch.randn(GENERATED, script.LATENT_DIM))
-    figures = evaluate(name, data, generated) | {"ratio": training.ratio, "seconds": seconds}
+        seconds = time.perf_counter() - start
+        generated = training.generator(torch.randn(GENERATED, script.LATENT_DIM))
+        figures = evaluate(name, data, generated) | {"ratio": training.ratio, "seconds": seconds}
     figures |= {"precision": training.precision, "row coverage": training.coverage}
     figures["warned"] = float(not training.converged)
     print(script.__name__, name, seed, figures, flush=True)

@@ -17,7 +17,6 @@ from typing import Any
 import measure
 import torch
 from torch import Tensor, nn
-from torchvision.transforms.functional import gaussian_blur, pad
 
 import common
 import images
@@ -128,6 +127,8 @@ NAMES += ["100 images repeated", "a class missing", "300 images repeated"]
 
 def blur(pictures: Tensor, sigma: float) -> Tensor:
     """Pictures blurred by a Gaussian of `sigma` pixels."""
+    from torchvision.transforms.functional import gaussian_blur, pad
+
     return gaussian_blur(pad(pictures, [3], padding_mode="edge"), 7, sigma)[..., 3:-3, 3:-3]
 
 
@@ -139,7 +140,7 @@ def load(data: Path) -> tuple[Tensor, Tensor]:
 
 
 def judge_images(case: tuple[Path, int, str], seed: int) -> Judged:
-    """The verdict on images, for `n` of the data."""
+    """The verdict on samples of that name, if `n` of the images are the data."""
     data, n, name = case
     torch.set_num_threads(1)
     torch.manual_seed(1000 * seed + n)

@@ -49,6 +49,12 @@ def test_each_removed_part_changes_the_training(name):
     assert [part for part in parts if ratios[part] == ratios["nothing"]] == ["nothing"]
 
 
+def test_figures_are_those_of_the_changed_generator(monkeypatch):
+    monkeypatch.setattr(measure, "evaluate", lambda *_: {"erf": torch.erf})
+    _, figures = measure.learn("sine", 0, changes={"torch.erf": torch.tanh}, epochs=1)
+    assert figures["erf"] is torch.tanh
+
+
 def test_each_failure_is_measured(tmp_path):
     rows = ablation.draw_failures(tmp_path / "failures.png", epochs=1).splitlines()[2:]
     assert [row.split(" | ")[0].strip("| ") for row in rows] == list(ablation.FAILURES)

@@ -77,6 +77,11 @@ def test_walks_are_smooth_and_as_normal_as_noise():
     assert (walk[1:] - walk[:-1]).norm(dim=1).max() < 1  # of about 31
 
 
+def standardized(real, samples):
+    unit = common.Standardize(real)
+    return unit(real), unit(samples)
+
+
 def test_the_distance_is_the_root_mean_square_over_directions():
     for columns, tolerance in ((1, 1e-3), (2, 0.15)):  # the plane has more than 64 directions
         real, samples = torch.randn(200, columns), torch.rand(200, columns)
@@ -85,9 +90,9 @@ def test_the_distance_is_the_root_mean_square_over_directions():
         ours = np.sort(scaler.transform(samples) @ directions, axis=0)
         theirs = np.sort(scaler.transform(real) @ directions, axis=0)
         expected = pytest.approx(np.sqrt(np.mean((ours - theirs) ** 2)), rel=tolerance)
-        assert sliced_wasserstein(real, samples) == expected
-        assert sliced_wasserstein(real, samples.repeat(3, 1)) == expected
-        assert sliced_wasserstein(1e5 * real, 1e5 * samples) == expected
+        for scale, repeats in ((1, 1), (1, 3), (1e5, 1)):
+            rows = standardized(scale * real, scale * samples.repeat(repeats, 1))
+            assert sliced_wasserstein(*rows) == expected
         assert sliced_wasserstein(real, real.flip(0)) == pytest.approx(0, abs=1e-5)
     assert sliced_wasserstein(real, torch.full((3, 2), math.nan)) == math.inf
 
@@ -99,12 +104,12 @@ def test_precision_and_coverage_agree_with_scikit_learn():
     to_others, _ = NearestNeighbors(n_neighbors=6).fit(real_).kneighbors(real_)  # first: itself
     reach = np.maximum(to_others[:, 5], 0.1)
     near = np.linalg.norm(generated_[:, None] - real_[None], axis=2) <= reach
-    precision, coverage = common.precision_and_coverage(real, generated)
+    precision, coverage = common.precision_and_coverage(*standardized(real, generated))
     assert precision == pytest.approx(near.any(axis=1).mean(), abs=0.005)
     assert coverage == pytest.approx(near.any(axis=0).mean(), abs=0.005)
     assert 0.3 < coverage < 1 > precision > 0.3
     both = torch.cat([real, real + 20])  # one cluster of two is generated
-    assert common.precision_and_coverage(both, real) == pytest.approx((1, 0.5))
+    assert common.precision_and_coverage(*standardized(both, real)) == pytest.approx((1, 0.5))
 
 
 def stop(errors, epochs=10, patience=2, **more):

@@ -1,14 +1,17 @@
 """images.py, and the scripts that learn pictures: of all sizes, with labels, in two processes."""
 
+import os
+import socket
+import subprocess
+import sys
 from argparse import Namespace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from helpers import capped, new_training, own_data, write_images
+from helpers import ROOT, capped, new_training, own_data, write_images
 from PIL import Image
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 import common
 import conditional_gan
@@ -197,7 +200,7 @@ def test_classes_are_recognised_and_missing_ones_named(data_dir):
 # --- Learning pictures -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("size", "channels"), [(28, 3), (64, 1), (128, 1)])
+@pytest.mark.parametrize(("size", "channels"), [(28, 3), (64, 3), (128, 1)])
 def test_pictures_of_all_sizes(size, channels, run, tmp_path, monkeypatch):
     capped(monkeypatch, dcgan, 1, export=size == 28)
     data = write_pictures(tmp_path / "data", ["black", "red" if channels == 3 else "grey"])
@@ -242,30 +245,43 @@ def test_real_samples_of_digits_have_their_labels(data_dir):
     assert label.argmax(dim=1).equal(labels[nearest])
 
 
-def learn(out):
-    """A short training in one process of several: the first weights of its generator."""
-    networks, build = [], dcgan.build_generator
-    data = torch.rand(60, 1, 28, 28), torch.arange(60) % 2, ["a", "b"]
-    with pytest.MonkeyPatch.context() as patch:
-        capped(patch, dcgan, 4)
-        patch.setattr(dcgan, "build_generator", lambda x: networks.append(build(x)) or networks[0])
-        patch.setattr(images, "load_dataset", lambda *_: data)
-        assert dcgan.main(["--epochs", "1", "--device", "cpu", "--out", out]) == 0
-    return networks[0][0].weight.tolist()
+PROCESS = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+import common, dcgan, images, torch
+data = torch.rand(60, 1, 28, 28), torch.arange(60) % 2, ["a", "b"]
+images.load_dataset = lambda *_: data
+dcgan.BATCHES_PER_EPOCH, dcgan.WIDTH = 4, 8
+common.save = lambda *_, **__: None  # it takes seconds
+networks, build, evaluate = [], dcgan.build_generator, common.Training.evaluate
+dcgan.build_generator = lambda shape: networks.append(build(shape)) or networks[-1]
+
+def evaluate_and_signal(training, *given):
+    evaluate(training, *given)
+    if len(training.history) == 2 and torch.distributed.get_rank():
+        images.SIGNALS.append(2)
+
+common.Training.evaluate = evaluate_and_signal
+status = dcgan.main(["--epochs", "3", "--device", "cpu", "--out", "out"])
+print("status", status, networks[0][0].weight.tolist())
+"""
 
 
-def test_two_processes_learn_the_same_and_one_saves(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr("signal.signal", lambda *_: None)  # torch would leave its own handlers
-    config = LaunchConfig(
-        1, 1, nproc_per_node=2, run_id="two", rdzv_backend="c10d", rdzv_endpoint="localhost:0",
-        max_restarts=0, start_method="spawn" if torch.cuda.is_available() else "fork",
-    )  # fmt: skip
-    weights = elastic_launch(config, learn)(str(tmp_path))  # as torchrun does it
-    assert weights[0] == weights[1]
-    printed = capfd.readouterr()
-    assert printed.out.count("Trained on 60 samples for 1 epochs") == 1
-    assert "Grad strides" not in printed.err
-    assert (tmp_path / "generator.pt").exists()
+def test_two_processes_learn_the_same_and_stop_together(tmp_path):
+    with socket.create_server(("localhost", 0)) as server:  # a free port
+        use = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "OMP_NUM_THREADS": "1"}
+        use |= {"MASTER_PORT": str(server.getsockname()[1])}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROCESS], stdout=-1, stderr=-1, text=True, cwd=tmp_path,
+            env=os.environ | use | {"RANK": rank, "LOCAL_RANK": rank},
+        ) for rank in "01"
+    ]  # fmt: skip
+    (printed, error), (printed_too, _) = [each.communicate(timeout=120) for each in started]
+    assert "Trained on 60 samples for 2 epochs, interrupted" in printed, error
+    assert "Grad strides" not in error
+    assert (tmp_path / "out" / "samples.png").exists()
+    assert printed.partition("status 130 ")[2] == printed_too.removeprefix("status 0 ") != ""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What the scripts of points and integers do: data, files of others; a copy, and in Jupyter."""
+"""Points and integers: their data, users' files, a copy in an empty folder, Jupyter."""
 
 import os
 import shutil

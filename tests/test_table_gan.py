@@ -32,7 +32,8 @@ def kind_of(texts, **types):
     table = Table(pd.DataFrame({"x": texts, "age": AGES}), types)
     if table.ids:
         return "id"
-    column = table.columns[0]
+    column, decoded = table.columns[0], tables.Decoder(table.cells, table.columns)(table.rows)
+    assert decoded.isnan().equal(table.cells.isnan())
     assert column.values(table.cells[:, 0]) == texts
     return "category" if column.categories else "date" if column.date else "number"
 

@@ -46,7 +46,7 @@ def real_samples(
 
 
 def requested_labels(labels: Tensor, count: int) -> Tensor:
-    """Labels (count,): the first 64 in runs of eight, the others as in the data (n,)."""
+    """Labels (count,): the first 64, for the GIF, in runs of eight, the others as in the data."""
     shown = torch.arange(64) // 8 % (int(labels.max()) + 1)
     return torch.cat([shown, labels[torch.arange(count - 64) % len(labels)]])
 
@@ -126,7 +126,7 @@ def train(
     fixed_noise = generator_input(requested[:count], classes).to(device)
     parts = generator, ema_generator, discriminator, g_optimizer, d_optimizer
 
-    @common.recorded(device)
+    @common.recorded(device)  # as a CUDA graph, on a GPU
     def step(rows: Tensor, penalty: Tensor, *, apply_penalty: bool) -> tuple[Tensor, Tensor]:
         real, label = rows[:, :-classes].unflatten(1, shape), rows[:, -classes:]
         noise = torch.randn(batch_size, LATENT_DIM, device=device)
@@ -146,7 +146,7 @@ def train(
         # Generator step: fool the discriminator
         g_loss = bce((discriminator(images.augment(fakes)) * label).sum(dim=1), ones)
         g_optimizer.zero_grad()
-        g_loss.backward(inputs=list(generator.parameters()))
+        g_loss.backward(inputs=list(generator.parameters()))  # only its own gradients
         g_optimizer.step()
         common.update_ema(ema_generator, generator, EMA_DECAY)
         return d_loss, g_loss

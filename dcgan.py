@@ -117,7 +117,7 @@ def train(
     batches = common.Batches(pictures[rank::processes].to(device), batch_size)
     parts = generator, ema_generator, discriminator, g_optimizer, d_optimizer
 
-    @common.recorded(device)
+    @common.recorded(device)  # as a CUDA graph, on a GPU
     def step(real: Tensor, penalty: Tensor, *, apply_penalty: bool) -> tuple[Tensor, Tensor]:
         fakes = ddp_generator(torch.randn(batch_size, LATENT_DIM, device=device))
 
@@ -135,7 +135,7 @@ def train(
         # Generator step: fool the discriminator
         g_loss = bce(discriminator(images.augment(fakes)), ones)
         g_optimizer.zero_grad()
-        g_loss.backward(inputs=list(generator.parameters()))
+        g_loss.backward(inputs=list(generator.parameters()))  # only its own gradients
         g_optimizer.step()
         common.update_ema(ema_generator, generator, EMA_DECAY**processes)
         return d_loss, g_loss

@@ -86,7 +86,7 @@ def train(
     fixed_noise = torch.randn(2048, LATENT_DIM, device=device)
     parts = generator, ema_generator, discriminator, g_optimizer, d_optimizer
 
-    @common.recorded(device)
+    @common.recorded(device)  # as a CUDA graph, on a GPU
     def step(rows: Tensor) -> tuple[Tensor, Tensor]:
         fakes = generator(torch.randn(batch_size, LATENT_DIM, device=device))
 
@@ -100,7 +100,7 @@ def train(
         # Generator step: fool the discriminator
         g_loss = bce(discriminator(images.augment(fakes)), ones)
         g_optimizer.zero_grad()
-        g_loss.backward(inputs=list(generator.parameters()))
+        g_loss.backward(inputs=list(generator.parameters()))  # only its own gradients
         g_optimizer.step()
         common.update_ema(ema_generator, generator, EMA_DECAY)
         return d_loss, g_loss

@@ -31,8 +31,8 @@ EPOCHS, PATIENCE, COOLDOWN = 60, 3, 20  # the learning rate decays over COOLDOWN
 BATCHES_PER_EPOCH, BATCH_SIZE = 45, 256
 LEARNING_RATE, BETAS = 0.004, (0.0, 0.95)  # beta1 = 0: with momentum the two networks oscillate
 EMA_DECAY = 0.99  # of the moving average of the weights
-PENALTY = 0.3  # weight of the gradient penalty: higher blurs clusters, lower distorts their shares
-MAX_STD = 3**0.5  # range of the uniform noise, in standard deviations; data are scaled to fit
+PENALTY = 0.3  # weight of the gradient penalty: higher blurs clusters, lower distorts their sizes
+MAX_STD = 3**0.5  # where uniform noise of deviation 1 ends; data are scaled to fit
 
 
 def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -73,7 +73,7 @@ def train(
     epochs: int = EPOCHS, patience: int = PATIENCE, batch_size: int | None = None,
     lr: float = LEARNING_RATE,
 ) -> Training:  # fmt: skip
-    """Learn to generate rows like those of `data` (n, features); ValueError if that cannot be."""
+    """Learn to generate rows like those of `data` (n, features); ValueError if that fails."""
     device = common.choose_device(device)
     training = Training(
         data, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
@@ -92,7 +92,7 @@ def train(
     labels = torch.cat([ones, torch.zeros_like(ones)])
     fixed_noise = torch.randn(1024, LATENT_DIM, device=device)
 
-    @common.recorded(device)
+    @common.recorded(device)  # as a CUDA graph, on a GPU
     def step(points: Tensor, noise: Tensor, *, apply_penalty: bool) -> tuple[Tensor, Tensor]:
         fakes = generator(noise)
 
@@ -109,7 +109,7 @@ def train(
         # Generator step: fool the discriminator
         g_loss = bce(discriminator(fakes), ones)
         g_optimizer.zero_grad()
-        g_loss.backward(inputs=list(generator.parameters()))
+        g_loss.backward(inputs=list(generator.parameters()))  # only its own gradients
         g_optimizer.step()
         common.update_ema(ema_generator, generator, EMA_DECAY)
         return d_loss, g_loss

@@ -89,7 +89,7 @@ def train(
     optimizer = Adam(classifier.parameters(), lr, fused=True, capturable=device.type == "cuda")
     history, stopped = [], False
 
-    @common.recorded(device)
+    @common.recorded(device)  # as a CUDA graph, on a GPU
     def step(chosen: Tensor) -> Tensor:
         logits = classifier(images.random_shift(data[chosen], SHIFT))
         loss = cross_entropy(logits, labels[chosen], label_smoothing=SMOOTHING)

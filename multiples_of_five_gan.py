@@ -89,7 +89,7 @@ def train(
     labels = torch.cat([ones, torch.zeros_like(ones)])
     fixed_noise = torch.randn(2048, depth, device=device)
 
-    @common.recorded(device)
+    @common.recorded(device)  # as a CUDA graph, on a GPU
     def step(rows: Tensor) -> tuple[Tensor, Tensor]:
         fakes = generator(torch.randn(batch_size, depth, device=device))
 
@@ -104,7 +104,7 @@ def train(
         # Generator step: fool the discriminator
         g_loss = bce(discriminator(fakes), ones)
         g_optimizer.zero_grad()
-        g_loss.backward(inputs=list(generator.parameters()))
+        g_loss.backward(inputs=list(generator.parameters()))  # only its own gradients
         g_optimizer.step()
         common.update_ema(ema_generator, generator, EMA_DECAY)
         return d_loss, g_loss

@@ -113,7 +113,7 @@ def train(
     labels = torch.cat([ones, torch.zeros_like(ones)])
     fixed_noise = torch.randn(2048, LATENT_DIM, device=device)
 
-    @common.recorded(device)
+    @common.recorded(device)  # as a CUDA graph, on a GPU
     def step(
         rows: Tensor, chosen: Tensor, noise: Tensor, apply_penalty: bool
     ) -> tuple[Tensor, Tensor]:
@@ -132,7 +132,7 @@ def train(
         # Generator step: fool the discriminator
         g_loss = bce(discriminator(torch.cat([fakes, condition], dim=1)), ones)
         g_optimizer.zero_grad()
-        g_loss.backward(inputs=list(generator.parameters()))
+        g_loss.backward(inputs=list(generator.parameters()))  # only its own gradients
         g_optimizer.step()
         common.update_ema(ema_generator, generator, EMA_DECAY)
         return d_loss, g_loss

@@ -4,9 +4,9 @@
 # ///
 """A Wasserstein GAN that learns a ring of eight clusters; its loss estimates the distance to them.
 
-A critic takes the discriminator's place. A penalty keeps the slope of its score near 1, so that the
+A critic takes the discriminator's place. A penalty keeps the norm of its gradient near 1, so the
 gap between the scores of real and generated points estimates how far apart they are (Arjovsky et
-al. 2017). The loss of a plain GAN says nothing of the kind.
+al. 2017). The loss of a plain GAN does not.
 
     python wgan.py                     train, and save in outputs/wgan
     python wgan.py --generate 1000     points of the saved generator, as CSV
@@ -30,7 +30,7 @@ CLUSTERS, RADIUS, DEVIATION = 8, 2.0, 0.05
 LATENT_DIM = 2
 EPOCHS, PATIENCE, COOLDOWN = 60, 3, 20  # the learning rate decays over COOLDOWN epochs
 BATCHES_PER_EPOCH, BATCH_SIZE = 40, 256
-CRITIC_STEPS = 2  # for each of the generator, so that the estimate keeps up
+CRITIC_STEPS = 2  # per generator step, so that the estimate keeps up
 LEARNING_RATE, BETAS = 0.005, (0.0, 0.95)  # beta1 = 0: with momentum the two networks oscillate
 EMA_DECAY = 0.98  # of the moving average of the weights
 PENALTY = 0.2  # on slopes of the critic other than 1
@@ -61,7 +61,7 @@ def build_discriminator(features: int = 2) -> nn.Module:
 
 
 def slope_penalty(critic: nn.Module, points: Tensor, fakes: Tensor) -> Tensor:
-    """How far slopes between real and generated rows are from 1 (Gulrajani et al. 2017)."""
+    """The penalty of WGAN-GP, between real and generated rows (Gulrajani et al. 2017)."""
     share = torch.rand_like(points[:, :1])
     between = (share * points + (1 - share) * fakes).requires_grad_()
     (slopes,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
@@ -92,7 +92,7 @@ def train(
     c_optimizer = Adam(critic.parameters(), lr, BETAS, fused=True)
     fixed_noise = torch.randn(1024, LATENT_DIM, device=device)
 
-    @common.recorded(device)
+    @common.recorded(device)  # as a CUDA graph, on a GPU
     def critic_step(points: Tensor, noise: Tensor, *, apply_penalty: bool) -> None:
         """Score real points higher than generated ones."""
         with torch.no_grad():
@@ -104,12 +104,12 @@ def train(
         c_loss.backward()
         c_optimizer.step()
 
-    @common.recorded(device)
+    @common.recorded(device)  # as a CUDA graph, on a GPU
     def generator_step(noise: Tensor) -> Tensor:
-        """Score higher."""
+        """Make generated points score higher."""
         g_loss = -critic(generator(noise)).mean()
         g_optimizer.zero_grad()
-        g_loss.backward(inputs=list(generator.parameters()))
+        g_loss.backward(inputs=list(generator.parameters()))  # only its own gradients
         g_optimizer.step()
         common.update_ema(ema_generator, generator, EMA_DECAY)
         return g_loss.detach()
@@ -122,7 +122,7 @@ def train(
                 for i, points, noise in steps:
                     critic_step(points, noise, apply_penalty=i == 0)
                 g_loss = generator_step(next(noise_batches))
-            with torch.no_grad():  # of the averaged generator, which the critic has not seen
+            with torch.no_grad():  # with the averaged generator, which the critic has not seen
                 c_loss = critic(ema_generator(fixed_noise)).mean() - critic(real).mean()
             training.evaluate(ema_generator, fixed_noise, c_loss, g_loss)
     return training.finish(ema_generator, torch.randn(16384, LATENT_DIM))

@@ -939,7 +939,7 @@ def report(training: Any, options: argparse.Namespace) -> int:
     ending = ", interrupted" if training.interrupted else ""
     ending += ", diverged (lower --lr)" if training.stopping.diverged else ""
     samples, epochs = training.metrics["samples"], len(training.history)
-    done = f"Trained on {samples:,} samples for {epochs} epochs{ending}"
+    done = f"Trained on {samples:,} samples for {epochs} epoch{'s' * (epochs > 1)}{ending}"
     print(f"{done}, kept epoch {training.stopping.kept_epoch}.\n{training.verdict}")
     if options.show and (picture := options.out / "samples.png").exists():
         Image.open(picture).show()

@@ -97,7 +97,7 @@ def load_folder(folder: Path | str, size: int, labelled: bool = False) -> Labell
     If all are grey, they have one channel. Those that are in no subfolder have the folder's name,
     or are left out if `labelled`. ValueError for fewer than 10 pictures, or 2 labels if `labelled`.
     """
-    folder, pixels, named, skipped = Path(folder).resolve(), [], [], 0
+    folder, pixels, named, skipped = Path(folder).resolve(), [], [], []
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}")
     for path in sorted(folder.glob("*/**/*" if labelled else "**/*")):
@@ -108,9 +108,10 @@ def load_folder(folder: Path | str, size: int, labelled: bool = False) -> Labell
             pixels.append(read_picture(path, size))
             named.append(parts[0] if len(parts) > 1 else folder.name)
         except Exception:  # Pillow raises many kinds of errors for files that it cannot read
-            skipped += 1
+            skipped.append(path.name)
     if skipped:
-        print(f"Skipped {skipped:,} files that are not pictures, or damaged", file=sys.stderr)
+        reason = f"files that are not pictures, or damaged, such as {skipped[0]}"
+        print(f"Skipped {len(skipped):,} {reason}", file=sys.stderr)
     names, labels = np.unique(named, return_inverse=True)
     if len(pixels) < 10 or (labelled and len(names) < 2):
         wanted = f"10 ({', '.join(FORMATS)}) are needed" + ", in 2 subfolders" * labelled

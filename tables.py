@@ -713,7 +713,9 @@ def generate(
         known = [category for column, category in names if column == name]
         if value not in known:
             reason = f"{name!r} has no category {value!r}; it has {', '.join(known[:10])}"
-            raise InputError(f"--where: {reason if known else f'no categorical column {name!r}'}")
+            others = ", ".join(dict.fromkeys(column for column, _ in names)) or "none"
+            missing = f"there is no categorical column {name!r}, but {others}"
+            raise InputError(f"--where: {reason if known else missing}")
         chosen.append(names.index((name, value)))
     (upper,) = (x for name, x in generator.named_buffers() if name.endswith("upper"))
     shares, random = upper.diff(prepend=torch.zeros_like(upper[:1])), common.stream("samples", seed)
@@ -740,8 +742,10 @@ def use_generator(options: argparse.Namespace) -> int:
     about = bytes(dict(generator.named_buffers())["columns"])
     columns = [Column(**column) for column in json.loads(about)]
     if options.generate:
-        pairs = (pair.partition("=") for pair in options.where)
-        where = {name.strip(): value.strip() for name, _, value in pairs}
+        pairs = [[part.strip() for part in pair.split("=", 1)] for pair in options.where]
+        if wrong := [pair for pair in pairs if len(pair) < 2]:
+            raise InputError(f"--where needs NAME=VALUE, not {wrong[0][0]}")
+        where = dict(pairs)
         blocks = generate(generator, columns, options.generate, where, options.seed)
         for i, cells in enumerate(blocks):
             frame = to_frame(cells, columns)

@@ -1,47 +1,33 @@
-"""What all scripts share: copy this file along with the script that you copy.
+"""What every `train` needs: copy this file along with the `train` that you copy.
 
-Sections: device and one-hot codec, data, building blocks, distance, training, plots, files,
-command line.
+To read a training loop you need the sections on data, networks and training. The others: devices
+and random numbers, the one-hot codec, distance, plots; and last, a step as a CUDA graph, which you
+may skip. What makes a script a command (options, files, messages) is in cli.py.
 """
 
-import argparse
-import codecs
 import functools
-import hashlib
-import inspect
 import io
-import json
 import math
-import os
-import re
-import shutil
-import signal
-import sys
-import tempfile
 import warnings
-import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
-from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, Self, TextIO
+from typing import Any, NamedTuple, Self
 
 import matplotlib.figure
 import numpy as np
 import torch
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LinearSegmentedColormap
 from PIL import Image  # installed with matplotlib
-from torch import Tensor, distributed, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 
 class Failure(Exception):
     """The operation failed; the message says why and what to do, in one line."""
 
-    status = 1  # exit status
+    status = 1  # exit status of a script
 
 
 class InputError(Failure, ValueError):
@@ -50,49 +36,47 @@ class InputError(Failure, ValueError):
     status = 2
 
 
-# --- Device and one-hot codec ------------------------------------------------------------------
+def require_count(name: str, count: int) -> None:
+    """InputError unless the count is an integer of at least 1."""
+    if not isinstance(count, int | np.integer) or count < 1:
+        raise InputError(f"{name} must be an integer of at least 1, not {count!r}")
+
+
+# --- Devices and random numbers ----------------------------------------------------------------
 
 
 def choose_device(name: str | torch.device = "auto") -> torch.device:
-    """The device `name`; "auto" picks an accelerator if there is one. ValueError if unavailable."""
-    count = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
-    present = ["cpu", *(f"{torch.accelerator.current_accelerator()}:{i}" for i in range(count))]
-    name = present[-1].split(":")[0] if name == "auto" else str(name)
-    if name in present or f"{name}:0" in present:
-        return torch.device(name)
-    raise InputError(f"device {name!r} is not available; choose from auto, {', '.join(present)}")
+    """The device of that name; "auto" is an accelerator if there is one, else the CPU.
 
-
-@contextmanager
-def torch_defaults(threads: int | None = None) -> Iterator[None]:
-    """Gradients, float32 and the CPU by default, whatever the caller has set; `threads` on the CPU.
-
-    One thread is faster for small networks, and gives the same results for any number of cores.
+    InputError if there is no such device.
     """
-    threads_before, dtype_before = torch.get_num_threads(), torch.get_default_dtype()
-    on_cpu = torch.empty(0).device.type == "cpu"
-    cpu = nullcontext() if on_cpu else torch.device("cpu")  # which would slow each call
-    torch.set_num_threads(threads or threads_before)
-    torch.set_default_dtype(torch.float32)
-    try:
-        with torch.inference_mode(False), torch.enable_grad(), cpu:
-            yield
-    finally:
-        torch.set_num_threads(threads_before)
-        torch.set_default_dtype(dtype_before)
+    available = ["cpu"]
+    if torch.accelerator.is_available():
+        kind = torch.accelerator.current_accelerator()
+        count = torch.accelerator.device_count()
+        available += [str(kind), *(f"{kind}:{i}" for i in range(count))]
+    if str(name) == "auto":
+        return torch.device(available[1] if len(available) > 1 else "cpu")
+    if str(name) not in available:
+        choices = ", ".join(["auto", *available])
+        raise InputError(f"device {str(name)!r} is not available; choose from {choices}")
+    return torch.device(name)
 
 
-def stream(use: str, seed: int = 0) -> torch.Generator:
-    """A random generator of its own for each use and seed."""
-    digest = hashlib.sha256(f"{use} {seed}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
+def random_numbers(use: str, seed: int = 0) -> torch.Generator:
+    """Random numbers that no other use shares, so that one does not change another."""
+    return torch.Generator().manual_seed(zlib.crc32(f"{use} {seed}".encode()))
+
+
+# --- One-hot codec -----------------------------------------------------------------------------
 
 
 def one_hot_encode(integers: Tensor, depth: int) -> Tensor:
-    """Integers (n,) from 0 to depth - 1 as one-hot rows (n, depth), float32; or ValueError."""
-    inside = not integers.is_floating_point() and ((integers >= 0) & (integers < depth)).all()
-    if not inside or integers.ndim != 1:
-        raise InputError(f"expected integers of shape (n,) from 0 to {depth - 1}")
+    """Integers (n,) from 0 to depth - 1 as one-hot rows (n, depth), float32; or InputError."""
+    if integers.is_floating_point() or integers.ndim != 1:
+        raise InputError("expected integers of shape (n,)")
+    if ((integers < 0) | (integers >= depth)).any():
+        raise InputError(f"expected integers from 0 to {depth - 1}")
     return nn.functional.one_hot(integers.long(), depth).float()
 
 
@@ -104,90 +88,124 @@ def one_hot_decode(rows: Tensor) -> Tensor:
 # --- Data --------------------------------------------------------------------------------------
 
 LARGEST = 1e37  # allowed absolute value: sums of larger ones may overflow float32
+EXACT_IN_FLOAT32 = (torch.float32, torch.float16, torch.bfloat16, torch.bool)
 
 
 def as_rows(data: object) -> Tensor:
-    """Data (n, features), a tensor or what numpy reads as numbers, as a finite CPU tensor.
+    """Data (n, columns), a tensor or what numpy reads as numbers, as a finite CPU tensor.
 
-    Integers and float64 become float64, narrower floats float32. ValueError for other data.
+    Integers and float64 become float64, narrower floats float32. InputError for other data.
     """
     try:
         if not isinstance(data, Tensor):
             array = np.array(data)
-            data = torch.from_numpy(array.astype(np.float64) if array.dtype == object else array)
-        narrow = data.dtype in (torch.float32, torch.float16, torch.bfloat16, torch.bool)
-        rows = data.detach().cpu().to(torch.float32 if narrow else torch.float64)
+            if array.dtype == object:  # as of a DataFrame with columns of several types
+                array = array.astype(np.float64)
+            data = torch.from_numpy(array)
+        dtype = torch.float32 if data.dtype in EXACT_IN_FLOAT32 else torch.float64
+        rows = data.detach().cpu().to(dtype)
     except (TypeError, ValueError):
         raise InputError("data must be rows of numbers, all of the same length") from None
-    if rows.ndim != 2 or 0 in rows.shape:
-        raise InputError(f"data must have the shape (n, features), not {tuple(rows.shape)}")
+    if rows.ndim != 2 or rows.numel() == 0:
+        raise InputError(f"data must have the shape (n, columns), not {tuple(rows.shape)}")
     wrong = rows[~(rows.abs() <= LARGEST)]  # also NaN
-    if len(wrong):
+    if len(wrong) > 0:
         raise InputError(f"data must be finite numbers up to {LARGEST:g}, but hold {wrong[0]:g}")
     return rows
 
 
-class Standardize(nn.Module):
-    """Shifts and scales columns (n, features) to mean 0 and standard deviation 1, as float32.
+def random_subset(rows: Tensor, size: int) -> Tensor:
+    """At most so many of the rows (n, ...), drawn at random: ordered rows have patterns."""
+    if len(rows) <= size:
+        return rows
+    order = torch.randperm(len(rows), generator=random_numbers("subset"))
+    return rows[order[:size]]
 
-    `one_unit`, for pixels, uses one mean and one deviation for all columns. If more than 0.5 % of a
-    column lies beyond `max_std`, it is scaled down further: far clusters would be lost.
+
+class Standardize(nn.Module):
+    """Shifts and scales columns (n, columns) to mean 0 and standard deviation 1, as float32.
+
+    If more than 0.5 % of a column lie beyond `max_std` deviations, it is scaled down until they do
+    not: the networks would squeeze a cluster that is far away.
     """
 
-    mean: Tensor  # (features,)
-    std: Tensor  # (features,), 0 for constant columns
+    mean: Tensor  # (columns,)
+    std: Tensor  # (columns,), 0 for constant columns
 
-    def __init__(self, rows: Tensor, one_unit: bool = False, max_std: float = math.inf) -> None:
+    def __init__(self, rows: Tensor, max_std: float = math.inf) -> None:
         super().__init__()
-        # float64: float32 loses the variance of columns with a large mean
-        std, mean = torch.std_mean(rows.double(), None if one_unit else 0, correction=0)
+        # float64, as float32 loses the variance of columns with a large mean
+        std, mean = torch.std_mean(rows.double(), dim=0, correction=0)
         if max_std < math.inf:
-            far = (rows - mean).abs().kthvalue(math.ceil(0.995 * len(rows)), dim=0).values
+            distances = (rows - mean).abs().sort(dim=0).values
+            far = distances[math.ceil(0.995 * len(rows)) - 1]
             std = torch.maximum(std, far / max_std)
-        varies = one_unit | (rows != rows[0]).any(dim=0)
-        self.register_buffer("mean", mean.where(varies, rows[0]).to(rows.dtype))
-        self.register_buffer("std", std.where(varies, 0).to(rows.dtype))
+        constant = (rows == rows[0]).all(dim=0)  # the deviation may be above 0, by rounding
+        self.register_buffer("mean", torch.where(constant, rows[0], mean).to(rows.dtype))
+        self.register_buffer("std", torch.where(constant, 0, std).to(rows.dtype))
 
     def forward(self, rows: Tensor) -> Tensor:
-        return ((rows - self.mean) / self.std.where(self.std > 0, 1)).float()
+        divisor = torch.where(self.std > 0, self.std, 1)
+        return ((rows - self.mean) / divisor).float()
+
+    def inverse(self) -> nn.Module:
+        """The module that turns standardised rows back."""
+        return Unstandardize(self.mean, self.std)
 
 
-class Unstandardize(Standardize):
-    """Inverse of Standardize, in the type of the data; constant columns are restored exactly."""
+class Unstandardize(nn.Module):
+    """Turns standardised rows (n, columns) into the units and the type of the data."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
 
     def forward(self, rows: Tensor) -> Tensor:
-        return rows * self.std + self.mean
-
-
-# --- Building blocks ---------------------------------------------------------------------------
+        # Where the buffers are: they stay on the CPU, as an Apple GPU has no float64
+        return rows.to(self.mean) * self.std + self.mean
 
 
 class Batches:
-    """Endless shuffled batches (size, features) of rows (n, features)."""
+    """Endless shuffled batches (size, ...) of rows (n, ...): a row comes again after all others."""
 
     def __init__(self, rows: Tensor, size: int) -> None:
-        self.rows, self.size = rows, size
-        self.shuffled = torch.empty(0, dtype=torch.int64, device=rows.device)  # still to come
+        require_count("batch_size", size)
+        self.rows = rows
+        self.size = size
+        self.order = torch.empty(0, dtype=torch.int64, device=rows.device)  # still to come
 
     def __iter__(self) -> Iterator[Tensor]:
-        while True:
-            while len(self.shuffled) < self.size:
-                more = torch.randperm(len(self.rows), device=self.rows.device)
-                self.shuffled = torch.cat([self.shuffled, more])
-            chosen, self.shuffled = self.shuffled[: self.size], self.shuffled[self.size :]
-            yield self.rows[chosen]
+        return self
+
+    def __next__(self) -> Tensor:
+        while len(self.order) < self.size:
+            shuffled = torch.randperm(len(self.rows), device=self.rows.device)
+            self.order = torch.cat([self.order, shuffled])
+        chosen = self.order[: self.size]
+        self.order = self.order[self.size :]
+        return self.rows[chosen]
 
 
-def sobol_noise(size: int, columns: int, device: str | torch.device) -> Iterator[Tensor]:
-    """Endless batches (size, columns) of scrambled Sobol points as normal noise (Owen 1998).
+def even_noise(size: int, columns: int, device: str | torch.device) -> Iterator[Tensor]:
+    """Endless batches (size, columns) of normal noise, more even than random numbers (Owen 1998).
 
-    They are evenly spread, so that a gap in a batch of samples is the generator's fault.
+    They are scrambled Sobol points. As the noise has no gaps, a gap in a batch of samples is the
+    generator's fault.
     """
+    require_count("batch_size", size)
     while True:
         sobol = torch.quasirandom.SobolEngine(columns, scramble=True)
         for _ in range(8):
-            even = sobol.draw(8 * size).clamp(1e-6, 1 - 1e-6)  # 0 and 1 would become infinite
-            yield from torch.special.ndtri(even).to(device).split(size)
+            uniform = sobol.draw(8 * size).clamp(1e-6, 1 - 1e-6)  # 0 and 1 would become infinite
+            noise = torch.special.ndtri(uniform).to(device)
+            yield from noise.split(size)
+
+
+# --- Networks ----------------------------------------------------------------------------------
 
 
 class FourierFeatures(nn.Module):
@@ -203,182 +221,149 @@ class FourierFeatures(nn.Module):
 
 def fourier_mlp(inputs: int, width: int, outputs: int, activation: nn.Module) -> nn.Sequential:
     """Fourier features, then three hidden layers: (n, inputs) -> (n, outputs)."""
-    layers: list[nn.Module] = [FourierFeatures()]
-    for size in (7 * inputs, width, width):
-        layers += [nn.Linear(size, width), activation]
-    return nn.Sequential(*layers, nn.Linear(width, outputs))
+    return nn.Sequential(
+        FourierFeatures(),
+        nn.Linear(7 * inputs, width),
+        activation,
+        nn.Linear(width, width),
+        activation,
+        nn.Linear(width, width),
+        activation,
+        nn.Linear(width, outputs),
+    )
 
 
-def gradient_penalty(scores: Tensor, rows: Tensor) -> Tensor:
-    """Mean squared gradient norm of the scores (n, 1) at the rows (n, features), or at pictures.
+def gradient_penalty(scores: Tensor, inputs: Tensor) -> Tensor:
+    """Mean squared norm of the gradient of scores (n, 1) at the discriminator's inputs (n, ...).
 
-    With the loss averaged over the same rows, real and generated, it is R1 + R2 without their
-    factor 1/2 (Mescheder et al. 2018).
+    At real rows it is R1, at generated ones R2 (Mescheder et al. 2018), without their factor 1/2.
     """
-    (slopes,) = torch.autograd.grad(scores.sum(), rows, create_graph=True)
+    (slopes,) = torch.autograd.grad(scores.sum(), inputs, create_graph=True)
     return slopes.flatten(1).square().sum(dim=1).mean()
 
 
 @torch.no_grad()
 def update_ema(ema: nn.Module, model: nn.Module, decay: float) -> None:
     """Updates the exponential moving average (EMA) of weights and of batch-norm statistics."""
-    parts = [[*network.parameters(), *network.buffers()] for network in (ema, model)]
-    old, new = ([part for part in each if part.is_floating_point()] for each in parts)
-    get_ema_multi_avg_fn(decay)(old, new, 0)
-
-
-def recorded(device: torch.device) -> Callable[[Callable], Callable]:
-    """Decorates a training step: on a CUDA GPU, it is recorded as a CUDA graph, and replayed.
-
-    The third call is recorded; a replay saves Python the start of each operation. Inputs are
-    tensors, of the same shapes in each call, and each set of keywords has its own graph; any other
-    value stays what it was when recorded. A step that waits for the GPU is called, not recorded.
-    """
-
-    def decorate(step: Callable) -> Callable:
-        if device.type != "cuda" or (distributed.is_available() and distributed.is_initialized()):
-            return step
-        calls: Counter[tuple] = Counter()
-        graphs: dict[tuple, tuple] = {}
-        side = torch.cuda.Stream(device)  # for all calls: the default stream cannot be recorded
-
-        def call(*inputs: Tensor, **keywords: Any) -> Any:
-            key, current = tuple(keywords.items()), torch.cuda.current_stream(device)
-            if key in graphs:
-                graph, fixed, losses = graphs[key]
-                for old, new in zip(fixed, inputs, strict=True):
-                    old.copy_(new)
-                graph.replay()
-                return losses
-            side.wait_stream(current)
-            try:
-                with torch.cuda.stream(side):
-                    losses = step(*inputs, **keywords)
-            finally:
-                current.wait_stream(side)
-            calls[key] += 1
-            if calls[key] == 3:
-                fixed, graph = [each.clone() for each in inputs], torch.cuda.CUDAGraph()
-                try:
-                    with torch.cuda.device(device), torch.cuda.graph(graph, stream=side):
-                        with warnings.catch_warnings(action="ignore"):  # "a prototype feature"
-                            torch.cuda.set_sync_debug_mode("error")  # a wait would spoil the graph
-                        recorded_losses = step(*fixed, **keywords)
-                    graphs[key] = graph, fixed, recorded_losses
-                except RuntimeError as error:
-                    reason = str(error).partition("\n")[0]
-                    print(f"Not recorded as a CUDA graph, so slower: {reason}", file=sys.stderr)
-                finally:
-                    torch.cuda.set_sync_debug_mode("default")
-            return losses
-
-        return call
-
-    return decorate
+    averages = [*ema.parameters(), *ema.buffers()]
+    values = [*model.parameters(), *model.buffers()]
+    for average, value in zip(averages, values, strict=True):
+        if average.is_floating_point():
+            average.lerp_(value, 1 - decay)
 
 
 def set_lr(lr: float, *optimizers: torch.optim.Optimizer) -> None:
-    """Sets the learning rate; for a recorded step as a tensor, which it reads each time."""
-    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-        device = group["params"][0].device
-        group["capturable"] = device.type == "cuda"
-        rate = torch.as_tensor(group["lr"], device=device).fill_(lr)
-        group["lr"] = rate if group["capturable"] else lr
+    """Sets the learning rate."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = lr
 
 
 # --- Distance ----------------------------------------------------------------------------------
 
 
 def sliced_wasserstein(real: Tensor, samples: Tensor) -> float:
-    """Sliced 2-Wasserstein distance of samples (m, features) to real rows (n, features).
+    """Sliced 2-Wasserstein distance between standardised rows (n, columns) and (m, columns).
 
-    Both are standardised as the real rows are. They are projected on 64 directions and sorted; the
-    distance is the root of the mean squared difference (Bonneel et al. 2015). Samples off the real
-    rows raise it, and so do real rows left out; infinite numbers make it infinite.
+    Both are projected on 64 random lines. On each, the quantiles of one are compared with those of
+    the other; the distance is the root of the mean squared difference (Bonneel et al. 2015).
+    Samples off the real rows raise it, and so do real rows left out; infinite samples make it
+    infinite.
     """
-    normal = torch.randn(64, real.shape[1], generator=stream("directions"))
-    directions = normal / normal.norm(dim=1, keepdim=True)
-    projections = [(directions @ rows.T).numpy() for rows in (real, samples)]
-    if not np.isfinite(projections[1]).all():
+    if not samples.isfinite().all():
         return math.inf
-    fewer, more = sorted((np.sort(each, axis=1) for each in projections), key=np.size)
-    quantiles = (np.arange(more.shape[1]) + 0.5) / more.shape[1]
-    same_quantile = fewer[:, (quantiles * fewer.shape[1]).astype(int)]
-    return float(np.sqrt(np.square(same_quantile - more, dtype=np.float64).mean()))
+    lines = torch.randn(64, real.shape[1], generator=random_numbers("lines"))
+    lines = lines / lines.norm(dim=1, keepdim=True)
+    count = max(len(real), len(samples))
+    places = (np.arange(count) + 0.5) / count
+
+    def quantiles(rows: Tensor) -> np.ndarray:
+        projections = np.sort((lines @ rows.T).numpy(), axis=1)
+        return projections[:, (places * len(rows)).astype(int)]
+
+    difference = quantiles(real) - quantiles(samples)
+    return float(np.sqrt(np.square(difference, dtype=np.float64).mean()))
 
 
 def fresh_distance(rows: Tensor) -> float:
-    """The distance that as many fresh rows have to these (n, features), in about 19 of 20 cases.
+    """The distance that as many fresh rows have to these (n, columns), in about 19 of 20 cases.
 
-    It is 0.8 of the 95th percentile of 40 distances between random halves: with twice as many rows,
-    distances fall to 0.71 (1 / sqrt 2) on curves, and to 0.84 where the shares of clusters decide.
+    It is estimated from 40 random halves of the rows. Twice as many rows are nearer: by a factor of
+    0.71 on curves (1 / sqrt 2), of up to 0.84 in clusters, as their shares vary; 0.8 is between.
     """
-    random, half = stream("halves"), max(len(rows) // 2, 1)
-    mixed = (rows[torch.randperm(len(rows), generator=random)] for _ in range(40))
-    distances = [sliced_wasserstein(x[:half], x[-half:]) for x in mixed]
+    random = random_numbers("halves")
+    half = max(len(rows) // 2, 1)
+    distances = []
+    for _ in range(40):
+        shuffled = rows[torch.randperm(len(rows), generator=random)]
+        distances.append(sliced_wasserstein(shuffled[:half], shuffled[-half:]))
     return 0.8 * float(np.quantile(distances, 0.95))
 
 
 def precision_and_coverage(real: Tensor, generated: Tensor) -> tuple[float, float]:
-    """Share of generated rows (n, features) near real ones, and of real ones near generated ones.
+    """Share of generated rows (m, columns) near real ones, and of real ones near generated ones.
 
-    Near is within the distance of the real row to its fifth nearest other one, or 0.1 standard
-    deviations: precision (Kynkaanniemi et al. 2019) and coverage (Naeem et al. 2020). At most
-    4,096 real rows and 8,192 generated ones are compared, all standardised as the real ones are.
+    Near is within the distance of the real row to its fifth nearest other one, or 0.1 (standard
+    deviations): precision (Kynkaanniemi et al. 2019) and coverage (Naeem et al. 2020). At most
+    4,096 real rows and 8,192 generated ones are compared.
     """
-    real = real[:: math.ceil(len(real) / 4096)]
-    generated = generated[:: math.ceil(len(generated) / 8192)]
-    fifth = min(1 + 5, len(real))  # past the row itself
+    real = random_subset(real, 4096)
+    generated = random_subset(generated, 8192)
+    fifth = min(1 + 5, len(real))  # the first is the row itself
     reach = torch.cdist(real, real).kthvalue(fifth, dim=1).values.clamp(min=0.1)
     near = torch.cdist(generated, real) <= reach
-    return near.any(dim=1).float().mean().item(), near.any(dim=0).float().mean().item()
+    precision = near.any(dim=1).float().mean().item()
+    coverage = near.any(dim=0).float().mean().item()
+    return precision, coverage
 
 
 # --- Training ----------------------------------------------------------------------------------
 
-DIVERGED = 1e6  # larger losses and distances count as divergence
-MIN_PROGRESS = 0.1  # smallest gain that counts, as a share of the distance of real samples
-
-
-def check_count(name: str, count: int) -> int:
-    """The count; ValueError unless it is an integer of at least 1."""
-    if not isinstance(count, int | np.integer) or count < 1:
-        raise InputError(f"{name} must be an integer of at least 1, not {count!r}")
-    return count
+LEAST_PROGRESS = 0.1  # smallest gain that counts, as a share of the tolerance
 
 
 class EarlyStopping:
     """Keeps the best weights, lowers the learning rate, and says when to stop.
 
-    After `patience` epochs without progress, or in time for the last of `epochs`, the learning rate
-    falls to zero within `cooldown` epochs. Errors within `tolerance` of the lowest are equal: the
-    latest is kept. A gain below `min_progress` is no progress.
+    After `patience` epochs without progress, or `cooldown` epochs before the last of `epochs`, the
+    learning rate begins to fall; `cooldown` epochs later training ends. Errors within `tolerance`
+    of the lowest count as equal: the weights of the latest are kept.
     """
 
     def __init__(
-        self, epochs: int, patience: int, cooldown: int = 0,
-        tolerance: float = 0.0, min_progress: float = 0.0,
-    ) -> None:  # fmt: skip
-        self.epoch, self.last_epoch = 0, check_count("epochs", epochs)
-        self.patience = check_count("patience", patience)
+        self, epochs: int, patience: int, cooldown: int = 0, tolerance: float = 0.0
+    ) -> None:
+        require_count("epochs", epochs)
+        require_count("patience", patience)
+        self.epoch = 0
+        self.last_epoch = epochs
+        self.patience = patience
         self.cooldown = min(cooldown, epochs // 2)
-        self.tolerance, self.min_progress = tolerance, min_progress
-        self.kept_epoch, self.lowest = 0, math.inf
-        self.progress_epoch, self.progress_error = 0, math.inf
+        self.tolerance = tolerance
+        self.lowest_error = math.inf
+        self.kept_epoch = 0
         self.weights: dict[str, Tensor] = {}
+        self.progress_error = math.inf
+        self.progress_epoch = 0
         self.diverged = False
 
-    def update(self, error: float, model: nn.Module) -> bool:
-        """Note the error of an epoch, and keep the model's weights if it is low; True to stop."""
+    def update(self, error: float, model: nn.Module) -> None:
+        """Note the error after an epoch, and keep the model's weights if it is low."""
         self.epoch += 1
-        self.diverged = not abs(error) < DIVERGED  # also true for NaN
-        if not self.diverged and (error < self.lowest + self.tolerance or not self.kept_epoch):
-            self.weights = {name: part.clone() for name, part in model.state_dict().items()}
-            self.kept_epoch, self.lowest = self.epoch, min(error, self.lowest)
-        if error < self.progress_error - self.min_progress:
-            self.progress_epoch, self.progress_error = self.epoch, error
+        self.diverged = not math.isfinite(error)
+        if error < self.lowest_error + self.tolerance:
+            self.weights = {name: value.clone() for name, value in model.state_dict().items()}
+            self.kept_epoch = self.epoch
+            self.lowest_error = min(error, self.lowest_error)
+        if error < self.progress_error - LEAST_PROGRESS * self.tolerance:
+            self.progress_epoch = self.epoch
+            self.progress_error = error
         if self.epoch - self.progress_epoch >= self.patience:
             self.last_epoch = min(self.last_epoch, self.epoch + self.cooldown)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether training should end."""
         return self.diverged or self.epoch >= self.last_epoch
 
     @property
@@ -392,9 +377,9 @@ class EarlyStopping:
 
         KeyboardInterrupt if no epoch has ended, Failure if training diverged from the start.
         """
-        if not self.epoch:
+        if self.epoch == 0:
             raise KeyboardInterrupt("interrupted before an epoch ended, nothing was saved")
-        if not self.kept_epoch:
+        if self.kept_epoch == 0:
             raise Failure("training diverged from the start, nothing was saved; lower --lr")
         model.load_state_dict(self.weights)
         return model.eval().cpu().requires_grad_(False)
@@ -410,157 +395,161 @@ class Evaluation(NamedTuple):
 
 
 class Training:
-    """Measures a GAN while it trains, and is what `train` returns."""
+    """Measures a GAN after each epoch, keeps the best weights, and judges them at the end.
+
+    This is what `train` returns.
+    """
 
     generator: nn.Module  # the kept one, on the CPU, in eval mode, in the units of the data
-    sample: Callable[..., Any]  # tables only: sample(n, where) gives rows as a DataFrame
-    samples: Tensor  # (n, features)
-    distance: float  # from these to real rows
-    ratio: float  # of this to the distance that as many fresh real rows may have
-    precision: float  # share of the samples that are near real rows
-    coverage: float  # share of the real rows that are near samples
+    samples: Tensor  # (m, columns), or pictures (m, channels, height, width)
+    distance: float  # from these to the real ones
+    ratio: float  # of this to the distance that as many fresh real ones may have
+    precision: float  # share of the samples that are near real ones
+    coverage: float  # share of the real ones that are near samples
 
     def __init__(
-        self, data: object, *, seed: int, epochs: int, patience: int, batch_size: int | None,
-        progress: bool, cooldown: int = 0, max_std: float | None = None,
+        self,
+        data: Tensor,
+        *,
+        seed: int,
+        epochs: int,
+        patience: int,
+        cooldown: int = 0,
+        progress: bool = True,
         features: Callable[[Tensor], Tensor] | None = None,
-    ) -> None:  # fmt: skip
-        """For `data` (n, features); seeds torch; ValueError if they or a setting are invalid.
+    ) -> None:
+        """For `data`, rows (n, columns) or pictures; seeds torch.
 
-        With `max_std`, the networks see standardised rows, as by Standardize. For images, rows are
-        compared by their `features` (n, m), which have one unit.
+        What is compared are `features` (n, m), in one unit: by default the columns, standardised.
+        InputError if a setting is invalid.
         """
-        self.data, self.progress = as_rows(data), progress
-        n = len(self.data)
-        if check_count("batch_size", n if batch_size is None else batch_size) > n:
-            raise InputError(f"batch_size {batch_size} is larger than the data, {n} rows")
-        self.standardize: nn.Module = nn.Identity()
-        self.restore: nn.Module = nn.Identity()
-        if max_std:
-            self.standardize = Standardize(self.data, max_std=max_std)
-            self.restore = Unstandardize(self.data, max_std=max_std)
-        self.train_rows = self.standardize(self.data).float()
-        self.features = features or nn.Identity()
-        # Against more than 1,000 fresh images, every generator would fail
-        real = self.features(self.data[:: math.ceil(n / (1000 if features else 5000))])
-        self.unit = Standardize(real, one_unit=features is not None)
-        self.real = self.unit(real)
+        self.data = data
+        self.progress = progress
+        self.features = features or Standardize(data)
+        # Against more than 1,000 fresh pictures, every generator would fail
+        self.real = self.features(random_subset(data, 5000 if data.ndim == 2 else 1000))
         self.real_distance = fresh_distance(self.real)
-        gain = MIN_PROGRESS * self.real_distance
-        self.stopping = EarlyStopping(epochs, patience, cooldown, self.real_distance, gain)
-        self.stopped = False
+        self.stopping = EarlyStopping(epochs, patience, cooldown, tolerance=self.real_distance)
         self.history: list[Evaluation] = []
-        # For the animation: evaluation, samples (n, features) and output of the discriminator
-        self.snapshots: dict[int, tuple[Any, ...]] = {}
+        self.snapshots: list[Tensor] = []  # samples of each epoch, for the animation
         self.checks: list[tuple[bool, str]] = []  # whether it passed, and a sentence
-        self.metrics: dict[str, Any] = {"samples": n, "seed": seed}
+        self.metrics: dict[str, Any] = {"samples": len(data), "seed": seed}
         self.advice = "Try more --epochs, another --seed or a lower --lr."
-        torch.manual_seed(stream("training", seed).initial_seed())
+        torch.manual_seed(random_numbers("training", seed).initial_seed())
 
     def epochs(self) -> Iterator[int]:
         """Counts epochs from 1, with a progress bar, until early stopping ends the training."""
-        total, hidden = self.stopping.last_epoch, not self.progress
-        with tqdm(total=total, unit="epoch", leave=False, disable=hidden) as bar:
-            while not self.stopped:
-                epoch = len(self.history) + 1
+        total = self.stopping.last_epoch
+        with tqdm(total=total, unit="epoch", leave=False, disable=not self.progress) as bar:
+            while not self.stopping.stopped:
+                epoch = self.stopping.epoch + 1
                 yield epoch
-                if len(self.history) < epoch:
+                if self.stopping.epoch < epoch:
                     raise RuntimeError("each epoch must end with a call of training.evaluate")
-                bar.set_postfix(self.history[-1]._asdict(), refresh=False)
+                bar.set_postfix(distance=f"{self.history[-1].distance:.3f}", refresh=False)
                 bar.update(epoch - bar.n)
 
-    def evaluate(
-        self, generator: nn.Module, noise: Tensor, d_loss: Tensor, g_loss: Tensor,
-        discriminator: nn.Module | None = None,
-    ) -> None:  # fmt: skip
-        """Measure the generator after an epoch, on noise (n, LATENT_DIM).
+    @property
+    def lr_factor(self) -> float:
+        """Factor on the learning rate of the next epoch."""
+        return self.stopping.lr_factor
 
-        With a discriminator, the animation shows its output behind points (n, 2).
-        """
-        outputs = []
-        with torch.no_grad():
-            samples = self.restore(generator(noise).cpu())
-            if discriminator and samples.shape[1] == 2:
-                points = self.standardize(grid(self.data)).to(noise)
-                outputs = [discriminator(points).sigmoid().cpu()]
-        distance = sliced_wasserstein(self.real, self.unit(self.features(samples)))
-        row = Evaluation(len(self.history) + 1, d_loss.item(), g_loss.item(), distance)
-        some = samples[: 64 + 2**17 // samples[0].numel()].clone()  # at most about a megabyte
-        self.snapshots[int(8 * math.log2(row.epoch))] = row, some, *outputs  # 8 per doubling
-        self.history.append(row)
-        diverged = not all(abs(number) < DIVERGED for number in row[1:])
-        self.stopped = self.stopping.update(math.nan if diverged else distance, generator)
+    @torch.no_grad()
+    def evaluate(self, generator: nn.Module, noise: Tensor, d_loss: float, g_loss: float) -> None:
+        """Measure the generator after an epoch, on noise (m, LATENT_DIM)."""
+        samples = generator(noise).cpu()
+        distance = sliced_wasserstein(self.real, self.features(samples))
+        self.history.append(Evaluation(len(self.history) + 1, d_loss, g_loss, distance))
+        about_a_megabyte = max(16, 2**18 // samples[0].numel())
+        self.snapshots.append(samples[:about_a_megabyte].clone())
+        finite = math.isfinite(d_loss) and math.isfinite(g_loss)
+        self.stopping.update(distance if finite else math.nan, generator)
 
     def finish(
-        self, generator: nn.Module, noise: Tensor, *, min_rows: int = 50,
-        max_ratio: float = 1.0, min_precision: float = 0.96, min_coverage: float = 0.99,
-    ) -> Self:  # fmt: skip
-        """Load the best weights, measure them on new noise (n, LATENT_DIM), and check them.
+        self,
+        generator: nn.Module,
+        noise: Tensor,
+        *,
+        min_rows: int = 50,
+        max_ratio: float = 1.0,
+        min_precision: float = 0.96,
+        min_coverage: float = 0.99,
+    ) -> Self:
+        """Load the best weights, measure them on new noise (m, LATENT_DIM), and check them.
 
-        The verdict on fewer than `min_rows` rows of data is never good.
+        Fewer than `min_rows` rows of data are too few to judge.
         """
         self.generator = self.stopping.load_best(generator)
-        if isinstance(self.restore, Unstandardize):
-            self.generator = nn.Sequential(self.generator, self.restore).eval()
-        if self.interrupted:
-            words = f"Interrupted after epoch {len(self.history)}, keeping what was learned"
-            print(f"{words}; press Ctrl-C again to stop at once.", file=sys.stderr, flush=True)
+        self.samples = self.generator(noise)
+        generated = self.features(self.samples)
+        self.distance = sliced_wasserstein(self.real, generated)
+        self.ratio = self.distance / max(self.real_distance, 1e-3)
+        self.precision, self.coverage = precision_and_coverage(self.real, generated)
+        self.metrics["distance"] = self.distance
+        self.metrics["distance_of_real_samples"] = self.real_distance
+        self.metrics["ratio"] = self.ratio
+        self.metrics["precision"] = self.precision
+        self.metrics["coverage"] = self.coverage
+
         if len(self.data) < min_rows:
             self.check(False, f"too few rows of data to tell: {len(self.data)} of {min_rows}")
             self.advice = "Train on more rows."
-        self.samples = self.generator(noise)
-        real, generated = self.real, self.unit(self.features(self.samples))
-        self.distance = sliced_wasserstein(real, generated)
-        self.ratio = self.distance / max(self.real_distance, 1e-3)
-        words = f"distance {self.distance:.3f} to {len(real):,} real samples"
-        self.check(self.ratio <= max_ratio, f"{words} (fresh ones: up to {self.real_distance:.3f})")
-        self.precision, self.coverage = precision_and_coverage(real, generated)
-        words = f"{self.precision:.1%} of generated samples are near real ones"
-        self.check(self.precision >= min_precision, words)
-        words = f"{self.coverage:.1%} of real samples are near generated ones"
-        self.check(self.coverage >= min_coverage, words)
-        both = (rows.round(decimals=3).unique(dim=0) for rows in (real, generated))
-        distinct_real, distinct = map(len, both)
-        if distinct < 0.75 * distinct_real:  # repeats some of the rows
-            self.check(False, f"only {distinct:,} distinct samples are generated")
-        self.metrics |= {
-            "distance": self.distance, "ratio": self.ratio,
-            "distance_of_real_samples": self.real_distance, "precision": self.precision,
-            "coverage": self.coverage, "recall": self.coverage,  # a former name
-        }  # fmt: skip
+        sentence = f"distance {self.distance:.3f} to {len(self.real):,} real samples"
+        limit = f"(fresh ones: up to {self.real_distance:.3f})"
+        self.check(self.ratio <= max_ratio, f"{sentence} {limit}")
+        sentence = f"{self.precision:.1%} of generated samples are near real ones"
+        self.check(self.precision >= min_precision, sentence)
+        sentence = f"{self.coverage:.1%} of real samples are near generated ones"
+        self.check(self.coverage >= min_coverage, sentence)
+        self.check_distinct(generated)
         return self
+
+    def check_distinct(self, generated: Tensor) -> None:
+        """Check that the features (m, columns) of the samples repeat no small part of the real."""
+        distinct = len(generated.round(decimals=3).unique(dim=0))
+        distinct_real = len(self.real.round(decimals=3).unique(dim=0))
+        if distinct < 0.75 * distinct_real:
+            self.check(False, f"only {distinct:,} distinct samples are generated")
 
     def check_missing(
         self, real: Tensor, generated: Tensor, names: Sequence[str] | None = None
     ) -> None:
         """Check for integers generated (m,) less than a fifth as often as they are real (n,).
 
-        They may be indices into `names`, of which any number may be rare: those that are due less
-        than 10 times are left out, as chance may miss them.
+        They may be indices into `names` of categories, some of which may be rare: one that is
+        expected less than 10 times is left out, as chance may miss it.
         """
         depth = 1 + int(torch.cat([real, generated]).max())
-        due, share = (x.bincount(minlength=depth) / max(len(x), 1) for x in (real, generated))
-        enough = (due > 0) & (due * len(generated) >= (10 if names else 0))
-        missing = torch.nonzero(enough & (share < due / 5)).flatten().tolist()
-        self.metrics["missing_values"] = [names[i] for i in missing] if names else missing
-        listed = ", ".join(map(str, self.metrics["missing_values"][:10]))
-        words = f"missing or rare: {listed}{', ...' * (len(missing) > 10)}"
-        none = f"no {'category' if names else 'value'} is missing"
-        self.check(not missing, words if missing else none)
+        real_share = real.bincount(minlength=depth) / len(real)
+        share = generated.bincount(minlength=depth) / max(len(generated), 1)
+        rare = (share < real_share / 5) & (real_share > 0)
+        if names:
+            rare &= real_share * len(generated) >= 10
+        missing: list[Any] = torch.nonzero(rare).flatten().tolist()
+        if names:
+            missing = [names[i] for i in missing]
+        self.metrics["missing_values"] = missing
+
+        listed = ", ".join(map(str, missing[:10]))
+        if len(missing) > 10:
+            listed += ", ..."
+        kind = "category" if names else "value"
+        sentence = f"missing or rare: {listed}" if missing else f"no {kind} is missing"
+        self.check(not missing, sentence)
 
     def check(self, passed: bool, sentence: str) -> None:
-        """Add a sentence to the verdict."""
+        """Add a sentence to the verdict, and whether it is good news."""
         self.checks.append((bool(passed), sentence))
 
     @property
     def interrupted(self) -> bool:
         """Whether Ctrl-C or a signal ended the training."""
-        return not self.stopped
+        return not self.stopping.stopped
 
     @property
     def converged(self) -> bool:
         """Whether something was checked, and every check passed."""
-        return bool(self.checks) and all(passed for passed, _ in self.checks)
+        return len(self.checks) > 0 and all(passed for passed, _ in self.checks)
 
     @property
     def verdict(self) -> str:
@@ -573,424 +562,183 @@ class Training:
 
 # --- Plots -------------------------------------------------------------------------------------
 
-REAL, GENERATED = "#9a9a9a", "#0b4f8a"  # distinguishable in greyscale
-D_COLORS, GRID_SIDE = ["#bcd4ea", "#ffffff", "#f6d9a8"], 48  # generated, unsure, real
+REAL = "#9a9a9a"
+GENERATED = "#0b4f8a"  # distinguishable in greyscale
+Draw = Callable[[Any, Tensor, Tensor], object]  # draws data and samples on axes of matplotlib
 
 
 class Figure(matplotlib.figure.Figure):
     """A figure of matplotlib that a notebook shows, without pyplot."""
 
-    def _repr_png_(self) -> bytes:
-        self.savefig(file := io.BytesIO(), format="png")
+    def png(self) -> bytes:
+        """The figure as a PNG file."""
+        file = io.BytesIO()
+        with warnings.catch_warnings(action="ignore"):  # of characters that the font has not
+            self.savefig(file, format="png")
         return file.getvalue()
 
-
-def grid(points: Tensor) -> Tensor:
-    """A grid (GRID_SIDE**2, 2) that covers points (n, 2), row by row."""
-    low, high = points.amin(dim=0), points.amax(dim=0)
-    margin = 0.07 * (high - low)
-    ends = zip((low - margin).tolist(), (high + margin).tolist(), strict=True)
-    x, y = (torch.linspace(*each, GRID_SIDE) for each in ends)
-    return torch.cartesian_prod(y, x).flip(1)
+    _repr_png_ = png
 
 
-def plot_history(training: Training, top: list[list[str]]) -> tuple[Figure, Any]:
-    """Plots losses and distances, with the kept epoch, below the axes named in `top`."""
-    figure, width = Figure(figsize=(10, 7), dpi=120, layout="constrained"), len(top[0])
-    bottom = ["loss"] * (width - width // 3) + ["distance"] * (width // 3)
-    heights = [3 / len(top)] * len(top) + [1.4]
-    mosaic: Any = [*top, bottom]
-    axes: Any = figure.subplot_mosaic(mosaic, height_ratios=heights)
-    epochs, d_losses, g_losses, distances = zip(*training.history, strict=True)
-    axes["loss"].plot(epochs, d_losses, color=REAL, label="discriminator")
-    axes["loss"].plot(epochs, g_losses, color=GENERATED, label="generator")
-    axes["distance"].plot(epochs, distances, color=GENERATED)
-    axes["distance"].axvline(training.stopping.kept_epoch, color=REAL, ls=":", label="kept")
-    for name in ("loss", "distance"):
-        axes[name].set(xlabel="epoch", ylabel=name)
-        axes[name].legend()
-    return figure, axes
-
-
-def plot_points(training: Training) -> Figure:
-    """Plots real and generated points (n, 2), their histograms, and the history."""
-    top = [["real", "generated", "x"], ["real", "generated", "y"]]
-    figure, axes = plot_history(training, top)
-    data = training.data
-    for name, points, colour in (("real", data, REAL), ("generated", training.samples, GENERATED)):
-        x, y = points[: len(data)].T.numpy()
-        axes[name].scatter(x, y, s=4, color=colour, linewidths=0)
-        axes[name].set(title=f"{name}: {len(x):,} points", xlabel="x", ylabel="y")
-        axes[name].axis(axes["real"].axis())
-        for part, numbers, (low, high) in zip(
-            "xy", (x, y), grid(data)[[0, -1]].T.tolist(), strict=True
-        ):
-            axes[part].hist(numbers, np.linspace(low, high, 41), color=colour, histtype="step")
-            axes[part].set(xlabel=part, ylabel="points")
-    return figure
-
-
-def plot_interpolation(generated: Tensor, path: Tensor, names: Sequence[str]) -> Figure:
-    """Plots interpolated points (steps, features), light to dark, over generated points.
-
-    With one name, the numbers are plotted over the steps.
-    """
-    if len(names) == 1:
-        names, generated = ["step", *names], torch.empty(0, 2)
-        path = torch.stack([torch.arange(len(path)) + 1, path.flatten()], dim=1)
-    figure = Figure(figsize=(7, 5), dpi=120, layout="constrained")
-    axes = figure.subplots()
-    axes.scatter(generated[:, 0], generated[:, 1], s=4, color=REAL, linewidths=0, label="generated")
-    x, y = path[:, 0].numpy(), path[:, 1].numpy()
-    axes.plot(x, y, color=GENERATED, linewidth=0.5)
-    steps = range(1, len(path) + 1)
-    dots = axes.scatter(x, y, s=40, c=steps, cmap="Blues", edgecolors=GENERATED, zorder=3)
-    figure.colorbar(dots, label="step of the walk")
+def draw_points(
+    axes: Any, data: Tensor, samples: Tensor, names: Sequence[str] = ("x", "y")
+) -> None:
+    """Draws generated points over real ones: the first two columns of rows (n, columns)."""
+    real = random_subset(data, 2048)
+    generated = random_subset(samples, 2048)
+    axes.scatter(real[:, 0], real[:, 1], s=20, color=REAL, linewidths=0, label="real")
+    axes.scatter(
+        generated[:, 0], generated[:, 1], s=3, color=GENERATED, linewidths=0, label="generated"
+    )
+    low = data.amin(dim=0)
+    high = data.amax(dim=0)
+    margin = (0.07 * (high - low)).clamp(min=1e-6)
+    axes.set_xlim(float(low[0] - margin[0]), float(high[0] + margin[0]))
+    axes.set_ylim(float(low[1] - margin[1]), float(high[1] + margin[1]))
     axes.set(xlabel=names[0], ylabel=names[1])
-    axes.legend()
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize="small")
+
+
+@rc_context({"text.parse_math": False})  # names with two $ are not formulas
+def plot(training: Training, draw: Draw = draw_points) -> Figure:
+    """Plots data and samples by `draw`, and below them the losses and distances by epoch."""
+    figure = Figure(figsize=(8, 8), dpi=120, layout="constrained")
+    panels: Any = figure.subfigures(2, 1, height_ratios=[5, 2])
+    top, bottom = panels
+    draw(top.subplots(), training.data, training.samples)
+    losses, distances = bottom.subplots(1, 2)
+    epochs, d_losses, g_losses, measured = zip(*training.history, strict=True)
+    losses.plot(epochs, d_losses, color=REAL, label="discriminator")
+    losses.plot(epochs, g_losses, color=GENERATED, label="generator")
+    losses.set(xlabel="epoch", ylabel="loss")
+    losses.legend()
+    distances.plot(epochs, measured, color=GENERATED)
+    distances.axvline(training.stopping.kept_epoch, color=REAL, linestyle=":", label="kept")
+    distances.set(xlabel="epoch", ylabel="distance")
+    distances.legend()
     return figure
 
 
-def animate_points(
-    training: Training, x: str = "x", y: str = "y",
-    points: Callable[[Tensor], Tensor] = lambda rows: rows[:1000, :2],
-) -> bytes:  # fmt: skip
-    """A GIF of generated rows (n, features), epoch by epoch, over the real ones.
-
-    `points` turns rows into points (m, 2).
-    """
-    figure = Figure(figsize=(5, 4), layout="constrained")
+@rc_context({"text.parse_math": False})
+def animate(training: Training, draw: Draw = draw_points) -> bytes:
+    """A GIF of the samples by epoch, at most 60 frames, the last of which stays for two seconds."""
+    figure = Figure(figsize=(5, 4.2), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
     axes = figure.subplots()
-    real = points(training.data)
-    axes.scatter(real[:, 0], real[:, 1], s=4, color=REAL, linewidths=0, label="real")
-    dots = axes.scatter([], [], s=4, color=GENERATED, linewidths=0, label="generated")
-    axes.set(xlabel=x, ylabel=y)
-    outputs = [output for _, _, *seen in training.snapshots.values() for output in seen]
-    if outputs:
-        colours = LinearSegmentedColormap.from_list("", D_COLORS)
-        extent: Any = grid(training.data)[[0, -1]].T.flatten().tolist()  # left, right, bottom, top
-        image = axes.imshow(np.zeros((2, 2)), colours, extent=extent, aspect="auto", origin="lower")
-        doubt = torch.stack([(output - 0.5).abs().max() for output in outputs]).median().item()
-        image.set_clim(0.5 - doubt, 0.5 + doubt)
-        figure.colorbar(image, label="the discriminator's probability of real")
-    axes.autoscale(False)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2, markerscale=3)
-
-    def show(rows: Tensor, d_output: Tensor | None = None) -> None:
-        dots.set_offsets(points(rows).numpy())
-        if d_output is not None:
-            image.set_data(d_output.reshape(GRID_SIDE, GRID_SIDE).numpy())
-
-    return animate(figure, training, show)
-
-
-def animate(figure: Figure, training: Training, show: Callable[..., object]) -> bytes:
-    """Draws each snapshot with `show`; returns a GIF that pauses on the first and last frame."""
-    canvas, frames, file = FigureCanvasAgg(figure), [], io.BytesIO()
-    for row, *shown in training.snapshots.values():
-        figure.axes[0].set_title(f"epoch {row.epoch}, distance {row.distance:.3f}")
-        show(*shown)
-        canvas.draw()
+    evaluations = list(zip(training.history, training.snapshots, strict=True))
+    every = math.ceil(len(evaluations) / 60)
+    frames = []
+    for evaluation, samples in evaluations[::-every][::-1]:  # the last one is among them
+        axes.clear()
+        draw(axes, training.data, samples)
+        title = f"epoch {evaluation.epoch}, distance {evaluation.distance:.3f}"
+        axes.set_title(title, loc="left", fontsize="small")
+        with warnings.catch_warnings(action="ignore"):  # of characters that the font has not
+            canvas.draw()
         figure.set_layout_engine("none")  # layout is slow; once is enough
         frame = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
         frames.append(frame.quantize(64, Image.Quantize.FASTOCTREE))
-    frames = [frames[0]] * 5 + frames + [frames[-1]] * 10  # identical frames are merged
-    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=200, loop=0)
+    file = io.BytesIO()
+    durations = [200] * (len(frames) - 1) + [2000]
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
     return file.getvalue()
-
-
-# --- Files -------------------------------------------------------------------------------------
-
-
-@contextmanager
-def output_folder(folder: Path, messages: TextIO | None = None) -> Iterator[Path]:
-    """A temporary folder whose files move to `folder` at the end, each as a whole.
-
-    Failure if files cannot be written. If anything fails, the earlier files stay.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
-        try:
-            yield temporary
-            names = sorted(path.name for path in temporary.iterdir())
-            for name in names:
-                if (folder / name).is_dir():  # of images: only an empty one could be replaced
-                    (folder / name).rename(temporary / f"earlier {name}")
-                (temporary / name).replace(folder / name)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as error:
-        if error.filename and not Path(error.filename).is_relative_to(folder):
-            raise  # not about these files
-        remedy = "free some space, or choose another --out"
-        raise Failure(f"cannot save in {folder}: {error.strerror or error}; {remedy}") from None
-    print(f"Saved in {folder}: {', '.join(names)}", file=messages)
-
-
-def save_picture(path: Path, draw: Callable[..., Figure | bytes], *shown: Any) -> None:
-    """Writes the figure or GIF that `draw` makes; an error is only reported: training is saved."""
-    try:
-        with rc_context({"text.parse_math": False}), warnings.catch_warnings(action="ignore"):
-            picture = draw(*shown)  # names with two $ are not formulas
-            content = picture._repr_png_() if isinstance(picture, Figure) else picture
-    except Exception as error:  # any kind: what can be drawn depends on the data
-        print(f"{path.name} could not be drawn: {error}", file=sys.stderr)
-    else:
-        path.write_bytes(content)
-
-
-def save(folder: Path, training: Any, inputs: int, **models: nn.Module) -> None:
-    """Saves models (n, inputs) -> (n, outputs) by name, any n, history.csv and metrics.json.
-
-    A model is saved as TorchScript and by torch.export.
-    """
-    rows = ({0: torch.export.Dim("rows", max=2**48)},)  # torch 2.7 refuses to go up to 2**63
-    example = (torch.zeros(16, inputs),)  # small: torch.jit.trace keeps its activations in memory
-    for name, model in models.items():
-        script, program = io.BytesIO(), io.BytesIO()
-        with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # TorchScript is deprecated
-            torch.jit.save(torch.jit.trace(model, example, check_trace=False), script)
-            exported = torch.export.export(model, example, dynamic_shapes=rows, strict=False)
-            torch.export.save(exported, program)
-        (folder / f"{name}.pt").write_bytes(script.getvalue())
-        (folder / f"{name}.pt2").write_bytes(program.getvalue())
-    lines = [training.history[0]._fields, *training.history]
-    (folder / "history.csv").write_text("".join(",".join(map(str, line)) + "\n" for line in lines))
-    kept = training.stopping.kept_epoch
-    metrics = {
-        "verdict": training.verdict, "converged": training.converged, **training.metrics,
-        "epochs": len(training.history), "kept_epoch": kept, "best_epoch": kept,
-        "interrupted": training.interrupted, "diverged": training.stopping.diverged,
-        "torch": torch.__version__, "python": sys.version.split()[0],
-    }  # fmt: skip
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-
-
-def load_model(path: Path, inputs: int | None, outputs: int | None = None) -> nn.Module:
-    """A saved model (n, inputs) -> (n, outputs); Failure if missing, damaged or of other sizes.
-
-    With None, `inputs` are as many as its first weights take, and outputs have any shape.
-    """
-    try:
-        content = io.BytesIO(path.read_bytes())
-        damaged = zipfile.ZipFile(content).testzip()  # torch does not verify checksums
-        with torch.no_grad(), warnings.catch_warnings(action="ignore"):
-            model = torch.jit.load(io.BytesIO(content.getvalue()), map_location="cpu").eval()
-            shape = model(torch.zeros(3, inputs or next(model.parameters()).shape[1])).shape
-        if damaged or shape[0] != 3 or (outputs and shape[1:] != (outputs,)):
-            raise ValueError
-    except OSError as error:
-        raise Failure(f"cannot read {path}: {error.strerror}; train first") from None
-    except Exception:  # torch raises many kinds of errors for files that it cannot read
-        reason = f"{path} is damaged, or was not saved by this script; train again"
-        raise Failure(reason) from None
-    return model
-
-
-def read_text(path: Path) -> str:
-    """The text of a file in UTF-8, UTF-16 or Windows-1252; Failure if it cannot be read."""
-    try:
-        content = path.read_bytes()
-        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            return content.decode("utf-16")
-        with suppress(UnicodeDecodeError):
-            return content.decode("utf-8-sig")
-        return content.decode("cp1252", errors="replace")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text"
-        raise Failure(f"cannot read {path}: {reason}") from None
-
-
-def read_numbers(path: Path, columns: int, depth: int | None = None) -> Tensor:
-    """Rows (n, columns) of a CSV file; with `depth`, integers below it. Errors name the line.
-
-    Commas, semicolons, tabs, bars or blanks separate the numbers.
-    """
-    wanted = f"an integer in 0..{depth - 1}" if depth else f"{columns} finite number(s)"
-    rows = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
-        cells = re.split(r"\s*[,;\t|]\s*|\s+", line.strip().rstrip(",;|").strip())
-        try:
-            row = [float(cell.strip('"')) for cell in cells]
-            valid = all(x in range(depth) if depth else abs(x) <= LARGEST for x in row)
-        except ValueError:
-            row, valid = [], number == 1 or not line.strip()  # the first line may be a header
-        if not valid or len(row) not in (0, columns):
-            reason = f"expected {wanted}, found {line[:40]!r}"
-            raise InputError(f"{path}, line {number}: {reason}")
-        rows += [row] if row else []
-    if not rows:
-        raise InputError(f"{path} has no numbers; expected {wanted} per line")
-    return torch.tensor(rows, dtype=torch.float64)
-
-
-# --- Command line ------------------------------------------------------------------------------
-
-CHUNK = 4096  # rows per block: activations fit the CPU cache
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser with the options that all scripts have; an error is one line."""
-
-    def __init__(self, file: str, about: str | None, train: Callable, gan: bool = True) -> None:
-        """For a script's file; `about` is the --help text; defaults come from `train`."""
-        script, style = Path(file).stem, argparse.RawDescriptionHelpFormatter
-        super().__init__(f"{script}.py", None, about, allow_abbrev=False, formatter_class=style)
-        add, natural = self.add_argument, functools.partial(number, least=0)
-        rate = functools.partial(number, kind=float, least=sys.float_info.min)
-        add("--seed", metavar="N", type=natural, help="random seed (0)")
-        add("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps (auto)")
-        add("--epochs", metavar="N", type=number, help="epochs at most (%(default)s)")
-        patience = "epochs without progress until the learning rate decays (%(default)s)"
-        add("--patience", metavar="N", type=number, help=patience)
-        add("--batch-size", metavar="N", type=number, help="batch size (chosen by the script)")
-        add("--lr", metavar="X", type=rate, help="learning rate (%(default)s)")
-        add("--out", metavar="DIR", type=Path, help="where results go (%(default)s)")
-        add("--show", action="store_true", help="open the picture in a window")
-        add("--quiet", action="store_true", help="no progress bar")
-        if gan:
-            add("--generate", metavar="N", type=number, help="N samples of the saved generator")
-            add("--interpolate", metavar="N", type=number, help="a picture of a walk of N steps")
-            add("--animate", action="store_true", help="also save an animation of the training")
-        where = {"device": "auto", "out": Path("outputs", script.removesuffix("_gan"))}
-        self.set_defaults(**inspect.unwrap(train).__kwdefaults__ | where)
-
-    def settings(self, options: argparse.Namespace) -> dict[str, Any]:
-        """The options that `train` takes."""
-        names = ("seed", "epochs", "patience", "batch_size", "lr")
-        more = {"device": choose_device(options.device), "progress": not options.quiet}
-        return {name: getattr(options, name) for name in names} | more
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see --help\n")
-
-
-def number(text: str, kind: Callable[[str], float] = int, least: float = 1) -> float:
-    """The type of an option: an integer of at least `least`, or a positive float."""
-    with suppress(ValueError):
-        if least <= kind(text) < (2**63 if kind is int else math.inf):
-            return kind(text)
-    wanted = f"an integer of at least {least}" if kind is int else "a positive number"
-    raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
-
-
-def use_generator(
-    options: argparse.Namespace, latent_dim: int, names: Sequence[str],
-    decode: Callable[[Tensor], Tensor] = lambda rows: rows, outputs: int = 2,
-) -> int:  # fmt: skip
-    """Serves --generate and --interpolate for columns with names; returns the exit status.
-
-    `decode` turns rows (n, outputs) of the saved generator into samples, (n,) or (n, columns).
-    """
-    generator = use_gpu(load_model(options.out / "generator.pt", latent_dim, outputs), options)
-    if options.generate:
-        print(",".join(names))
-        random = stream("samples", options.seed)
-        for start in range(0, options.generate, CHUNK):
-            # Whole blocks, the last one too: randn draws the numbers of a part in another order
-            rows = generator(torch.randn(CHUNK, latent_dim, generator=random))
-            rows = rows[: options.generate - start]
-            exact = "%r" if rows.dtype == torch.float64 else "%.9g"
-            line = ",".join([exact] * len(names)) + "\n"
-            print(line * len(rows) % tuple(decode(rows).flatten().tolist()), end="")
-    if options.interpolate:
-        save_walk(lambda noise: decode(generator(noise)), latent_dim, options, names)
-    return 0
-
-
-def use_gpu(model: nn.Module, options: argparse.Namespace) -> Callable[[Tensor], Tensor]:
-    """A model of tensors on the CPU that computes on a CUDA GPU, if that is the device."""
-    device = choose_device(options.device)
-    if device.type != "cuda":
-        return model
-    model.to(device)
-    return lambda rows: model(rows.to(device)).cpu()
-
-
-def save_walk(
-    generate: Callable[[Tensor], Tensor], latent_dim: int, options: argparse.Namespace,
-    names: Sequence[str],
-) -> None:  # fmt: skip
-    """Saves the picture of --interpolate; `generate` maps noise (n, latent_dim) to samples."""
-    random = stream("walk", options.seed)
-    samples = generate(torch.randn(2048, latent_dim, generator=random))
-    path = generate(interpolate(options.interpolate, latent_dim, generator=random))
-    with output_folder(options.out, sys.stderr if options.generate else None) as folder:
-        save_picture(folder / "interpolation.png", plot_interpolation, samples, path, names)
 
 
 def interpolate(
     steps: int, latent_dim: int, stops: int = 4, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Noise (steps, latent_dim) on arcs between random points; each step is standard normal.
+    """Noise (steps, latent_dim) along arcs between random points; each step is standard normal.
 
     The arcs are quarter turns, whatever the angle between the points.
     """
     stop = torch.randn(stops, latent_dim, generator=generator)
-    way = torch.linspace(0, stops - 1, steps)
-    last = way.floor().long().clamp(max=stops - 2)
-    angle = (math.pi / 2 * (way - last)).unsqueeze(1)
+    place = torch.linspace(0, stops - 1, steps)
+    last = place.floor().long().clamp(max=stops - 2)  # the stop before each step
+    angle = (math.pi / 2 * (place - last)).unsqueeze(1)
     return angle.cos() * stop[last] + angle.sin() * stop[last + 1]
 
 
-def report(training: Any, options: argparse.Namespace) -> int:
-    """Prints the outcome, shows the picture if asked to, and returns the exit status."""
-    ending = ", interrupted" if training.interrupted else ""
-    ending += ", diverged (lower --lr)" if training.stopping.diverged else ""
-    samples, epochs = training.metrics["samples"], len(training.history)
-    done = f"Trained on {samples:,} samples for {epochs} epoch{'s' * (epochs > 1)}{ending}"
-    print(f"{done}, kept epoch {training.stopping.kept_epoch}.\n{training.verdict}")
-    if options.show and (picture := options.out / "samples.png").exists():
-        Image.open(picture).show()
-    return 130 if training.interrupted else 0
+@rc_context({"text.parse_math": False})
+def plot_interpolation(samples: Tensor, path: Tensor, names: Sequence[str]) -> Figure:
+    """Plots interpolated rows (steps, columns), light to dark, over generated ones.
 
-
-def command(main: Callable[..., int]) -> Callable[..., int]:
-    """Turns errors of `main` into one line on standard error, and an exit status.
-
-    SIGTERM ends a training as Ctrl-C does.
+    The first two columns are drawn. With one name, the numbers are plotted over the steps.
     """
-    script = Path(inspect.getfile(main)).name
+    figure = Figure(figsize=(7, 5), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    steps = torch.arange(len(path)) + 1
+    if len(names) == 1:
+        x, y = steps, path.flatten()
+        axes.set(xlabel="step", ylabel=names[0])
+    else:
+        x, y = path[:, 0], path[:, 1]
+        axes.set(xlabel=names[0], ylabel=names[1])
+        axes.scatter(samples[:, 0], samples[:, 1], s=4, color=REAL, linewidths=0, label="generated")
+        axes.legend()
+    axes.plot(x, y, color=GENERATED, linewidth=0.5)
+    dots = axes.scatter(x, y, s=40, c=steps, cmap="Blues", edgecolors=GENERATED, zorder=3)
+    figure.colorbar(dots, label="step")
+    return figure
 
-    @functools.wraps(main)
-    def wrapper(argv: Sequence[str] | None = None) -> int:
-        terminated = []
 
-        def terminate(*_: object) -> NoReturn:
-            terminated.append(True)
-            raise KeyboardInterrupt
+# --- A training step as a CUDA graph -----------------------------------------------------------
 
-        if argv is None and "ipykernel" in sys.modules and Path(sys.argv[0]).name != script:
-            argv = []  # in a notebook, as the command line is Jupyter's own
-        with suppress(ValueError):  # outside the main thread, Python has no signals
-            signal.signal(signal.SIGTERM, terminate)
-        if isinstance(sys.stdout, io.TextIOWrapper):  # any name can be printed
-            encoding = None if sys.stdout.isatty() else "utf-8"
-            sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
-        reason, status = "", 1
+
+def cuda_graph(device: torch.device, *optimizers: torch.optim.Optimizer) -> Callable:
+    """Decorates a training step: on a CUDA GPU it is recorded as a CUDA graph, and replayed.
+
+    A replay starts all operations at once, so the GPU does not wait for Python. Each choice of
+    keywords has a graph. Only tensors given as arguments, and learning rates, may change.
+    """
+    if device.type != "cuda":
+        return lambda step: step
+    return functools.partial(GraphedStep, device, optimizers)
+
+
+class GraphedStep:
+    """A step that is called twice, recorded at the third call, and replayed from then on."""
+
+    def __init__(self, device: torch.device, optimizers: Sequence, step: Callable) -> None:
+        self.device = device
+        self.optimizers = optimizers
+        self.step = step
+        self.rates = [torch.zeros((), device=device) for _ in optimizers]
+        self.calls: Counter[tuple] = Counter()  # by keywords
+        self.graphs: dict[tuple, tuple] = {}  # by keywords: a graph, its inputs and its outputs
+        self.stream = torch.cuda.Stream(device)  # the default stream cannot be recorded
+
+    def __call__(self, *inputs: Tensor, **keywords: Any) -> Any:
+        for optimizer, rate in zip(self.optimizers, self.rates, strict=True):
+            for group in optimizer.param_groups:
+                if group["lr"] is not rate:  # a number would stay as it was when recorded
+                    group.update(lr=rate.fill_(group["lr"]), capturable=True)
+        key = tuple(keywords.items())
+        self.calls[key] += 1
+        with torch.cuda.device(self.device):
+            if self.calls[key] == 3:
+                self.record(key, [tensor.clone() for tensor in inputs])
+            if key in self.graphs:
+                graph, graph_inputs, outputs = self.graphs[key]
+                for old, new in zip(graph_inputs, inputs, strict=True):
+                    old.copy_(new)
+                graph.replay()
+                return outputs
+            self.stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.stream):
+                outputs = self.step(*inputs, **keywords)
+            torch.cuda.current_stream().wait_stream(self.stream)
+            return outputs
+
+    def record(self, key: tuple, inputs: list[Tensor]) -> None:
+        """Record the step. One that waits for the GPU cannot be: it is called as it is."""
+        graph = torch.cuda.CUDAGraph()
         try:
-            status = main(argv)
-            print(end="", flush=True)
-        except OSError as error:  # standard output is full, or closed, as by `| head`
-            if error.filename:
-                raise
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the last flush
-            status = 0 if isinstance(error, BrokenPipeError) else 1
-            reason = f"cannot print: {error.strerror}" if status else ""
-        except Failure as error:
-            reason, status = str(error), error.status
-        except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "allocate" not in str(error):
-                raise
-            reason = "out of memory; lower --batch-size, or use less data"
-        except KeyboardInterrupt as interrupt:
-            reason, status = str(interrupt) or "interrupted, results were not saved", 130
+            with warnings.catch_warnings(action="ignore"):  # "a prototype feature"
+                torch.cuda.set_sync_debug_mode("error")  # a wait would spoil the graph
+            with torch.cuda.graph(graph, stream=self.stream):
+                outputs = self.step(*inputs, **dict(key))
+            self.graphs[key] = graph, inputs, outputs
+        except RuntimeError as error:
+            warnings.warn(f"not recorded as a CUDA graph, so slower: {error}", stacklevel=3)
         finally:
-            with suppress(ValueError):
-                signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if reason:
-            print(f"{script}: {reason}", file=sys.stderr)
-        return 143 if terminated and status == 130 else status
-
-    return wrapper
+            torch.cuda.set_sync_debug_mode("default")

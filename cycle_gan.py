@@ -2,19 +2,23 @@
 # requires-python = ">=3.11"
 # dependencies = ["torch>=2.7", "torchvision", "numpy", "matplotlib>=3.8", "tqdm"]
 # ///
-"""A CycleGAN: it translates between two kinds of images, and never sees a pair (Zhu et al. 2017).
+"""A CycleGAN: it translates between two kinds of pictures, and never sees a pair (Zhu et al. 2017).
 
-Here they are digits and outlines. Unlike the paper, it has cross-entropy, batch norm, no buffer.
+Here they are digits and outlines. Two generators translate one way each. A digit that is translated
+to an outline and back must be the same digit: that is why a translation keeps what it shows. Unlike
+the paper, it has cross-entropy, batch norm, no buffer.
 
     python cycle_gan.py                            train, and save in outputs/cycle
-    python cycle_gan.py --translate a.png b.png    images of your own, both ways
+    python cycle_gan.py --translate a.png b.png    pictures of your own, both ways
+    python cycle_gan.py --generate 100             translations of 100 digits and outlines
 """
 
 import copy
 import sys
 from argparse import Namespace
 from contextlib import suppress
-from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,94 +26,148 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.nn.functional import l1_loss, max_pool2d
 from torch.optim import Adam
 
+import cli
 import common
 import images
+from common import Training
 
-PIXELS = LATENT_DIM = 28 * 28  # a generator gets an image in place of noise
-EPOCHS, PATIENCE, BATCHES_PER_EPOCH, BATCH_SIZE = 30, 30, 100, 16
-LEARNING_RATE, BETAS, EMA_DECAY, CYCLE_WEIGHT = 0.001, (0.5, 0.99), 0.995, 10.0
-swap_domains = partial(torch.roll, shifts=PIXELS, dims=1)  # exchanges the two images of rows
+SHAPE = (1, 28, 28)  # of a picture
+
+BATCHES_PER_EPOCH = 100
+BETAS = (0.5, 0.99)  # of Adam
+EMA_DECAY = 0.995  # of the moving average of the generators' weights
+CYCLE_WEIGHT = 10.0  # of the error of pictures that were translated and back
+MAX_CYCLE_ERROR = 0.03  # largest good mean of this error
 
 
 def outline(digits: Tensor) -> Tensor:
-    """The outlines of digits (n, PIXELS): their 3 x 3 maximum minus the image."""
-    return max_pool2d(digits.view(-1, 1, 28, 28), 3, stride=1, padding=1).flatten(1) - digits
-
-
-def unpaired_rows(digits: Tensor) -> Tensor:
-    """Rows (n / 2, 2 * PIXELS): a digit from the first half, an outline from the second."""
-    return torch.cat([digits[: len(digits) // 2], outline(digits[-(len(digits) // 2) :])], dim=1)
+    """The outlines of digits (n, 1, 28, 28): their 3 x 3 maximum minus the picture."""
+    return max_pool2d(digits, kernel_size=3, stride=1, padding=1) - digits
 
 
 def real_samples(
-    n: int, generator: torch.Generator | None = None, dataset: str = "mnist", data_dir: str = "data"
+    n: int,
+    generator: torch.Generator | None = None,
+    dataset: str = "mnist",
+    data_dir: Path | str = "data",
 ) -> Tensor:
-    """`n` random rows (n, 2 * PIXELS): a digit, and the outline of another."""
-    rows = unpaired_rows(images.load_images(dataset, data_dir)[0])
-    return rows[torch.randint(len(rows), (n,), generator=generator)]
+    """At most `n` unpaired pictures (n, 2, 28, 28): a digit, and the outline of another."""
+    digits = images.load_dataset(dataset, data_dir).pictures
+    order = torch.randperm(len(digits), generator=generator)[: 2 * n]
+    half = len(order) // 2
+    return torch.cat([digits[order[:half]], outline(digits[order[half : 2 * half]])], dim=1)
 
 
 def build_generator() -> nn.Module:
-    """Images (n, PIXELS) to translations (n, PIXELS), pixels in 0..1."""
-    layers: list[nn.Module] = [nn.Unflatten(1, (1, 28, 28))]
-    for channels in (1, 16, 16, 16):
-        layers += [nn.Conv2d(channels, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Conv2d(16, 1, 3, padding=1), nn.Flatten(), nn.Sigmoid())
+    """Pictures (n, 1, 28, 28) to translations (n, 1, 28, 28) in 0..1."""
+    return nn.Sequential(
+        nn.Conv2d(1, 16, kernel_size=3, padding=1),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.Conv2d(16, 16, kernel_size=3, padding=1),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.Conv2d(16, 16, kernel_size=3, padding=1),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.Conv2d(16, 16, kernel_size=3, padding=1),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.Conv2d(16, 1, kernel_size=3, padding=1),
+        nn.Sigmoid(),
+    )
 
 
 def build_discriminator() -> nn.Module:
-    """Images (n, PIXELS) to one logit per patch (n, 49), above zero for "real" (PatchGAN)."""
+    """Pictures (n, 1, 28, 28) to a logit per patch (n, 49), above zero for "real" (PatchGAN)."""
     return nn.Sequential(
-        nn.Unflatten(1, (1, 28, 28)), nn.Conv2d(1, 32, 4, stride=2, padding=1), nn.LeakyReLU(0.2),
-        nn.Conv2d(32, 64, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(64, 1, 3, 1, 1), nn.Flatten(),
-    )  # fmt: skip
+        nn.Conv2d(1, 32, kernel_size=4, stride=2, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(32, 64, kernel_size=4, stride=2, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(64, 1, kernel_size=3, padding=1),
+        nn.Flatten(),
+    )
 
 
-class Pair(nn.ModuleList):
-    """Two networks, each for one of the two images of a row (n, 2 * PIXELS)."""
+class Translators(nn.Module):
+    """Both generators: digits and outlines (n, 2, 28, 28) to digits and outlines."""
 
-    def forward(self, rows: Tensor) -> Tensor:
-        halves = zip(self, rows.chunk(2, dim=1), strict=True)
-        return torch.cat([network(half) for network, half in halves], dim=1)
+    def __init__(self, to_digit: nn.Module, to_outline: nn.Module) -> None:
+        super().__init__()
+        self.to_digit = to_digit
+        self.to_outline = to_outline
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        digits, outlines = pictures.split(1, dim=1)
+        return torch.cat([self.to_digit(outlines), self.to_outline(digits)], dim=1)
 
 
-@common.torch_defaults()
 def train(
-    data: Tensor, *, seed: int = 0, device: str | torch.device = "cpu", progress: bool = True,
-    epochs: int = EPOCHS, patience: int = PATIENCE, batch_size: int | None = None,
-    lr: float = LEARNING_RATE) -> common.Training:  # fmt: skip
-    """Learn rows (n, 2 * PIXELS) of a digit and an outline, in 0..1; generator: to_digit first."""
+    data: Tensor,
+    *,
+    seed: int = 0,
+    device: str | torch.device = "auto",
+    epochs: int = 30,
+    patience: int = 30,
+    batch_size: int = 16,
+    lr: float = 0.001,
+    progress: bool = True,
+) -> Training:
+    """Learn from pictures (n, 2, 28, 28) in 0..1, a digit and an outline; InputError for others.
+
+    The `generator` of what it returns holds both, `to_digit` and `to_outline`.
+    """
     device = common.choose_device(device)
-    training = common.Training(
-        images.check_images(data, more=PIXELS), seed=seed, epochs=epochs, patience=patience,
-        batch_size=batch_size, progress=progress,
-        features=partial(images.image_features, shape=(2, 28, 28)))  # fmt: skip
-    batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # batch norm needs two rows
-    batches = common.Batches(training.train_rows.to(device), batch_size)
-    generators = Pair([build_generator(), build_generator()]).to(device)
-    ema_generators = copy.deepcopy(generators).eval()
-    discriminators = Pair([build_discriminator(), build_discriminator()]).to(device)
+    pictures = images.as_pictures(data, channels=[2], sizes=[28])
+    training = Training(
+        pictures,
+        seed=seed,
+        epochs=epochs,
+        patience=patience,
+        progress=progress,
+        features=images.Features(pictures),
+    )
+    batch_size = images.limit_batch_size(batch_size, len(pictures))
+    batches = common.Batches(pictures.to(device), batch_size)
+
+    to_digit = build_generator().to(device)
+    to_outline = build_generator().to(device)
+    generators = Translators(to_digit, to_outline)
+    ema_generators = copy.deepcopy(generators).eval()  # with averaged weights, which waver less
+    d_digit = build_discriminator().to(device)
+    d_outline = build_discriminator().to(device)
+    d_weights = [*d_digit.parameters(), *d_outline.parameters()]
     g_optimizer = Adam(generators.parameters(), lr, BETAS, fused=True)
-    d_optimizer = Adam(discriminators.parameters(), lr, BETAS, fused=True)
-    ones = torch.ones(batch_size, 2 * 49, device=device)
-    labels = torch.cat([ones, torch.zeros_like(ones)])
-    examples = swap_domains(training.data[:2048])  # in place of noise
+    d_optimizer = Adam(d_weights, lr, BETAS, fused=True)
+    ones = torch.ones(batch_size, 49, device=device)  # what they say of real pictures
+    real_then_fake = torch.cat([ones, torch.zeros_like(ones)])
+    examples = pictures[:2048]  # they take the place of noise
 
-    @common.recorded(device)  # as a CUDA graph, on a GPU
-    def step(rows: Tensor) -> tuple[Tensor, Tensor]:
-        fakes = generators(swap_domains(rows))
+    # A function, so that a GPU can record it, and replay it without Python
+    @common.cuda_graph(device, g_optimizer, d_optimizer)
+    def step(real: Tensor) -> tuple[Tensor, Tensor]:
+        digits, outlines = real.split(1, dim=1)
+        fake_digits = to_digit(outlines)
+        fake_outlines = to_outline(digits)
 
-        # Discriminator step: tell real images from translations
-        d_loss = bce(discriminators(torch.cat([rows, fakes.detach()])), labels)
+        # Discriminator step: tell real pictures from translations
+        digit_scores = d_digit(torch.cat([digits, fake_digits.detach()]))
+        outline_scores = d_outline(torch.cat([outlines, fake_outlines.detach()]))
+        d_loss = (bce(digit_scores, real_then_fake) + bce(outline_scores, real_then_fake)) / 2
         d_optimizer.zero_grad()
         d_loss.backward()
         d_optimizer.step()
 
-        # Generator step: fool the discriminators, and restore the images
-        g_loss = bce(discriminators(fakes), ones)
-        cycle_loss = l1_loss(generators(swap_domains(fakes)), rows)
+        # Generator step: fool the discriminators, which stay as they are (inputs=), and restore the
+        # pictures
+        g_loss = (bce(d_digit(fake_digits), ones) + bce(d_outline(fake_outlines), ones)) / 2
+        digit_error = l1_loss(to_digit(fake_outlines), digits)
+        outline_error = l1_loss(to_outline(fake_digits), outlines)
+        cycle_loss = (digit_error + outline_error) / 2
+        loss = g_loss + CYCLE_WEIGHT * cycle_loss
         g_optimizer.zero_grad()
-        (g_loss + CYCLE_WEIGHT * cycle_loss).backward(inputs=list(generators.parameters()))
+        loss.backward(inputs=list(generators.parameters()))
         g_optimizer.step()
         common.update_ema(ema_generators, generators, EMA_DECAY)
         return d_loss, g_loss
@@ -117,54 +175,78 @@ def train(
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generators so far
         for epoch in training.epochs():
             common.set_lr(lr * (1 - 0.75 * (epoch - 1) / epochs), g_optimizer, d_optimizer)
-            for rows in images.take(batches, BATCHES_PER_EPOCH, progress):
-                d_loss, g_loss = step(rows)
-            training.evaluate(ema_generators, examples[:512].to(device), d_loss, g_loss)
+            for _ in images.slow_bar(range(BATCHES_PER_EPOCH), progress):
+                d_loss, g_loss = step(next(batches))
+            fixed_examples = examples[:512].to(device)
+            training.evaluate(ema_generators, fixed_examples, d_loss.item(), g_loss.item())
     training.finish(ema_generators, examples, **images.LIMITS)
-    error = l1_loss(training.generator(swap_domains(training.samples)), training.data[:2048]).item()
-    training.check(error <= 0.03, f"mean cycle error {error:.3f}")
+    restored = training.generator(training.samples)
+    error = l1_loss(restored, examples).item()
+    training.check(error <= MAX_CYCLE_ERROR, f"mean cycle error {error:.3f}")
     return training
+
+
+def draw(axes: Any, data: Tensor, samples: Tensor) -> None:
+    """Draws digits and outlines, and below each its translation."""
+    rows = {
+        "digits": data[:8, :1],
+        "to outlines": samples[:8, 1:],
+        "outlines": data[:8, 1:],
+        "to digits": samples[:8, :1],
+    }
+    images.draw_pictures(axes, rows, columns=8)
 
 
 def use_generators(options: Namespace) -> int:
     """Serves --translate, --generate and --interpolate; returns the exit status."""
-    own = [images.read_image(path).repeat(1, 2) for path in options.translate]
-    source = common.stream("samples", options.seed), options.dataset, options.data_dir
-    rows = torch.cat(own) if own else real_samples(options.generate or 2, *source)
-    names, steps = ("to_digit", "to_outline"), options.interpolate
-    pair = Pair(common.load_model(options.out / f"{name}.pt", PIXELS, PIXELS) for name in names)
-    with common.output_folder(options.out) as folder:
-        if options.translate or options.generate:
-            for name, part in zip(names, pair(swap_domains(rows)).chunk(2, dim=1), strict=True):
-                images.save_images(folder / name, part, options.format, options.translate)
-        if steps:
-            walk = rows[:1].lerp(rows[-1:], torch.linspace(0, 1, steps).unsqueeze(1))
-            parts = *walk.chunk(2, dim=1), *pair(swap_domains(walk)).chunk(2, dim=1)
-            picture = folder / "interpolation.png"
-            common.save_picture(picture, images.plot_grid, torch.cat(parts), steps)
+    to_digit = cli.load_model(options.out / "to_digit.pt", SHAPE)
+    to_outline = cli.load_model(options.out / "to_outline.pt", SHAPE)
+    if options.translate:
+        digits = outlines = torch.cat([images.read_grey(path) for path in options.translate])
+        names = images.distinct_names(options.translate)
+    else:
+        random = common.random_numbers("samples", options.seed)
+        real = real_samples(options.generate or 2, random, options.dataset, options.data_dir)
+        digits, outlines = real.split(1, dim=1)
+        names = [f"{i:05}" for i in range(len(real))]
+    if options.translate or options.generate:
+        with images.new_folder(options.out / "to_digit") as folder:
+            images.save_pictures(folder, to_digit(outlines), names)
+        with images.new_folder(options.out / "to_outline") as folder:
+            images.save_pictures(folder, to_outline(digits), names)
+    if options.interpolate:  # from the first picture to the last
+        place = torch.linspace(0, 1, options.interpolate).view(-1, 1, 1, 1)
+        digits = digits[:1].lerp(digits[-1:], place)
+        outlines = outlines[:1].lerp(outlines[-1:], place)
+        rows = [digits, to_outline(digits), outlines, to_digit(outlines)]
+        figure = images.plot_pictures(torch.cat(rows), options.interpolate)
+        cli.save_picture(options, "interpolation.png", figure)
     return 0
 
 
-@common.command
+@cli.command
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = common.Parser(__file__, __doc__, train)
-    images.add_options(parser, files="--translate")
+    parser = cli.Parser(__file__, __doc__, train)
+    images.add_data_options(parser, ["mnist", "fashion"])
+    help_text = "no training: your own pictures, light on black; others are inverted"
+    parser.add_argument("--translate", metavar="FILE", nargs="+", type=Path, help=help_text)
     options = parser.parse_args(argv)
     if options.translate or options.generate or options.interpolate:
         return use_generators(options)
 
-    data, labels = images.load_images(options.dataset, options.data_dir)
-    with common.output_folder(options.out) as folder:
-        training = train(unpaired_rows(data), **parser.settings(options))
-        images.check_classes(training, data[: len(data) // 2], labels[: len(data) // 2])
-        to_digit, to_outline = training.generator.children()
-        common.save(folder, training, PIXELS, to_outline=to_outline, to_digit=to_digit)
-        digits, outlines = data[:16], outline(data[:16])
-        rows = torch.cat([digits, to_outline(digits), outlines, to_digit(outlines)])
-        figure = training, rows, 16, ["digits", "to outlines", "outlines", "to digits"]
-        images.save_figures(folder, *figure, animate=options.animate)
-    return common.report(training, options)
+    random = common.random_numbers("data", options.seed)
+    data = real_samples(60_000, random, options.dataset, options.data_dir)
+    labelled = images.load_dataset(options.dataset, options.data_dir)
+    training = train(data, **parser.settings(options))
+    # If you change real_samples, delete this line: it compares classes with those of the data set
+    images.check_classes(training, training.samples[:, :1], labelled)
+    to_digit, to_outline = training.generator.children()
+    cli.save(options, training, SHAPE, to_outline=to_outline, to_digit=to_digit)
+    cli.save_picture(options, "samples.png", common.plot(training, draw))
+    if options.animate:
+        cli.save_picture(options, "training.gif", common.animate(training, draw))
+    return cli.report(options, training)
 
 
 if __name__ == "__main__":

@@ -10,174 +10,225 @@ with hidden linear layers, and without batch norm in the discriminator).
     python dcgan.py                             train, and save in outputs/dcgan
     python dcgan.py --data FOLDER --size 64     learn the pictures in a folder
     python dcgan.py --resume                    continue a training that was interrupted
-    python dcgan.py --generate 100              images of the saved generator
+    python dcgan.py --generate 100              pictures of the saved generator
     python dcgan.py --interpolate 12            interpolations between digits
-    torchrun --nproc-per-node 2 dcgan.py        for several GPUs or machines; slower on two cores
+
+dcgan_multigpu.py does the same on several GPUs or machines.
 """
 
 import copy
 import sys
 from contextlib import suppress
-from functools import partial
-from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.optim import Adam
 
+import cli
 import common
 import images
-from common import Standardize, Training
+from common import Training
 
-LATENT_DIM, WIDTH = 64, 16  # WIDTH: channels of the largest maps, twice as many for colour
-EPOCHS, PATIENCE, BATCHES_PER_EPOCH, BATCH_SIZE = 18, 18, 240, 128
-LEARNING_RATE, BETAS = 0.002, (0.0, 0.99)  # beta1 = 0: with momentum the two networks oscillate
-EMA_DECAY = 0.998  # of the moving average of the weights
-PENALTY, PENALTY_DECAY = 4.0, 0.02  # weight of the gradient penalty; its final fraction
+LATENT_DIM = 64  # random numbers that become one picture
+WIDTH = 16  # channels of the largest feature maps, twice as many for colour
+BATCHES_PER_EPOCH = 240
+BETAS = (0.0, 0.99)  # of Adam. With momentum, the two networks would oscillate
+EMA_DECAY = 0.998  # of the moving average of the generator's weights
+PENALTY = 4.0  # weight of the gradient penalty at first
+PENALTY_DECAY = 0.02  # what is left of it at the end
 
 
 def real_samples(
-    n: int, generator: torch.Generator | None = None, dataset: str = "mnist", data_dir: str = "data"
+    n: int,
+    generator: torch.Generator | None = None,
+    dataset: str = "mnist",
+    data_dir: Path | str = "data",
+    folder: Path | str | None = None,
+    size: int = 32,
 ) -> Tensor:
-    """`n` random images (n, 784) of "mnist" or "fashion", 0 black to 1 white."""
-    data, _ = images.load_images(dataset, data_dir)
-    return data[torch.randint(len(data), (n,), generator=generator)]
+    """At most `n` different pictures (n, channels, size, size), 0 black to 1 white.
+
+    They are of a data set ("mnist", "fashion" or "cifar10"), or in a folder.
+    """
+    pictures = images.load(dataset, data_dir, folder, size).pictures
+    order = torch.randperm(len(pictures), generator=generator)
+    return pictures[order[:n]]
 
 
-def build_generator(shape: tuple[int, ...] = (1, 28, 28)) -> nn.Module:
+def build_generator(channels: int = 1, size: int = 28) -> nn.Module:
     """Standard normal noise (n, LATENT_DIM) to pictures (n, channels, size, size) in 0..1."""
-    side, widths = images.doublings(shape, WIDTH * min(shape[0], 2))
-    layers: list[nn.Module] = [
-        nn.Linear(LATENT_DIM, 256), nn.BatchNorm1d(256), nn.ReLU(),
-        nn.Linear(256, 512), nn.BatchNorm1d(512), nn.ReLU(),
-        nn.Linear(512, widths[0] * side**2), nn.Unflatten(1, (widths[0], side, side)),
-    ]  # fmt: skip
-    for inputs, outputs in pairwise(widths):
-        convolution = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)
-        layers += [nn.BatchNorm2d(inputs), nn.ReLU(), convolution]
-    return nn.Sequential(*layers, nn.Sigmoid())
+    width = WIDTH if channels == 1 else 2 * WIDTH
+    side = 7 if size == 28 else 8  # of the smallest feature maps
+    maps = width * size // (2 * side)  # their number: it halves when the side doubles
+    layers = [
+        nn.Linear(LATENT_DIM, 256),
+        nn.BatchNorm1d(256),
+        nn.ReLU(),
+        nn.Linear(256, 512),
+        nn.BatchNorm1d(512),
+        nn.ReLU(),
+        nn.Linear(512, maps * side * side),
+        nn.Unflatten(1, (maps, side, side)),
+    ]
+    while maps > width:
+        layers += [
+            nn.BatchNorm2d(maps),
+            nn.ReLU(),
+            nn.ConvTranspose2d(maps, maps // 2, kernel_size=4, stride=2, padding=1),
+        ]
+        maps //= 2
+    layers += [
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.ConvTranspose2d(width, channels, kernel_size=4, stride=2, padding=1),
+        nn.Sigmoid(),
+    ]
+    return nn.Sequential(*layers)
 
 
-def build_discriminator(shape: tuple[int, ...] = (1, 28, 28)) -> nn.Module:
-    """Pictures (n, channels, size, size) to logits (n, 1), above zero for "real"."""
-    side, widths = images.doublings(shape, WIDTH * min(shape[0], 2))
-    layers: list[nn.Module] = []
-    for inputs, outputs in pairwise(reversed(widths)):
-        layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
-    return nn.Sequential(
-        *layers, nn.Flatten(), nn.Linear(widths[0] * side**2, 256), nn.LeakyReLU(0.2),
+def build_discriminator(channels: int = 1, size: int = 28) -> nn.Module:
+    """Standardised pictures (n, channels, size, size) to logits (n, 1), above zero for "real"."""
+    maps = WIDTH if channels == 1 else 2 * WIDTH
+    side = size // 2
+    layers = [
+        nn.Conv2d(channels, maps, kernel_size=4, stride=2, padding=1),
+        nn.LeakyReLU(0.2),
+    ]
+    while side > 8:  # as many maps double, the side halves
+        layers += [
+            nn.Conv2d(maps, 2 * maps, kernel_size=4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+        ]
+        maps *= 2
+        side //= 2
+    layers += [
+        nn.Flatten(),
+        nn.Linear(maps * side * side, 256),
+        nn.LeakyReLU(0.2),
         nn.Linear(256, 1),
-    )  # fmt: skip
+    ]
+    return nn.Sequential(*layers)
 
 
-@common.torch_defaults()
 def train(
-    data: Tensor, *, seed: int = 0, device: str | torch.device = "cpu", progress: bool = True,
-    epochs: int = EPOCHS, patience: int = PATIENCE, batch_size: int | None = None,
-    lr: float = LEARNING_RATE, checkpoint: Path | None = None, resume: bool = False,
-) -> Training:  # fmt: skip
-    """Learn pictures (n, channels, size, size), or rows (n, 784), in 0..1; ValueError for others.
+    data: Tensor,
+    *,
+    seed: int = 0,
+    device: str | torch.device = "auto",
+    epochs: int = 18,
+    patience: int = 18,
+    batch_size: int = 128,
+    lr: float = 0.002,
+    progress: bool = True,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+) -> Training:
+    """Learn pictures (n, channels, size, size) in 0..1; InputError for others.
 
-    Each epoch is saved to `checkpoint`, to `resume` from. torchrun gives each process a share.
+    Each epoch is saved to `checkpoint`, to `resume` from.
     """
     device = common.choose_device(device)
-    shape = np.shape(data)[1:] if np.ndim(data) == 4 else images.SHAPE
+    pictures = images.as_pictures(data)
+    channels, size = pictures.shape[1:3]
     training = Training(
-        images.check_images(data, shape=shape), seed=seed, epochs=epochs, patience=patience,
-        batch_size=batch_size, progress=progress,
-        features=partial(images.image_features, shape=shape),
-    )  # fmt: skip
-    pictures = training.train_rows.unflatten(1, shape)
-    batch_size = max(2, batch_size or min(BATCH_SIZE, len(data)))  # batch norm needs two rows
-    generator = build_generator(shape)
-    discriminator = nn.Sequential(Standardize(pictures, one_unit=True), build_discriminator(shape))
+        pictures,
+        seed=seed,
+        epochs=epochs,
+        patience=patience,
+        progress=progress,
+        features=images.Features(pictures),
+    )
+    batch_size = images.limit_batch_size(batch_size, len(pictures))
+    batches = common.Batches(pictures.to(device), batch_size)
+
+    generator = build_generator(channels, size)
+    discriminator = nn.Sequential(images.Standardize(pictures), build_discriminator(channels, size))
     for network in (generator, discriminator):
         network.to(device).to(memory_format=torch.channels_last)  # for faster convolutions
-    ema_generator = copy.deepcopy(generator).eval()
+    ema_generator = copy.deepcopy(generator).eval()  # with averaged weights, which waver less
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     d_optimizer = Adam(discriminator.parameters(), lr, BETAS, fused=True)
-    ones = torch.ones(batch_size, 1, device=device)
-    labels = torch.cat([ones, torch.zeros_like(ones)])
-    count = min(2048, 2**23 // shape[1] ** 2)  # more large pictures would take gigabytes
+    ones = torch.ones(batch_size, 1, device=device)  # what the discriminator says of real ones
+    real_then_fake = torch.cat([ones, torch.zeros_like(ones)])
+    count = 2048 if size < 128 else 512  # more large pictures would take gigabytes
     fixed_noise = torch.randn(count, LATENT_DIM, device=device)
-    rank, processes = 0, 1
-    ddp_generator: nn.Module = generator
-    ddp_discriminator: nn.Module = discriminator
-    if distributed.is_initialized():  # each backward pass averages the gradients of all processes
-        rank, processes = distributed.get_rank(), distributed.get_world_size()
-        torch.manual_seed(common.stream(f"process {rank}", seed).initial_seed())
-        for weights in (*generator.parameters(), *discriminator.parameters()):
-            if 1 in weights.shape:  # its gradient may have other strides, and torch warns of that
-                weights.register_hook(lambda grad, like=weights: torch.empty_like(like).copy_(grad))
-        ddp_generator = nn.parallel.DistributedDataParallel(generator)
-        ddp_discriminator = nn.parallel.DistributedDataParallel(discriminator)
-    batches = common.Batches(pictures[rank::processes].to(device), batch_size)
-    parts = generator, ema_generator, discriminator, g_optimizer, d_optimizer
+    parts = [generator, ema_generator, discriminator, g_optimizer, d_optimizer]
+    saved = images.Checkpoint(checkpoint, training, batches, parts, lr, resume)
 
-    @common.recorded(device)  # as a CUDA graph, on a GPU
+    # A function, so that a GPU can record it, and replay it without Python
+    @common.cuda_graph(device, g_optimizer, d_optimizer)
     def step(real: Tensor, penalty: Tensor, *, apply_penalty: bool) -> tuple[Tensor, Tensor]:
-        fakes = ddp_generator(torch.randn(batch_size, LATENT_DIM, device=device))
+        fakes = generator(torch.randn(batch_size, LATENT_DIM, device=device))
 
-        # Discriminator step: tell real images from generated ones
-        augmented = images.augment(torch.cat([real, fakes.detach()]))
-        augmented.requires_grad_(apply_penalty)
-        scores = ddp_discriminator(augmented)
-        d_loss = bce(scores, labels)
-        if apply_penalty:  # lazy regularization (Karras et al. 2020)
-            d_loss = d_loss + penalty * common.gradient_penalty(scores, augmented)
+        # Discriminator step: tell real pictures from generated ones
+        seen = images.augment(torch.cat([real, fakes.detach()])).requires_grad_(apply_penalty)
+        scores = discriminator(seen)
+        d_loss = bce(scores, real_then_fake)
+        if apply_penalty:
+            d_loss = d_loss + penalty * common.gradient_penalty(scores, seen)
         d_optimizer.zero_grad()
         d_loss.backward()
         d_optimizer.step()
 
-        # Generator step: fool the discriminator
+        # Generator step: fool the discriminator, which stays as it is (inputs=)
         g_loss = bce(discriminator(images.augment(fakes)), ones)
         g_optimizer.zero_grad()
-        g_loss.backward(inputs=list(generator.parameters()))  # only its own gradients
+        g_loss.backward(inputs=list(generator.parameters()))
         g_optimizer.step()
-        common.update_ema(ema_generator, generator, EMA_DECAY**processes)
+        common.update_ema(ema_generator, generator, EMA_DECAY)
         return d_loss, g_loss
 
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
-        for epoch in images.epochs(training, checkpoint, resume, batches, *parts):
-            rate = processes**0.5 * lr * (1 - (epoch - 1) / epochs)  # square-root scaling
-            common.set_lr(rate, g_optimizer, d_optimizer)
-            penalty = ones.new_tensor(PENALTY * PENALTY_DECAY ** ((epoch - 1) / epochs))
-            steps = BATCHES_PER_EPOCH // processes
-            for i, real in enumerate(images.take(batches, steps, progress)):
-                d_loss, g_loss = step(real, penalty, apply_penalty=i % 4 == 0)
-            training.evaluate(ema_generator, fixed_noise, d_loss, g_loss)
+        for epoch in training.epochs():
+            done = (epoch - 1) / epochs
+            common.set_lr(lr * (1 - done), g_optimizer, d_optimizer)
+            # A tensor, as a number would stay as it was when a step was recorded
+            penalty = torch.tensor(PENALTY * PENALTY_DECAY**done, device=device)
+            for i in images.slow_bar(range(BATCHES_PER_EPOCH), progress):
+                every_fourth = i % 4 == 0  # is enough (Karras et al. 2020)
+                d_loss, g_loss = step(next(batches), penalty, apply_penalty=every_fourth)
+            training.evaluate(ema_generator, fixed_noise, d_loss.item(), g_loss.item())
+            saved.save()
     return training.finish(ema_generator, torch.randn(2 * count, LATENT_DIM), **images.LIMITS)
 
 
-@common.command
+def draw(axes: Any, data: Tensor, samples: Tensor) -> None:
+    """Draws real pictures above generated ones."""
+    images.draw_pictures(axes, {"real": data[:48], "generated": samples[:48]}, columns=12)
+
+
+@cli.command
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = common.Parser(__file__, __doc__, train)
-    images.add_options(parser, folder=True)
+    parser = cli.Parser(__file__, __doc__, train)
+    images.add_data_options(parser, ["mnist", "fashion", "cifar10"])
+    images.add_folder_options(parser)
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted training")
     options = parser.parse_args(argv)
-    images.join_processes(options)  # under torchrun
+    images.require_matching_options(options)
     if options.generate or options.interpolate:
         return images.use_generator(options, LATENT_DIM)
 
+    source = images.source(options)
+    data = real_samples(60_000, common.random_numbers("data", options.seed), **source)
+    labelled = images.load(**source)
+    checkpoint = options.out / "checkpoint.pth"
     settings = parser.settings(options)
-    checkpoint = None if distributed.is_initialized() else options.out / "checkpoint.pth"
-    data, labels, names = images.load_data(options)
-    if distributed.is_initialized() and distributed.get_rank():  # the first process saves
-        train(data, **settings | {"progress": False})
-        return 0
-    with common.output_folder(options.out) as folder:
-        training = train(data, **settings, checkpoint=checkpoint, resume=options.resume)
-        images.check_classes(training, data, labels, names)
-        if options.data:
-            images.check_copies(training, data, folder)
-        common.save(folder, training, LATENT_DIM, generator=training.generator)
-        shown = torch.cat([data[torch.arange(80) % len(data)], training.samples[:80]])
-        figure = training, shown, 20, ["real", "generated"]
-        images.save_figures(folder, *figure, animate=options.animate)
-    return images.report(training, options, checkpoint)
+    training = train(data, **settings, checkpoint=checkpoint, resume=options.resume)
+    # If you change real_samples, delete this line: it compares classes with those of the data set
+    images.check_classes(training, training.samples, labelled)
+    if options.data:
+        copies = images.check_copies(training)
+    cli.save(options, training, LATENT_DIM, generator=training.generator)
+    cli.save_picture(options, "samples.png", common.plot(training, draw))
+    if options.data:
+        cli.save_picture(options, "copies.png", images.plot_pictures(copies, columns=8))
+    if options.animate:
+        cli.save_picture(options, "training.gif", common.animate(training, draw))
+    return images.report(options, training, checkpoint)
 
 
 if __name__ == "__main__":

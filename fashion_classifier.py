@@ -2,19 +2,21 @@
 # requires-python = ">=3.11"
 # dependencies = ["torch>=2.7", "torchvision", "numpy", "matplotlib>=3.8", "tqdm"]
 # ///
-"""A classifier of clothes: ten categories of Fashion-MNIST, images of 28 by 28 pixels.
+"""A classifier of clothes: ten categories of Fashion-MNIST, pictures of 28 by 28 pixels.
 
-Like a GAN's discriminator it learns to judge images, but from labels. Its validation loss tells
+Like a GAN's discriminator it learns to judge pictures, but from labels. Its validation loss tells
 when to stop; the losses of a GAN do not.
 
     python fashion_classifier.py                       train, save in outputs/fashion_classifier
     python fashion_classifier.py --predict shoe.png    what the saved classifier predicts
 """
 
+import math
 import sys
-from collections import namedtuple
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,77 +24,138 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Adam
 from tqdm import tqdm
 
+import cli
 import common
 import images
-from common import Figure, InputError
+from common import EarlyStopping, Figure, InputError, one_hot_encode
 
-PIXELS = 28 * 28
-CATEGORIES = ["T-shirt/top", "trouser", "pullover", "dress", "coat",
-              "sandal", "shirt", "sneaker", "bag", "ankle boot"]  # fmt: skip
-EPOCHS, PATIENCE, BATCH_SIZE, LEARNING_RATE = 100, 10, 64, 0.001
-SHIFT, SMOOTHING = 1, 0.1  # pixels by which images are randomly shifted; label smoothing
-GOOD = 0.8  # accuracy: logistic regression on 1,000 images reaches 0.79
-# The training loss is of shifted images and smoothed labels, so higher than that of plain ones
-Epoch = namedtuple("Epoch", ["epoch", "training_loss", "validation_loss", "validation_accuracy"])
+CATEGORIES = [
+    "T-shirt/top",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+]
+SHAPE = (1, 28, 28)  # of a picture
+SHIFT = 1  # pixels by which pictures are randomly shifted
+SMOOTHING = 0.1  # of labels
+GOOD_ACCURACY = 0.8  # logistic regression on 1,000 pictures reaches 0.79
 
 
-@dataclass
-class Training:
-    """What `train` returns."""
+def real_samples(
+    n: int,
+    generator: torch.Generator | None = None,
+    data_dir: Path | str = "data",
+    train: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """At most `n` different pictures (n, 1, 28, 28), 0 black to 1 white, and their labels (n,).
 
-    classifier: nn.Module  # of the kept epoch, on the CPU, in eval mode
-    history: list[Epoch]
-    stopping: common.EarlyStopping
-    interrupted: bool  # by Ctrl-C or a signal
-    metrics: dict
-    converged: bool = False  # whether the last accuracy is good
-    verdict: str = ""
-
-    def predict(self, data: Tensor, labels: Tensor, kind: str) -> Tensor:
-        """Predicts categories (n,) of images (n, PIXELS), and sets the verdict by their labels."""
-        predicted = self.classifier(data).argmax(dim=1)
-        accuracy = (predicted == labels).float().mean().item()
-        self.metrics[f"{kind}_accuracy"], self.converged = accuracy, accuracy >= GOOD
-        words = f"{accuracy:.1%} of {len(data):,} {kind} images are classified correctly."
-        self.verdict = ("Good: " if self.converged else "WARNING, not converged: ") + words
-        return predicted
+    Labels are indices into CATEGORIES. Without `train`, the pictures are those for testing.
+    """
+    pictures, labels, _ = images.load_dataset("fashion", data_dir, train)
+    order = torch.randperm(len(pictures), generator=generator)[:n]
+    return pictures[order], labels[order]
 
 
 def build_classifier() -> nn.Module:
-    """Images (n, PIXELS) in 0..1 to logits (n, 10), one for each category."""
+    """Pictures (n, 1, 28, 28) in 0..1 to logits (n, 10), one for each category."""
     return nn.Sequential(
-        nn.Linear(PIXELS, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(),
-        nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, len(CATEGORIES)),
-    )  # fmt: skip
+        nn.Flatten(),
+        nn.Linear(28 * 28, 256),
+        nn.ReLU(),
+        nn.Linear(256, 128),
+        nn.ReLU(),
+        nn.Linear(128, 64),
+        nn.ReLU(),
+        nn.Linear(64, len(CATEGORIES)),
+    )
 
 
-@common.torch_defaults(threads=1)
+class Epoch(NamedTuple):
+    """One row of the history."""
+
+    epoch: int
+    training_loss: float  # of shifted pictures and smoothed labels, so higher than that of others
+    validation_loss: float
+    validation_accuracy: float
+
+
+@dataclass
+class Result:
+    """What `train` returns."""
+
+    classifier: nn.Module  # that of the kept epoch, on the CPU, in eval mode
+    history: list[Epoch]
+    stopping: EarlyStopping
+    metrics: dict[str, Any]
+    converged: bool = False  # whether the accuracy that was measured last is good
+    verdict: str = ""
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C or a signal ended the training."""
+        return not self.stopping.stopped
+
+    def judge(self, pictures: Tensor, labels: Tensor, name: str) -> Tensor:
+        """Predict categories (n,) of labelled pictures, and set the verdict accordingly."""
+        predicted = self.classifier(pictures).argmax(dim=1)
+        accuracy = (predicted == labels).float().mean().item()
+        self.metrics[f"{name}_accuracy"] = accuracy
+        self.converged = accuracy >= GOOD_ACCURACY
+        beginning = "Good" if self.converged else "WARNING, not converged"
+        sentence = f"{accuracy:.1%} of {len(labels):,} {name} images are classified correctly"
+        self.verdict = f"{beginning}: {sentence}."
+        return predicted
+
+
 def train(
-    data: Tensor, labels: Tensor, *, seed: int = 0, device: str | torch.device = "cpu",
-    progress: bool = True, epochs: int = EPOCHS, patience: int = PATIENCE,
-    batch_size: int | None = None, lr: float = LEARNING_RATE,
-) -> Training:  # fmt: skip
-    """Learn from images (n, PIXELS) in 0..1 and their labels (n,) in 0..9; or ValueError."""
-    data, labels = images.check_images(data), torch.as_tensor(labels).cpu()
-    known = torch.isin(labels, torch.arange(len(CATEGORIES))).all()
-    if len(data) < 2 or labels.shape != data.shape[:1] or not known:
-        raise InputError("labels must be integers from 0 to 9, one for each of at least two images")
-    batch_size = common.check_count("batch_size", batch_size or min(BATCH_SIZE, len(data)))
-    if batch_size > len(data):
-        raise InputError(f"batch_size {batch_size} is larger than the data, {len(data)} images")
-    stopping, device = common.EarlyStopping(epochs, patience), common.choose_device(device)
-    torch.manual_seed(common.stream("training", seed).initial_seed())
-    data, labels, order = data.to(device), labels.long().to(device), torch.randperm(len(data))
-    validation, train_rows = order.tensor_split([(len(data) + 5) // 6])  # a sixth to validate
-    batches = common.Batches(train_rows.to(device), batch_size)
-    classifier = build_classifier().to(device)
-    optimizer = Adam(classifier.parameters(), lr, fused=True, capturable=device.type == "cuda")
-    history, stopped = [], False
+    pictures: Tensor,
+    labels: Tensor,
+    *,
+    seed: int = 0,
+    device: str | torch.device = "auto",
+    epochs: int = 100,
+    patience: int = 10,
+    batch_size: int = 64,
+    lr: float = 0.001,
+    progress: bool = True,
+) -> Result:
+    """Learn from pictures (n, 1, 28, 28) in 0..1 and their labels (n,) in 0..9.
 
-    @common.recorded(device)  # as a CUDA graph, on a GPU
+    A sixth of them is for validation. InputError for other data, or less than two pictures.
+    """
+    device = common.choose_device(device)
+    pictures = images.as_pictures(pictures, channels=[1], sizes=[28])
+    labels = images.as_labels(labels, len(pictures), len(CATEGORIES))
+    if len(pictures) < 2:
+        raise InputError("at least two pictures are needed: one to learn from, one to validate")
+    torch.manual_seed(common.random_numbers("training", seed).initial_seed())
+    order = torch.randperm(len(pictures))
+    validation, training = order.tensor_split([math.ceil(len(pictures) / 6)])
+    validation_pictures = pictures[validation].to(device)
+    validation_labels = labels[validation].to(device)
+    training_pictures = pictures[training].to(device)
+    training_labels = labels[training].to(device)
+
+    common.require_count("batch_size", batch_size)
+    batch_size = min(batch_size, len(training))
+    batches = common.Batches(torch.arange(len(training), device=device), batch_size)
+    batches_per_epoch = math.ceil(len(training) / batch_size)
+    classifier = build_classifier().to(device)
+    optimizer = Adam(classifier.parameters(), lr, fused=True)
+    stopping = EarlyStopping(epochs, patience)
+    history: list[Epoch] = []
+
+    # A function, so that a GPU can record it, and replay it without Python
+    @common.cuda_graph(device, optimizer)
     def step(chosen: Tensor) -> Tensor:
-        logits = classifier(images.random_shift(data[chosen], SHIFT))
-        loss = cross_entropy(logits, labels[chosen], label_smoothing=SMOOTHING)
+        shown = images.random_shift(training_pictures[chosen], SHIFT)
+        loss = cross_entropy(classifier(shown), training_labels[chosen], label_smoothing=SMOOTHING)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -100,70 +163,90 @@ def train(
 
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best classifier so far
         for epoch in tqdm(range(1, epochs + 1), unit="epoch", leave=False, disable=not progress):
-            losses = []
-            for _, chosen in zip(range(0, len(train_rows), batch_size), batches, strict=False):
-                losses.append(step(chosen).clone())  # a recorded step reuses its tensor
+            total = torch.zeros((), device=device)
+            for _ in range(batches_per_epoch):
+                total += step(next(batches))
+            training_loss = total.item() / batches_per_epoch
             with torch.no_grad():
-                logits = classifier(data[validation])
-            error = cross_entropy(logits, labels[validation]).item()
-            accuracy = (logits.argmax(dim=1) == labels[validation]).float().mean().item()
-            history.append(Epoch(epoch, torch.stack(losses).mean().item(), error, accuracy))
-            if stopped := stopping.update(error, classifier):
+                logits = classifier(validation_pictures)
+            error = cross_entropy(logits, validation_labels).item()
+            accuracy = (logits.argmax(dim=1) == validation_labels).float().mean().item()
+            history.append(Epoch(epoch, training_loss, error, accuracy))
+            stopping.update(error, classifier)
+            if stopping.stopped:
                 break
-    classifier, metrics = stopping.load_best(classifier), {"samples": len(data), "seed": seed}
-    training = Training(classifier, history, stopping, not stopped, metrics)
-    training.predict(data[validation].cpu(), labels[validation].cpu(), "validation")
-    return training
+    kept = stopping.load_best(classifier)
+    result = Result(kept, history, stopping, {"samples": len(pictures), "seed": seed})
+    result.judge(validation_pictures.cpu(), validation_labels.cpu(), "validation")
+    return result
 
 
-def plot_predictions(training: Training, test: Tensor, predicted: Tensor, rates: Tensor) -> Figure:
-    """Plots 25 images (n, PIXELS), predictions (n,), losses, and the confusion matrix (10, 10)."""
+def confusion_matrix(labels: Tensor, predicted: Tensor) -> Tensor:
+    """Shares (10, 10): how often pictures of a category (row) are taken for another (column)."""
+    real = one_hot_encode(labels, len(CATEGORIES))
+    counts = real.T @ one_hot_encode(predicted, len(CATEGORIES))
+    return counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def plot(result: Result, pictures: Tensor, predicted: Tensor, confusion: Tensor) -> Figure:
+    """Plots 25 pictures with predictions (n,), the confusion matrix (10, 10), and the losses."""
     figure = Figure(figsize=(10, 7), dpi=120, layout="constrained")
-    left, right = figure.subfigures(1, 2, squeeze=False)[0]
-    for axes, image, category in zip(left.subplots(5, 5).flat, test, predicted, strict=False):
-        axes.imshow(image.view(28, 28).numpy(), cmap="gray_r")
+    panels: Any = figure.subfigures(1, 2)
+    left, right = panels
+    examples = zip(left.subplots(5, 5).flat, pictures, predicted, strict=False)
+    for axes, picture, category in examples:
+        axes.imshow(picture[0].numpy(), cmap="gray_r")
         axes.set_title(CATEGORIES[category], fontsize=6)
         axes.set_axis_off()
     matrix, losses = right.subplots(2, 1, height_ratios=[3, 1])
-    matrix.imshow(rates.numpy(), cmap="Blues", vmin=0, vmax=2)  # no blue hides the numbers
-    for i, j in torch.nonzero(rates >= 0.005).tolist():
-        matrix.text(j, i, f"{100 * rates[i, j]:.0f}", ha="center", va="center", fontsize=7)
+    matrix.imshow(confusion.numpy(), cmap="Blues", vmin=0, vmax=2)  # no blue hides the numbers
+    for i, j in torch.nonzero(confusion >= 0.005).tolist():
+        matrix.text(j, i, f"{100 * confusion[i, j]:.0f}", ha="center", va="center", fontsize=7)
     matrix.set(title="% of each category (row) predicted as (column)")
     matrix.set_xticks(range(len(CATEGORIES)), CATEGORIES, rotation=90)
     matrix.set_yticks(range(len(CATEGORIES)), CATEGORIES)
-    for name in ("training_loss", "validation_loss"):
-        losses.plot([getattr(row, name) for row in training.history], label=name)
+    epochs, training_losses, validation_losses, _ = zip(*result.history, strict=True)
+    losses.plot(epochs, training_losses, label="training loss")
+    losses.plot(epochs, validation_losses, label="validation loss")
     losses.legend(title="by epoch")
     return figure
 
 
-@common.command
+def predict(files: list[Path], folder: Path) -> int:
+    """Prints what the classifier saved in a folder predicts for files; returns the exit status."""
+    classifier = cli.load_model(folder / "classifier.pt", SHAPE)
+    print("image,category,probability")
+    for path in files:
+        probabilities = classifier(images.read_grey(path)).softmax(dim=1)
+        probability, category = probabilities[0].max(dim=0)
+        print(f"{path},{CATEGORIES[category]},{probability:.3f}")
+    return 0
+
+
+@cli.command
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = common.Parser(__file__, __doc__, train, gan=False)
-    images.add_options(parser, gan=False, files="--predict")
+    parser = cli.Parser(__file__, __doc__, train, gan=False)
+    images.add_data_options(parser, ["fashion"])
+    help_text = "no training: your own pictures, light on black; others are inverted"
+    parser.add_argument("--predict", metavar="FILE", nargs="+", type=Path, help=help_text)
     options = parser.parse_args(argv)
+    torch.set_num_threads(1)  # faster for a network as small as this
     if options.predict:
-        classifier = common.load_model(options.out / "classifier.pt", PIXELS, len(CATEGORIES))
-        print("image,category,probability")
-        for path in options.predict:
-            probability, category = classifier(images.read_image(path)).softmax(dim=1).max(dim=1)
-            print(f"{path},{CATEGORIES[category]},{probability.item():.3f}")
-        return 0
+        return predict(options.predict, options.out)
 
-    data = images.load_images("fashion", options.data_dir)
-    test, labels = images.load_images("fashion", options.data_dir, train=False)
-    with common.output_folder(options.out) as folder:
-        training = train(*data, **parser.settings(options))
-        predicted = training.predict(test, labels, "test")
-        real, guess = (common.one_hot_encode(x, len(CATEGORIES)) for x in (labels, predicted))
-        rates = nn.functional.normalize(real.T @ guess, p=1, dim=1)  # confusion matrix
-        by_category = dict(zip(CATEGORIES, rates.diag().tolist(), strict=True))
-        training.metrics["test_accuracy_by_category"] = by_category
-        common.save(folder, training, PIXELS, classifier=training.classifier)
-        figure = plot_predictions, training, test, predicted, rates
-        common.save_picture(folder / "samples.png", *figure)
-    return common.report(training, options)
+    random = common.random_numbers("data", options.seed)
+    pictures, labels = real_samples(60_000, random, options.data_dir)
+    test_pictures, test_labels = real_samples(10_000, random, options.data_dir, train=False)
+    result = train(pictures, labels, **parser.settings(options))
+    predicted = result.judge(test_pictures, test_labels, "test")
+    confusion = confusion_matrix(test_labels, predicted)
+    accuracies = confusion.diag().tolist()
+    result.metrics["test_accuracy_by_category"] = dict(zip(CATEGORIES, accuracies, strict=True))
+    cli.save(options, result, SHAPE, classifier=result.classifier)
+    figure = plot(result, test_pictures, predicted, confusion)
+    cli.save_picture(options, "samples.png", figure)
+    return cli.report(options, result)
 
 
 if __name__ == "__main__":

@@ -1,138 +1,189 @@
-"""What the image scripts share, besides `common.py`: copy both along with the script.
+"""What the image scripts share: copy this file, common.py and cli.py along with the script.
 
-Images are rows (n, 784) of 28 by 28 grey pixels, from 0, black, to 1, white. Pictures have any
-number of channels, and other sizes: (n, channels, size, size).
+Pictures are tensors (n, channels, height, width) of numbers from 0, black, to 1, white. Sections:
+options, reading pictures, training, distance, checks, drawing, a saved generator, resuming.
 """
 
-import atexit
+import functools
 import io
 import json
 import math
-import os
-import signal
+import shutil
 import sys
 import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps  # installed with matplotlib
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
+import cli
 import common
-from common import Batches, Failure, Figure, InputError, Training
+from common import Batches, Evaluation, Failure, Figure, InputError, Training
 
-MAX_COPIES = 0.1  # largest good share of near-copies, above that of real pictures
-LIMITS: dict = {"max_ratio": 1.2, "min_precision": 0.8, "min_coverage": 0.93}  # of good images
-DETAIL_WEIGHTS = (12.0, 6.0, 3.0)  # with these, details of each scale vary about as colours do
-MIN_CONFIDENT = 0.9  # smallest good share of confident images, relative to real ones
-MIN_RIGHT = 0.95  # and of images of the requested class
+SIZES = (28, 32, 64, 128)  # of pictures, in pixels
 FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "BMP"]  # of the files in a folder
-SIZES, SHAPE = [28, 32, 64, 128], (1, 28, 28)  # of pictures; the shape of those in rows
-SIGNALS: list[int] = []  # received under torchrun
-# Pictures (n, channels, size, size) in 0..1, labels (n,), and the names of the labels
-Labelled = tuple[Tensor, Tensor, list[str]]
+
+# --- Options -----------------------------------------------------------------------------------
 
 
-def add_options(
-    parser: ArgumentParser, gan: bool = True, files: str = "", folder: bool = False
-) -> None:
-    """Adds the options for images: your own `files`, or a `folder` of pictures to be learned."""
-    add, sets = parser.add_argument, ["mnist", "fashion"]
-    if files:
-        own = "no training: use your own images, light on black; others are inverted"
-        add(files, metavar="FILE", nargs="+", type=Path, default=[], help=own)
+def add_data_options(parser: ArgumentParser, datasets: Sequence[str]) -> None:
+    """Adds --data-dir and, if there is a choice, --dataset."""
+    parser.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        type=Path,
+        default=Path("data"),
+        help="folder of the downloaded pictures (%(default)s)",
+    )
+    if len(datasets) > 1:
+        parser.add_argument(
+            "--dataset",
+            choices=datasets,
+            default=datasets[0],
+            help=f"{', '.join(datasets)} (%(default)s)",
+        )
+
+
+def add_folder_options(parser: ArgumentParser) -> None:
+    """Adds --data and --size, to learn the pictures in a folder."""
+    parser.add_argument(
+        "--data", metavar="FOLDER", type=Path, help="learn the pictures in this folder"
+    )
+    sizes = ", ".join(map(str, SIZES))
+    parser.add_argument(
+        "--size", metavar="N", type=int, choices=SIZES, help=f"their size: {sizes} (32)"
+    )
+
+
+def require_matching_options(options: Namespace) -> None:
+    """InputError if --data or --size would have no effect."""
+    if options.data and (options.generate or options.interpolate):
+        raise InputError("--data is for training; leave it out to use the saved generator")
+    if options.size and not options.data:
+        raise InputError("--size is for the pictures of --data")
+
+
+def source(options: Namespace) -> dict[str, Any]:
+    """Where the pictures to be learned come from: arguments of `load`."""
+    return {
+        "dataset": options.dataset,
+        "data_dir": options.data_dir,
+        "folder": options.data,
+        "size": options.size or 32,
+    }
+
+
+# --- Reading pictures --------------------------------------------------------------------------
+
+
+class Labelled(NamedTuple):
+    """Pictures with labels."""
+
+    pictures: Tensor  # (n, channels, height, width)
+    labels: Tensor  # (n,), indices into the names
+    names: list[str]
+
+
+def load(
+    dataset: str,
+    data_dir: Path | str,
+    folder: Path | str | None = None,
+    size: int = 32,
+    labelled: bool = False,
+) -> Labelled:
+    """The pictures in a folder, as `load_folder` reads them; without one, those of a data set."""
     if folder:
-        sets.append("cifar10")
-        add("--data", metavar="FOLDER", type=Path, help="learn the pictures in this folder")
-        add("--resume", action="store_true", help="continue an interrupted training")
-        size = "their size: 28, 32, 64 or 128 (32)"
-        add("--size", metavar="N", type=int, choices=SIZES, help=size)
-    add("--data-dir", metavar="DIR", type=Path, default=Path("data"), help="images (%(default)s)")
-    if gan:
-        add("--dataset", choices=sets, default="mnist", help=f"{', '.join(sets)} (%(default)s)")
-        add("--format", choices=["png", "npz"], default="png", help="of images (%(default)s)")
+        return load_folder(folder, size, labelled)
+    return load_dataset(dataset, data_dir)
 
 
-def load_dataset(dataset: str, folder: Path | str, train: bool = True) -> Labelled:
-    """The pictures of "mnist", "fashion" or "cifar10", downloaded if they are missing."""
+@functools.cache
+def load_dataset(dataset: str, data_dir: Path | str, train: bool = True) -> Labelled:
+    """The pictures of "mnist", "fashion" or "cifar10", downloaded if they are missing.
+
+    Without `train`, those for testing. Failure if they cannot be loaded.
+    """
     try:
         from torchvision import datasets
     except (ImportError, RuntimeError):  # it is missing, or made for another torch
         raise Failure("images need torchvision; pip install torchvision") from None
-    kinds = {"mnist": "MNIST", "fashion": "FashionMNIST", "cifar10": "CIFAR10"}
-    kind = getattr(datasets, kinds[dataset])
+    classes = {"mnist": "MNIST", "fashion": "FashionMNIST", "cifar10": "CIFAR10"}
+    dataset_class = getattr(datasets, classes[dataset])
     try:
-        data = kind(folder, train=train, download=True)
+        data = dataset_class(data_dir, train=train, download=True)
     except (AssertionError, ValueError, RuntimeError, OSError):
-        if dataset == "cifar10":
-            source, files = kind.url, kind.filename
-        else:
-            source, parts = " or ".join(kind.mirrors), [name for name, _ in kind.resources]
-            files = f"{kind.__name__}/raw/{', '.join(parts)}"
-        reason = f"no download from {source}, or damaged files in {folder}"
+        source, files = download_source(dataset_class)
+        reason = f"no download from {source}, or damaged files in {data_dir}"
         remedy = f"delete these, or choose another --data-dir with {files}"
         raise Failure(f"cannot load images: {reason}; {remedy}") from None
-    pixels = torch.as_tensor(data.data).float() / 255
-    pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
-    names = [name.split(" - ")[0] for name in data.classes]  # "0 - zero" is "0"
-    return pixels, torch.as_tensor(data.targets), names
+    pictures = torch.as_tensor(data.data).float() / 255
+    if pictures.ndim == 3:  # grey
+        pictures = pictures.unsqueeze(1)
+    else:
+        pictures = pictures.permute(0, 3, 1, 2).contiguous()
+    names = [name.partition(" - ")[0] for name in data.classes]  # "0 - zero" is "0"
+    return Labelled(pictures, torch.as_tensor(data.targets), names)
 
 
-def load_images(dataset: str, folder: Path | str, train: bool = True) -> tuple[Tensor, Tensor]:
-    """Rows (n, pixels) and labels (n,) of a data set, as `load_dataset`."""
-    pictures, labels, _ = load_dataset(dataset, folder, train)
-    return pictures.flatten(1), labels
+def download_source(dataset_class: Any) -> tuple[str, str]:
+    """Where torchvision downloads a data set from, and the files that it needs."""
+    if dataset_class.__name__ == "CIFAR10":
+        return dataset_class.url, dataset_class.filename
+    files = ", ".join(name for name, _ in dataset_class.resources)
+    return " or ".join(dataset_class.mirrors), f"{dataset_class.__name__}/raw/{files}"
 
 
+@functools.cache
 def load_folder(folder: Path | str, size: int, labelled: bool = False) -> Labelled:
-    """The pictures in a folder, in random order; the names of their labels are its subfolders.
+    """The pictures in a folder; their labels are its subfolders.
 
-    If all are grey, they have one channel. Those that are in no subfolder have the folder's name,
-    or are left out if `labelled`. ValueError for fewer than 10 pictures, or 2 labels if `labelled`.
+    If all are grey, they have one channel. Those that are in no subfolder have the folder's name
+    or, if `labelled`, are left out. InputError for fewer than 10 pictures or, if `labelled`, for
+    fewer than 2 subfolders.
     """
-    folder, pixels, named, skipped = Path(folder).resolve(), [], [], []
+    folder = Path(folder).resolve()
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}")
+    pixels = []
+    subfolders = []
+    skipped = []
     for path in sorted(folder.glob("*/**/*" if labelled else "**/*")):
-        parts = path.relative_to(folder).parts
-        if path.is_dir() or any(part.startswith(".") for part in parts):
+        place = path.relative_to(folder).parts
+        if path.is_dir() or any(name.startswith(".") for name in place):
             continue
         try:
             pixels.append(read_picture(path, size))
-            named.append(parts[0] if len(parts) > 1 else folder.name)
+            subfolders.append(place[0] if len(place) > 1 else folder.name)
         except Exception:  # Pillow raises many kinds of errors for files that it cannot read
             skipped.append(path.name)
     if skipped:
         reason = f"files that are not pictures, or damaged, such as {skipped[0]}"
         print(f"Skipped {len(skipped):,} {reason}", file=sys.stderr)
-    names, labels = np.unique(named, return_inverse=True)
-    if len(pixels) < 10 or (labelled and len(names) < 2):
-        wanted = f"10 ({', '.join(FORMATS)}) are needed" + ", in 2 subfolders" * labelled
-        where = f" in {len(names)} of its subfolders, which are labels" * labelled
-        raise InputError(f"{folder} has {len(pixels)} pictures{where}; at least {wanted}")
+    names = sorted(set(subfolders))
+    require_enough_pictures(folder, len(pixels), len(names), labelled)
     pictures = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
-    channels = 1 if (pictures == pictures[:, :1]).all() else 3
-    mixed = torch.randperm(len(pictures), generator=common.stream("order of pictures"))
-    pictures = pictures[mixed, :channels].contiguous().float() / 255
-    return pictures, torch.from_numpy(labels)[mixed], names.tolist()
+    if (pictures == pictures[:, :1]).all():  # grey
+        pictures = pictures[:, :1]
+    labels = torch.tensor([names.index(name) for name in subfolders])
+    return Labelled(pictures.contiguous().float() / 255, labels, names)
 
 
-def load_data(options: Namespace, labelled: bool = False) -> Labelled:
-    """The pictures of --data, as `load_folder`, or of --dataset."""
-    if labelled and options.label:
-        raise InputError("--label chooses what to generate; give --generate or --interpolate too")
-    if options.data:
-        return load_folder(options.data, options.size or 32, labelled)
-    if options.size:
-        raise InputError("--size is for the pictures of --data")
-    return load_dataset(options.dataset, options.data_dir)
+def require_enough_pictures(folder: Path, pictures: int, names: int, labelled: bool) -> None:
+    """InputError for fewer than 10 pictures or, if `labelled`, for fewer than 2 subfolders."""
+    formats = ", ".join(FORMATS)
+    if labelled and (pictures < 10 or names < 2):
+        found = f"{folder} has {pictures} pictures in {names} of its subfolders, which are labels"
+        raise InputError(f"{found}; at least 10 ({formats}) are needed, in 2 subfolders")
+    if pictures < 10:
+        raise InputError(f"{folder} has {pictures} pictures; at least 10 ({formats}) are needed")
 
 
 def open_image(path: Path, formats: list[str] | None = None) -> Image.Image:
@@ -152,232 +203,280 @@ def read_picture(path: Path, size: int) -> np.ndarray:
     return np.asarray(ImageOps.fit(on_white.convert("RGB"), (size, size)))
 
 
-def read_image(path: Path) -> Tensor:
-    """An image file as a row (1, 784), shrunk to 28 by 28 pixels.
+def read_grey(path: Path) -> Tensor:
+    """A file as a grey picture (1, 1, 28, 28), light on black; Failure if it cannot be read.
 
-    An image with a bright border is dark on white: it is inverted, and standard error says so.
+    One with a bright border is dark on white: it is inverted, and standard error says so.
     """
     try:
         shrunk = np.asarray(open_image(path).convert("LA").resize((28, 28)), dtype=np.float32)
     except Exception as error:  # Pillow raises many kinds of errors for files that it cannot read
         reason = getattr(error, "strerror", None) or "it is not an image"
         raise Failure(f"cannot read {path}: {reason}") from None
-    pixels, opacity = torch.from_numpy(shrunk / 255).unbind(dim=2)
-    # A transparent background gets the brightness that the drawing does not have
-    background = float((opacity * pixels).sum() < opacity.sum() / 2)
-    pixels = opacity * pixels + (1 - opacity) * background
-    if torch.cat([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]).mean() > 0.5:
+    brightness, opacity = torch.from_numpy(shrunk / 255).unbind(dim=2)
+    # A transparent ground becomes black, or white if what is drawn on it is dark
+    mean_brightness = (opacity * brightness).sum() / opacity.sum()
+    ground = 1.0 if mean_brightness < 0.5 else 0.0
+    picture = opacity * brightness + (1 - opacity) * ground
+    border = torch.cat([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
+    if border.mean() > 0.5:
         print(f"{path} is dark on white, so it was inverted", file=sys.stderr)
-        pixels = 1 - pixels
-    return pixels.reshape(1, -1)
+        picture = 1 - picture
+    return picture.reshape(1, 1, 28, 28)
 
 
-def as_pictures(images: Tensor, shape: Sequence[int] = SHAPE) -> Tensor:
-    """Rows (n, pixels) as pictures of a shape; pictures as they are."""
-    return images if images.ndim == 4 else images.unflatten(1, shape)
+def as_pictures(
+    data: Any, channels: Sequence[int] = (1, 3), sizes: Sequence[int] = SIZES
+) -> Tensor:
+    """Pictures (n, channels, size, size) in 0..1 as float32 on the CPU; InputError for others."""
+    counts = " or ".join(map(str, channels))
+    wanted = f"data must have the shape (n, {counts}, size, size)"
+    wanted += f", with size {', '.join(map(str, sizes))}"
+    try:
+        pictures = torch.as_tensor(data).detach().cpu().float()
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"{wanted}, and be numbers") from None
+    shape = tuple(pictures.shape)
+    allowed = [(count, size, size) for count in channels for size in sizes]
+    if shape[1:] not in allowed or shape[0] == 0:
+        raise InputError(f"{wanted}, not {shape}")
+    low, high = pictures.aminmax()
+    if not (low >= 0 and high <= 1):  # also NaN
+        raise InputError(f"pictures must lie in 0..1, not {low:g}..{high:g}")
+    return pictures
 
 
-def check_images(data: Any, more: int = 0, shape: Sequence[int] = SHAPE) -> Tensor:
-    """Pictures of a shape as rows (n, pixels + `more`) in 0..1, float32, CPU; or ValueError."""
-    if tuple(shape) not in [(channels, size, size) for channels in (1, 3) for size in SIZES]:
-        wanted = f"(1 or 3 channels, size, size), with size {', '.join(map(str, SIZES))}"
-        raise InputError(f"a picture must have the shape {wanted}, not {tuple(shape)}")
-    rows = common.as_rows(data if np.ndim(data) != 4 else torch.as_tensor(data).flatten(1)).float()
-    columns = math.prod(shape) + more
-    if rows.shape[1] != columns:
-        wanted = f"{columns} columns, for {shape[1]} by {shape[2]} pixels"
-        wanted += f" and {more} more" if more else ""
-        raise InputError(f"data must have {wanted}, not {rows.shape[1]}")
-    if rows.min() < 0 or rows.max() > 1:
-        raise InputError(f"data must lie in 0..1, not {rows.min():g}..{rows.max():g}")
-    return rows
+def as_labels(data: Any, pictures: int, classes: int) -> Tensor:
+    """Labels (pictures,) in 0..classes - 1 as int64 on the CPU; InputError for others."""
+    labels = torch.as_tensor(data).detach().cpu()
+    known = torch.isin(labels, torch.arange(classes)).all()
+    if labels.shape != (pictures,) or not known:
+        raise InputError(f"labels must be integers from 0 to {classes - 1}, one for each picture")
+    return labels.long()
 
 
-def doublings(shape: tuple[int, ...], width: int) -> tuple[int, list[int]]:
-    """The side of the smallest feature maps, 7 or 8, and the channels from there to the picture.
-
-    Each next one has twice the side and half the channels; the last before the picture, `width`.
-    """
-    steps = int(math.log2(shape[1] // 7))
-    return shape[1] >> steps, [*(width << i for i in reversed(range(steps))), shape[0]]
+# --- Training ----------------------------------------------------------------------------------
 
 
-def image_features(rows: Tensor, shape: Sequence[int] = SHAPE) -> Tensor:
-    """What the distance of images compares: rows (n, pixels + more) as (n, features).
-
-    The mean colours of a picture in 8 by 8 cells tell what is where; the mean strength of details
-    in 2 by 2 cells tells blur and noise: absolute second differences, in the picture and in its
-    halves and quarters (local energies at several scales: Heeger and Bergen 1995; for GANs, on
-    patches: Karras et al. 2018). Columns that follow the pixels of one picture stay as they are.
-    """
-    blocks = []
-    for block in rows.flatten(1).split(500):  # to save memory
-        pixels, more = block.tensor_split([math.prod(shape)], dim=1)
-        pictures = pixels.unflatten(1, shape)
-        features = [functional.adaptive_avg_pool2d(pictures, 8)]
-        for weight in DETAIL_WEIGHTS:
-            for details in (pictures.diff(2, dim=2), pictures.diff(2, dim=3)):
-                features.append(weight * functional.adaptive_avg_pool2d(details.abs(), 2))
-            pictures = functional.avg_pool2d(pictures, 2)
-        blocks.append(torch.cat([*(part.flatten(1) for part in features), more], dim=1))
-    return torch.cat(blocks)
+def limit_batch_size(batch_size: int, pictures: int) -> int:
+    """At most all pictures, and at least the two that batch norm needs; or InputError."""
+    common.require_count("batch_size", batch_size)
+    return max(2, min(batch_size, pictures))
 
 
-def random_shift(images: Tensor, most: int) -> Tensor:
-    """Images or pictures, each randomly shifted by up to `most` pixels along each axis."""
-    pictures = as_pictures(images)
-    starts = torch.randint(2 * most + 1, (2, len(images), 1), device=images.device)
-    rows, columns = starts + torch.arange(pictures.shape[2], device=images.device)
-    padded = functional.pad(pictures, (most,) * 4)
+def slow_bar(steps: Iterable[int], progress: bool) -> Iterable[int]:
+    """The steps of an epoch, with a progress bar if they take more than five seconds."""
+    return tqdm(steps, unit="batch", leave=False, delay=5, disable=not progress)
+
+
+def random_shift(pictures: Tensor, most: int) -> Tensor:
+    """Pictures, each randomly shifted by up to `most` pixels along each axis; margins are black."""
+    starts = torch.randint(2 * most + 1, (2, len(pictures), 1), device=pictures.device)
+    rows, columns = starts + torch.arange(pictures.shape[2], device=pictures.device)
+    padded = functional.pad(pictures, (most, most, most, most))
     shifted = padded.take_along_dim(rows[:, None, :, None], dim=2)  # faster than slices
-    return shifted.take_along_dim(columns[:, None, None], dim=3).reshape(images.shape)
+    return shifted.take_along_dim(columns[:, None, None, :], dim=3)
 
 
-def augment(images: Tensor) -> Tensor:
-    """Images or pictures, each shifted a little, and with a black square a quarter as wide.
+def augment(pictures: Tensor) -> Tensor:
+    """Pictures, each shifted a little, and with a black square a quarter as wide somewhere.
 
-    Done to real and generated images, it limits overfitting and does not leak into the samples:
-    differentiable augmentation (Zhao et al. 2020), with cutout (DeVries and Taylor 2017).
+    So the discriminator cannot learn the real ones by heart. The generator does not learn shifts
+    or squares, as what it makes gets them too: differentiable augmentation (Zhao et al. 2020), with
+    cutout (DeVries and Taylor 2017).
     """
-    pictures = as_pictures(images)
     size = pictures.shape[2]
     shifted = random_shift(pictures, size // 14)
-    middle = torch.randint(size, (2, len(images), 1), device=images.device)
-    rows, columns = (torch.arange(size, device=images.device) - middle).abs() <= size // 8
+    middle = torch.randint(size, (2, len(pictures), 1), device=pictures.device)
+    distance = (torch.arange(size, device=pictures.device) - middle).abs()
+    rows, columns = distance <= size // 8
     hidden = rows[:, None, :, None] & columns[:, None, None, :]
-    return shifted.masked_fill(hidden, 0).reshape(images.shape)
+    return shifted.masked_fill(hidden, 0)
 
 
-def nearest_images(images: Tensor, real: Tensor, skip: int = 0) -> tuple[Tensor, Tensor]:
-    """Distances (n, 6) of images (n, pixels) to the nearest real ones, and their indices.
+# --- Distance ----------------------------------------------------------------------------------
 
-    The `skip` nearest do not count: 1, if the images are among the real ones.
+DETAIL_WEIGHTS = (12.0, 6.0, 3.0)  # with these, details of each scale vary about as colours do
+# What `Training.finish` asks of good pictures
+LIMITS: dict[str, Any] = {"max_ratio": 1.2, "min_precision": 0.8, "min_coverage": 0.93}
+
+
+class Standardize(nn.Module):
+    """Shifts and scales numbers to mean 0 and standard deviation 1: all alike, not by column."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, numbers: Tensor) -> None:
+        super().__init__()
+        std, mean = torch.std_mean(numbers, correction=0)
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std.clamp(min=1e-6))  # equal numbers have 0
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        return (numbers - self.mean) / self.std
+
+
+class Features:
+    """What the distance of pictures compares: `features(pictures)` are rows (n, m), in one unit.
+
+    The mean colours in 8 by 8 cells tell what is where. The mean strength of details in 2 by 2
+    cells tells blur and noise: absolute second differences, in the picture and in its halves and
+    quarters (local energies at several scales: Heeger and Bergen 1995; for GANs, on patches: Karras
+    et al. 2018).
     """
-    found = [torch.cdist(rows, real).topk(6 + skip, largest=False) for rows in images.split(256)]
-    distances, indices = zip(*found, strict=True)
-    return torch.cat(distances)[:, skip:], torch.cat(indices)[:, skip:]
+
+    def __init__(self, pictures: Tensor) -> None:
+        self.standardize = Standardize(self.measure(common.random_subset(pictures, 1000)))
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        return self.standardize(self.measure(pictures))
+
+    def measure(self, pictures: Tensor) -> Tensor:
+        """The features before they are standardised."""
+        blocks = pictures.split(500)  # to save memory
+        return torch.cat([self.measure_block(block) for block in blocks])
+
+    def measure_block(self, pictures: Tensor) -> Tensor:
+        """The features of a few pictures."""
+        features = [functional.adaptive_avg_pool2d(pictures, 8).flatten(1)]
+        for weight in DETAIL_WEIGHTS:
+            for dim in (2, 3):
+                details = pictures.diff(n=2, dim=dim).abs()
+                features.append(weight * functional.adaptive_avg_pool2d(details, 2).flatten(1))
+            pictures = functional.avg_pool2d(pictures, 2)
+        return torch.cat(features, dim=1)
+
+
+# --- Checks ------------------------------------------------------------------------------------
+
+MIN_CLEAR = 0.9  # as many times the share of real pictures that are clearly of one class
+MIN_RIGHT = 0.95  # as many times the share of real pictures whose nearest is of the same class
+MAX_COPIES = 0.1  # above the share of near-copies among real pictures
+
+
+def nearest_pictures(pictures: Tensor, real: Tensor, skip: int = 0) -> tuple[Tensor, Tensor]:
+    """Distances (n, 6) of pictures to the nearest real ones, and the indices of these (n, 6).
+
+    The `skip` nearest do not count: 1, if the pictures are among the real ones.
+    """
+    count = min(6 + skip, len(real))
+    real = real.flatten(1)
+    distances = []
+    indices = []
+    for block in pictures.flatten(1).split(256):
+        nearest = torch.cdist(block, real).topk(count, largest=False)
+        distances.append(nearest.values[:, skip:])
+        indices.append(nearest.indices[:, skip:])
+    return torch.cat(distances), torch.cat(indices)
 
 
 def nearest_class(
-    images: Tensor, real: Tensor, labels: Tensor, skip: int = 0
+    pictures: Tensor, real: Tensor, labels: Tensor, skip: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """The class (n,) of the nearest real image, and whether it is clear (n,).
+    """The class (n,) of the nearest of the real pictures, and whether it is clear (n,).
 
-    Real images (m, 784) have labels (m,). A class is clear if at least four of the five nearest
-    agree. `skip` is that of `nearest_images`.
+    The real pictures have labels (m,). A class is clear if at least four of the five nearest agree.
+    `skip` is that of `nearest_pictures`.
     """
-    classes = labels[nearest_images(images, real, skip)[1][:, :5]]
-    return classes[:, 0], (classes == classes[:, :1]).sum(dim=1) >= 4
+    _, nearest = nearest_pictures(pictures, real, skip)
+    classes = labels[nearest[:, :5]]
+    agreeing = (classes == classes[:, :1]).sum(dim=1)
+    return classes[:, 0], agreeing >= 4
+
+
+def share(flags: Tensor) -> float:
+    """The share of flags that are true."""
+    return flags.float().mean().item()
 
 
 def check_classes(
-    training: Training, data: Tensor, labels: Tensor, names: Sequence[str] | None = None,
-    requested: Tensor | None = None,
-) -> None:  # fmt: skip
-    """Adds class checks of up to 2,048 samples to the verdict, if there are several classes.
+    training: Training, samples: Tensor, labelled: Labelled, requested: Tensor | None = None
+) -> None:
+    """Checks that samples (n, ...) are clearly of one class each, and that no class is missing.
 
-    The `requested` labels (n,) of samples are compared with their classes.
+    The class of a picture is that of the nearest labelled one. The `requested` labels (n,) of the
+    samples are compared with their classes. At most 2,048 samples are judged; none, if there is one
+    class only, or if the labelled pictures have another shape.
     """
-    if int(labels.max()) == 0:
+    pictures, labels, names = labelled
+    if len(names) < 2 or pictures.shape[1:] != samples.shape[1:]:
         return
-    data = data.flatten(1)
-    some = torch.randperm(len(data), generator=common.stream("images compared"))[:2048]
-    real_classes, real_confident = nearest_class(data[some], data, labels, skip=1)
-    samples = training.samples[:2048].flatten(1)[:, : data.shape[1]]
-    classes, confident = nearest_class(samples, data, labels)
-    share, real_share = confident.float().mean().item(), real_confident.float().mean().item()
-    words = f"{share:.0%} of generated images are clearly of one class, {real_share:.0%} of real"
-    training.check(share >= MIN_CONFIDENT * real_share, words)
-    training.metrics |= {"plain": share, "plain_of_real": real_share}
-    training.check_missing(labels, classes[confident], names)
+    random = common.random_numbers("pictures of classes")
+    chosen = torch.randperm(len(pictures), generator=random)[:2048]
+    real_classes, real_clear = nearest_class(pictures[chosen], pictures, labels, skip=1)
+    classes, clear = nearest_class(samples[:2048], pictures, labels)
+    training.metrics["clear"] = share(clear)
+    training.metrics["clear_of_real"] = share(real_clear)
+    sentence = f"{share(clear):.0%} of generated images are clearly of one class"
+    good = share(clear) >= MIN_CLEAR * share(real_clear)
+    training.check(good, f"{sentence}, {share(real_clear):.0%} of real")
+    training.check_missing(labels, classes[clear], names)
     if requested is not None:
-        right = (classes == requested[: len(classes)]).float().mean().item()
-        real_right = (real_classes == labels[some]).float().mean().item()
-        words = f"{right:.0%} are nearest to a real image of the requested class"
-        training.check(right >= MIN_RIGHT * real_right, f"{words}, {real_right:.0%} of real")
+        right = share(classes == requested[: len(classes)])
+        real_right = share(real_classes == labels[chosen])
+        sentence = f"{right:.0%} are nearest to a real image of the requested class"
+        training.check(right >= MIN_RIGHT * real_right, f"{sentence}, {real_right:.0%} of real")
 
 
-def check_copies(training: Training, data: Tensor, folder: Path) -> None:
-    """Adds the share of near-copies to the verdict; draws samples beside the nearest real pictures.
+def check_copies(training: Training) -> Tensor:
+    """Checks that few samples are near-copies of the data.
 
     A near-copy is less than half as far from the nearest real picture as from the next five, on
-    average (after Carlini et al. 2023). Some real ones are near-copies of others.
+    average (after Carlini et al. 2023). Some real ones are near-copies of others. Returns 32
+    pictures: samples, each followed by the real picture nearest to it.
     """
-    real, pictures = data.flatten(1), training.samples[:1024]
-    some = torch.randperm(len(data), generator=common.stream("pictures compared"))[:1024]
-    distances, nearest = nearest_images(pictures.flatten(1), real)
-    both = distances, nearest_images(real[some], real, skip=1)[0]
-    near = [each[:, 0] < each[:, 1:].mean(dim=1) / 2 for each in both]
-    share, real_share = (each.float().mean().item() for each in near)
-    good = share <= real_share + MAX_COPIES
+    data = training.data
+    samples = training.samples[:1024]
+    distances, nearest = nearest_pictures(samples, data)
+    real_distances, _ = nearest_pictures(common.random_subset(data, 1024), data, skip=1)
+    copies = share(distances[:, 0] < distances[:, 1:].mean(dim=1) / 2)
+    real_copies = share(real_distances[:, 0] < real_distances[:, 1:].mean(dim=1) / 2)
+    training.metrics["copies"] = copies
+    training.metrics["copies_among_real"] = real_copies
+    good = copies <= real_copies + MAX_COPIES
+    sentence = f"{copies:.0%} of generated pictures are near-copies of real ones"
+    training.check(good, f"{sentence}, {real_copies:.0%} of real")
     if not good:
         training.advice = "Try more pictures, or fewer --epochs."
-    words = f"{share:.0%} of generated pictures are near-copies of real ones"
-    training.check(good, f"{words}, {real_share:.0%} of real")
-    training.metrics |= {"copies": share, "copies_among_real": real_share}
-    pairs = torch.stack([pictures[:16], data[nearest[:16, 0]]], dim=1).flatten(0, 1)
-    common.save_picture(folder / "copies.png", plot_grid, pairs, 8)
+    pairs = torch.stack([samples[:16], data[nearest[:16, 0]]], dim=1)
+    return pairs.flatten(0, 1)
 
 
-def image_grid(images: Tensor, columns: int) -> np.ndarray:
-    """Images or pictures as one grid with so many columns; (height, width), or with channels."""
-    pictures = as_pictures(images)
-    blank = pictures.new_zeros(-len(pictures) % columns, *pictures.shape[1:])
-    grid = torch.cat([pictures, blank]).unflatten(0, (-1, columns)).permute(0, 3, 1, 4, 2)
-    return grid.flatten(2, 3).flatten(0, 1).squeeze(2).numpy()
+# --- Drawing -----------------------------------------------------------------------------------
 
 
-def plot_images(training: Training, images: Tensor, columns: int, names: Sequence[str]) -> Figure:
-    """Plots a grid of images, the names of its rows, evenly spaced, and the history."""
-    figure, axes = common.plot_history(training, [["images"] * 3])
-    axes["images"].imshow(grid := image_grid(images, columns), cmap="gray", vmin=0, vmax=1)
-    middles = np.linspace(0, len(grid), 2 * len(names) + 1)[1::2]
-    axes["images"].set(xticks=[], yticks=middles, yticklabels=names)
+def picture_grid(pictures: Tensor, columns: int) -> np.ndarray:
+    """Pictures in rows, at least one, as one: (height, width), or in colour (height, width, 3)."""
+    rows = max(1, math.ceil(len(pictures) / columns))
+    blank = pictures.new_zeros(rows * columns - len(pictures), *pictures.shape[1:])
+    cells = torch.cat([pictures, blank]).unflatten(0, (rows, columns))
+    lines = cells.permute(0, 3, 1, 4, 2)  # (rows, height, columns, width, channels)
+    return lines.flatten(2, 3).flatten(0, 1).squeeze(2).numpy()
+
+
+def draw_pictures(axes: Any, named: dict[str, Tensor], columns: int) -> None:
+    """Draws pictures below each other on axes of matplotlib, with their names."""
+    grids = [picture_grid(pictures, columns) for pictures in named.values()]
+    axes.imshow(np.concatenate(grids), cmap="gray", vmin=0, vmax=1)
+    ends = np.cumsum([len(grid) for grid in grids])
+    middles = [end - len(grid) / 2 for end, grid in zip(ends, grids, strict=True)]
+    for end in ends[:-1]:
+        axes.axhline(end - 0.5, color=common.REAL, linewidth=2)
+    axes.set(xticks=[], yticks=middles, yticklabels=list(named))
+
+
+def plot_pictures(pictures: Tensor, columns: int) -> Figure:
+    """Plots pictures, and nothing else."""
+    figure = Figure(figsize=(0.6 * columns, 0.6 * len(pictures) / columns), dpi=120)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(picture_grid(pictures, columns), cmap="gray", vmin=0, vmax=1)
     return figure
 
 
-def plot_grid(images: Tensor, columns: int) -> Figure:
-    """Plots a grid of images with so many columns, and nothing else."""
-    figure = Figure(figsize=(0.6 * columns, 0.6 * len(images) / columns), dpi=120)
-    figure.add_axes((0, 0, 1, 1)).imshow(image_grid(images, columns), cmap="gray", vmin=0, vmax=1)
-    return figure
+# --- A saved generator -------------------------------------------------------------------------
 
-
-def save_figures(
-    folder: Path, training: Training, images: Tensor, columns: int, names: Sequence[str],
-    animate: bool,
-) -> None:  # fmt: skip
-    """Saves samples.png, as `plot_images`; with `animate`, also a GIF of the training."""
-    figure, shape = (training, images, columns, names), as_pictures(images).shape[1:]
-    common.save_picture(folder / "samples.png", plot_images, *figure)
-    if animate and training.snapshots:  # none, if it was resumed at its end
-        common.save_picture(folder / "training.gif", animate_images, training, shape)
-
-
-def animate_images(training: Training, shape: Sequence[int]) -> bytes:
-    """A GIF of 64 images of a shape, generated from the same noise in each epoch."""
-    figure = Figure(figsize=(4, 4.2), layout="constrained")
-    axes = figure.subplots(subplot_kw={"xticks": [], "yticks": []})
-
-    def draw(samples: Tensor) -> None:
-        rows = samples[:64].flatten(1)[:, : math.prod(shape)]
-        axes.imshow(image_grid(as_pictures(rows, shape), 8), cmap="gray", vmin=0, vmax=1)
-
-    return common.animate(figure, training, draw)
-
-
-def save_images(folder: Path, images: Tensor, form: str, named: Sequence[Path] = ()) -> None:
-    """Saves images as PNG files, numbered or `named` like other files, or as one .npz."""
-    pixels = (255 * as_pictures(images)).round().byte().permute(0, 2, 3, 1).squeeze(3).numpy()
-    if form == "npz":
-        np.savez_compressed(folder.with_suffix(".npz"), images=pixels)
-        return
-    names = [path.stem for path in named] or [f"{i:05}" for i in range(len(pixels))]
-    if len(set(names)) < len(names):  # of files in several folders
-        names = [f"{i}-{name}" for i, name in enumerate(names, start=1)]
-    folder.mkdir()
-    for name, image in zip(names, pixels, strict=True):
-        Image.fromarray(image).save(folder / f"{name}.png")
+BLOCK = 256  # pictures generated at once: more would take memory
 
 
 def save_names(generator: nn.Module, names: Sequence[str]) -> None:
@@ -386,136 +485,180 @@ def save_names(generator: nn.Module, names: Sequence[str]) -> None:
     generator.register_buffer("names", torch.tensor(list(content), dtype=torch.uint8))
 
 
-def label_rows(generator: nn.Module, label: str | None) -> Tensor:
-    """The label of that name or number, one-hot; without one, all of them; or ValueError."""
-    names = json.loads(bytes(dict(generator.named_buffers()).get("names", b"[]")))
-    if not names:
+def read_names(generator: nn.Module) -> list[str]:
+    """The names of labels in a saved generator; Failure if it has none."""
+    buffers = dict(generator.named_buffers())
+    if "names" not in buffers:
         raise Failure("the saved generator has no labels; train again")
-    if not label:
-        return torch.eye(len(names))
-    known = [*names, *(name.lower() for name in names), *map(str, range(len(names)))]
-    spelling = label if label in known else label.lower()
-    if spelling not in known:
-        raise InputError(f"--label can be {', '.join(names)}, not {label}")
-    return torch.eye(len(names))[[known.index(spelling) % len(names)]]
+    return json.loads(bytes(buffers["names"]))
+
+
+def find_label(label: str, names: list[str]) -> int:
+    """The index of the label of that name, in any case, or of that number; or InputError."""
+    lower = [name.lower() for name in names]
+    numbers = [str(i) for i in range(len(names))]
+    if label in names:
+        return names.index(label)
+    if label.lower() in lower:
+        return lower.index(label.lower())
+    if label in numbers:
+        return int(label)
+    raise InputError(f"--label can be {', '.join(names)}, not {label}")
 
 
 def use_generator(options: Namespace, latent_dim: int, labelled: bool = False) -> int:
-    """Serves --generate and --interpolate; if `labelled`, for --label, or all labels in turn."""
-    if getattr(options, "data", None):
-        raise InputError("--data is for training; leave it out to use the saved generator")
-    model = common.load_model(options.out / "generator.pt", None if labelled else latent_dim)
-    labels = label_rows(model, options.label) if labelled else torch.empty(1, 0)
-    generator = common.use_gpu(model, options)
+    """Serves --generate and --interpolate; returns the exit status.
 
-    def generate(noise: Tensor, repeats: int = 1) -> Tensor:
-        label = labels[torch.arange(len(noise)) // repeats % len(labels)]
-        blocks = torch.cat([noise, label], dim=1).split(256)  # more would take memory
-        return torch.cat([generator(block) for block in blocks])
+    If `labelled`, the generator's inputs end with a label: that of --label, or all in turn.
+    """
+    generator = cli.load_model(options.out / "generator.pt", None if labelled else latent_dim)
+    labels = torch.empty(1, 0)  # one-hot rows, to be taken in turn
+    if labelled:
+        names = read_names(generator)
+        labels = torch.eye(len(names))
+        if options.label:
+            labels = labels[[find_label(options.label, names)]]
 
-    with common.output_folder(options.out) as folder:
-        if options.generate:
-            random = common.stream("samples", options.seed)
-            images = generate(torch.randn(options.generate, latent_dim, generator=random))
-            save_images(folder / "generated", images, options.format)
-        if options.interpolate:
-            steps, random = options.interpolate, common.stream("walk", options.seed)
-            rows = max(8, len(labels))  # one for each label
-            walks = [common.interpolate(steps, latent_dim, 2, random) for _ in range(rows)]
-            images, picture = generate(torch.cat(walks), steps), folder / "interpolation.png"
-            common.save_picture(picture, plot_grid, images, steps)
+    if options.generate:
+        random = common.random_numbers("samples", options.seed)
+        with new_folder(options.out / "generated") as folder:
+            for start in range(0, options.generate, BLOCK):
+                # Whole blocks, the last one too: randn draws the numbers of a part in another order
+                noise = torch.randn(BLOCK, latent_dim, generator=random)
+                numbers = torch.arange(start, min(start + BLOCK, options.generate))
+                turns = labels[numbers % len(labels)]
+                pictures = generator(torch.cat([noise[: len(numbers)], turns], dim=1))
+                save_pictures(folder, pictures, [f"{i:05}" for i in numbers.tolist()])
+    if options.interpolate:
+        random = common.random_numbers("interpolation", options.seed)
+        rows = []
+        for i in range(max(8, len(labels))):
+            noise = common.interpolate(options.interpolate, latent_dim, 2, generator=random)
+            label = labels[i % len(labels)].expand(len(noise), -1)
+            rows.append(generator(torch.cat([noise, label], dim=1)))
+        figure = plot_pictures(torch.cat(rows), options.interpolate)
+        cli.save_picture(options, "interpolation.png", figure)
     return 0
 
 
-def epochs(
-    training: Training, checkpoint: Path | None, resume: bool, batches: Batches, *parts: Any
-) -> Iterator[int]:
-    """Counts the epochs of a training, and saves each one to `checkpoint`, or to none.
+def save_pictures(folder: Path, pictures: Tensor, names: Sequence[str]) -> None:
+    """Saves pictures as PNG files with these names."""
+    pixels = (255 * pictures).round().byte().permute(0, 2, 3, 1).squeeze(3).numpy()
+    for name, picture in zip(names, pixels, strict=True):
+        Image.fromarray(picture).save(folder / f"{name}.png")
 
-    `parts` are its networks and optimizers. To `resume`, it restores what was saved: Failure if the
-    file is unreadable, ValueError if it is of other data or settings. Under torchrun, all processes
-    stop after the same epoch, if one of them stops or is interrupted.
-    """
-    stopping, device = training.stopping, batches.rows.device
-    gpus = [device] * (device.type == "cuda")
-    settings = {
-        "seed": training.metrics["seed"], "epochs": stopping.last_epoch,
-        "patience": stopping.patience, "lr": parts[-1].param_groups[0]["lr"],
-        "batch size": batches.size, "pixels": int(training.train_rows.sum(dtype=torch.float64)),
-    }  # fmt: skip
-    if checkpoint and resume:
+
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """The names of files without their endings, with a number if some are equal."""
+    names = [path.stem for path in paths]
+    if len(set(names)) < len(names):  # of files in several folders
+        names = [f"{i}-{name}" for i, name in enumerate(names, start=1)]
+    return names
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to be filled with pictures; it is moved to `path` when it is complete."""
+    partial = path.with_name(f".{path.name}.partial")
+    with cli.saving_in(path.parent):
+        cli.remove(partial)
+        partial.mkdir()
         try:
-            saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-            if saved["settings"] != settings:
-                wanted = f"of other data, or of {saved['settings']}"
-                raise InputError(f"{checkpoint} is {wanted}; omit --resume")
-            for part, state in zip(parts, saved["parts"], strict=True):
-                part.load_state_dict(state)
-            vars(stopping).update(saved["stopping"])
-            training.history = [common.Evaluation(*row) for row in saved["history"]]
-            training.stopped = stopping.epoch >= stopping.last_epoch
-            batches.shuffled = saved["shuffled"].to(device)
-            torch.set_rng_state(saved["random"])
-            for gpu, state in zip(gpus, saved["gpu_random"], strict=False):
-                torch.cuda.set_rng_state(state, gpu)
-        except InputError:
-            raise
-        except Exception:  # torch raises many kinds of errors for files that it cannot read
-            raise Failure(f"{checkpoint} is missing or damaged; omit --resume") from None
-    for epoch in training.epochs():
-        yield epoch
-        if checkpoint and not stopping.diverged:
-            content = io.BytesIO()
-            state = {
-                "settings": settings, "stopping": vars(stopping), "shuffled": batches.shuffled,
-                "history": [tuple(row) for row in training.history],
-                "parts": [part.state_dict() for part in parts], "random": torch.get_rng_state(),
-                "gpu_random": [torch.cuda.get_rng_state(gpu) for gpu in gpus],
-            }  # fmt: skip
-            torch.save(state, content)
-            partial = checkpoint.with_suffix(".partial")
-            partial.write_bytes(content.getvalue())
-            partial.replace(checkpoint)
-        if distributed.is_available() and distributed.is_initialized():
-            flags = torch.tensor([training.stopped, bool(SIGNALS)], device=device).int()
-            distributed.all_reduce(flags, distributed.ReduceOp.MAX)
-            training.stopped, interrupted = flags.bool().tolist()
-            if interrupted:
+            yield partial
+            cli.remove(path)
+            partial.rename(path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    print(f"Saved in {path}: {len(list(path.iterdir())):,} pictures")
+
+
+# --- Resuming ----------------------------------------------------------------------------------
+
+
+class Checkpoint:
+    """A file with all that a training needs to continue, saved after each epoch.
+
+    `parts` are its networks and optimizers. Without a path, nothing is saved.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        training: Training,
+        batches: Batches,
+        parts: Sequence[Any],
+        lr: float,
+        resume: bool = False,
+    ) -> None:
+        """To `resume`, the training continues from the file, as `load` says."""
+        self.path = path
+        self.training = training
+        self.batches = batches
+        self.parts = parts
+        self.settings = {  # must be the same when the training continues
+            "seed": training.metrics["seed"],
+            "epochs": training.stopping.last_epoch,
+            "patience": training.stopping.patience,
+            "lr": lr,
+            "batch size": batches.size,
+            "sum of the pixels": int(training.data.sum(dtype=torch.float64)),
+        }
+        if resume:
+            self.load()
+
+    def save(self) -> None:
+        """Save the training, unless it has diverged."""
+        if self.path is None or self.training.stopping.diverged:
+            return
+        device = self.batches.rows.device
+        state = {
+            "settings": self.settings,
+            "stopping": vars(self.training.stopping),
+            "history": [tuple(evaluation) for evaluation in self.training.history],
+            "snapshots": self.training.snapshots,
+            "order": self.batches.order,
+            "parts": [part.state_dict() for part in self.parts],
+            "random": torch.get_rng_state(),
+            "gpu_random": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        }
+        content = io.BytesIO()
+        torch.save(state, content)
+        cli.write(self.path, content.getvalue())
+
+    def load(self) -> None:
+        """Continue from the file.
+
+        Failure if it cannot be read, InputError if it is of other data or other settings.
+        """
+        try:
+            state = torch.load(self.path or "", map_location="cpu", weights_only=True)
+            if state["settings"] == self.settings:
+                self.restore(state)
                 return
+        except Exception:  # torch raises many kinds of errors for files that it cannot read
+            reason = "is missing, damaged, or of other networks"
+            raise Failure(f"{self.path} {reason}; omit --resume") from None
+        settings = ", ".join(f"{name} {value}" for name, value in state["settings"].items())
+        raise InputError(f"{self.path} is of other data or settings ({settings}); omit --resume")
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Set the training to what was saved."""
+        device = self.batches.rows.device
+        vars(self.training.stopping).update(state["stopping"])
+        self.training.history = [Evaluation(*numbers) for numbers in state["history"]]
+        self.training.snapshots = state["snapshots"]
+        self.batches.order = state["order"].to(device)
+        for part, part_state in zip(self.parts, state["parts"], strict=True):
+            part.load_state_dict(part_state)
+        torch.set_rng_state(state["random"])
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(state["gpu_random"], device)
 
 
-def take(batches: Batches, count: int, progress: bool) -> Iterable[Tensor]:
-    """The next `count` batches, with a progress bar if they take more than five seconds."""
-    some, hidden = islice(batches, count), not progress
-    return tqdm(some, total=count, unit="batch", leave=False, delay=5, disable=hidden)
-
-
-def report(training: Training, options: Namespace, checkpoint: Path | None) -> int:
-    """Prints the outcome; removes the checkpoint of a training that has ended."""
-    if checkpoint and training.interrupted:
+def report(options: Namespace, training: Training, checkpoint: Path) -> int:
+    """Prints the verdict; removes the checkpoint of a training that has ended."""
+    if training.interrupted:
         print("Add --resume to continue.", file=sys.stderr)
-    elif checkpoint:
+    else:
         checkpoint.unlink(missing_ok=True)
-    return common.report(training, options)
-
-
-def join_processes(options: Namespace) -> None:
-    """Under torchrun, joins the other processes; each has the CPU, or a GPU of its own."""
-    if "LOCAL_RANK" not in os.environ:
-        return
-    if options.resume:
-        raise InputError("--resume is for a single process")
-    device = common.choose_device(options.device)
-    if device.type == "cuda":
-        options.device = f"cuda:{(device.index or 0) + int(os.environ['LOCAL_RANK'])}"
-        torch.cuda.set_device(common.choose_device(options.device))
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    atexit.register(distributed.destroy_process_group)
-
-    def stop(number: int, _: Any) -> None:
-        if SIGNALS:
-            raise KeyboardInterrupt
-        SIGNALS.append(number)  # the epoch ends first: a process that leaves blocks the others
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    return cli.report(options, training)

@@ -1,405 +1,178 @@
-"""What table_gan.py needs besides `common.py`: copy both along with the script.
+"""What a GAN needs to learn a table: copy this file and columns.py along with table_gan.py.
 
-A table is a DataFrame. Its cells are a tensor (n, columns) of numbers and of category indices; they
-are encoded as rows (n, width), which a GAN learns.
+A table is a DataFrame. Its cells are a tensor (n, columns) of numbers and of indices of categories,
+as columns.py reads them. They are encoded as rows (n, width), which a GAN learns: a category is a
+code of several numbers, and a number is its normal score.
 """
 
 import argparse
-import csv
-import dataclasses
 import functools
-import io
 import itertools
-import json
 import math
-import re
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from datetime import datetime, timedelta
-from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+import cli
 import common
+from columns import KINDS, Column, from_json, parse, to_frame, to_json
 from common import GENERATED, REAL, Failure, Figure, InputError, Training
 
-with suppress(ImportError):  # see check_packages
+with suppress(ImportError):  # require_packages says so
     import pandas as pd
 
-KINDS = ("number", "date", "category", "id")
-MISSING = {"", "na", "n/a", "n.a.", "#n/a", "<na>", "nan", "nat", "null", "none", "-", "--", "?"}
-LOOSE = re.compile(r"[-+(]?[\d.,_]+(E\d+)?\)?")  # a number, or a code of digits
-SEPARATORS = [(group, point) for point in ".," for group in ("", *",.'\u2019 \u00a0\u202f")]
-NUMBER = (  # with a currency or a unit
-    r"((\()?-?(?:US[$]|[$€£¥₹]|USD|EUR|GBP|CHF)? ?-?)(?=\D?\d)"
-    r"(0|[1-9]\d?\d?(?:{group}\d\d\d)*)?(?:{point}(\d+))?([eE][-+]\d+)?"
-    r"( ?(?:[$€£¥₹%]|[A-Za-z/°]{{1,5}})?(?(2)\)))"
-)
-DAYS = [
-    "%Y-%m-%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d", "%Y%m%d", "%d-%m-%Y", "%d-%b-%Y",
-    "%m/%d/%y", "%d.%m.%y", "%d/%m/%y", "%Y-%m", "%Y%m%d.0",
-    "", "%d %b %Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y",
-]  # fmt: skip
-TIME = re.compile(r"([T ]?)\d?\d:\d\d(:\d\d)?(\.\d+)?( [AP]M)?(Z|[+-]\d\d:?\d\d)?$")
-# What may be left out of a date: nothing, zeros of a day, a month or an hour, microseconds
-SHORT = ["", r"(?<![:\d])0(?=\d(?:[/.:-]| [A-Z]))", r"(?<=\.\d{3})000"]
-
 LATENT_DIM = 33  # numbers of noise; the last one chooses a condition
-MAX_AUGMENTED = 4096  # rows of a table whose numbers are augmented
-# Augmented rows: the weight of their own numbers, the width of the Gaussian, the noise on codes
-PULL, SPREAD, CODE_NOISE = 0.6, 1.1, 0.4
-MAX_AUC = 0.75  # of a forest that separates generated rows from held-out ones
-MIN_ROWS, MIN_KEPT = 200, 0.99  # of data; share of generated rows that keep a rule
-MAX_CLOSER = 0.75  # share of rows closer to a training row than the median held-out row
-MAX_DIFFERENT = 0.7  # share of texts that are different, or they are IDs
 
 
-def check_packages() -> None:
+# --- Tables ------------------------------------------------------------------------------------
+
+
+def require_packages() -> None:
     """Failure if pandas or scikit-learn is missing, before a training that would be lost."""
     if not (find_spec("pandas") and find_spec("sklearn")):
         raise Failure("tables need two more packages; pip install pandas scikit-learn")
-
-
-# --- Columns -----------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass
-class Column:
-    """A column: what its cells mean, and how they are written.
-
-    It is categorical if it has `categories`: texts, or values of a DataFrame. Numbers with
-    `decimals` are (first + k * step) / 10**decimals, k a whole number; dates are seconds since
-    1970. A cell is that number, less `origin`.
-    """
-
-    name: str
-    categories: list = dataclasses.field(default_factory=list)
-    decimals: int | None = None  # None: any number
-    first: int = 0
-    step: int = 1
-    origin: int = 0  # not 0 if float64 cannot hold the numbers
-    spec: str = ""  # Python's format of numbers without `decimals`
-    fewest: int = 99  # decimals, if zeros at the end are left out
-    affixes: list[str] = dataclasses.field(default_factory=lambda: ["#", "-#"])  # also if negative
-    group: str = ""  # between thousands
-    point: str = "."
-    zero: str = "0"  # before the point
-    date: str = ""  # its format
-    short: str = ""  # what is left out of a date
-    missing: str | float | None = None  # how a missing number is written
-    repeated: bool = False  # whether there are no other numbers: they repeat, or begin months
-
-    @functools.cached_property
-    def codes(self) -> Tensor:
-        """The code vector of each category (categories, width), of norm 2; (0, 1) for numbers."""
-        count = len(self.categories)
-        one_hot = torch.eye(count, max(count, 1))
-        random = torch.randn(count, 16, generator=common.stream("codes of categories"))
-        # Hundreds of one-hot columns would outweigh the numbers
-        return 2 * (one_hot if count <= 16 else nn.functional.normalize(random))
-
-    def hold(self, units: list[int], decimals: int) -> Tensor:
-        """Notes the grid of numbers, in units of the last decimal, and returns their cells."""
-        self.decimals, self.first = decimals, min(units)
-        self.step = math.gcd(*(each - self.first for each in units)) or 1
-        self.origin = self.first if max(map(abs, units)) > 2**53 else 0
-        cells = [each - self.origin for each in units]
-        return torch.tensor(cells, dtype=torch.float64) / 10.0**decimals
-
-    def values(self, cells: Tensor) -> list:
-        """Cells (n,) as they are in the table: categories, or numbers and dates as texts."""
-        if self.categories:
-            return [self.categories[int(index)] for index in cells]
-        return [self.missing if math.isnan(x) else self.write(x) for x in cells.tolist()]
-
-    def write(self, cell: float) -> str:
-        """A number or a date as text."""
-        number: float | Decimal = cell
-        spec = self.spec
-        if self.decimals is not None:
-            number = Decimal(round(cell * 10**self.decimals) + self.origin).scaleb(-self.decimals)
-            spec = ",f"
-        if self.date:
-            moment = datetime(1970, 1, 1) + timedelta(seconds=float(number))
-            return re.sub(self.short, "", moment.strftime(self.date))
-        whole, _, rest = format(abs(number), spec).partition(".")
-        rest = rest[: self.fewest] + rest[self.fewest :].rstrip("0")
-        whole = self.zero if rest and whole == "0" else whole.replace(",", self.group)
-        body = f"{whole}{self.point}{rest}" if rest else whole
-        return self.affixes[number < 0].replace("#", body)
-
-
-def parse_dates(column: Column, texts: list[str]) -> Tensor | None:
-    """The cells of dates that all have one format, in seconds; else None."""
-    clock = ""
-    if match := TIME.search(texts[0]):
-        start, seconds, fraction, half, zone = match.groups("")
-        clock = f"{start}%{'I' if half else 'H'}:%M{seconds and ':%S'}{fraction and '.%f'}"
-        clock += f"{half and ' %p'}{zone}"
-    for day in DAYS:
-        with suppress(ValueError):
-            dates = pd.Series(pd.to_datetime(texts, format=day + clock, utc=True)).dt
-            unit, decimals = ("us", 6) if dates.microsecond.any() else ("s", 0)
-            cells = column.hold(dates.as_unit(unit).astype("int64").tolist(), decimals)
-            column.date = day + clock
-            for column.short in SHORT:
-                if column.values(cells) == texts:
-                    monthly = dates.is_month_start.all() or dates.is_month_end.all()
-                    column.repeated = bool(monthly)
-                    return cells
-    column.date, column.decimals = "", None
-    return None
-
-
-def parse_numbers(column: Column, texts: list[str]) -> Tensor | None:
-    """The cells of numbers that are all written in one style; else None."""
-    for column.group, column.point in SEPARATORS:
-        group, point = re.escape(column.group), re.escape(column.point)
-        form = re.compile(NUMBER.format(group=group, point=point))
-        matches = itertools.takewhile(bool, map(form.fullmatch, texts))
-        parts = [match.groups("") for match in matches if match]
-        if len(parts) < len(texts):
-            continue
-        before, _, wholes, rests, powers, after = zip(*parts, strict=True)
-        affixes = [*map("{}#{}".format, before, after)]
-        unsigned = {re.sub("[-()]", "", each) for each in affixes}
-        negative = {*affixes} - unsigned
-        if len(unsigned) > 1 or len(negative) > 1:
-            return None
-        column.affixes = [*unsigned, *(negative or {f"-{min(unsigned)}"})]
-        column.zero = "0" if all(wholes) else ""
-        fewest, most = min(map(len, rests)), max(map(len, rests))
-        numbers = [
-            f"{'-' * (affix in negative)}{whole.replace(column.group, '')}.{rest}{power}"
-            for affix, whole, rest, power in zip(affixes, wholes, rests, powers, strict=True)
-        ]
-        units = [] if any(powers) else [int(Decimal(number).scaleb(most)) for number in numbers]
-        if units and max(units) - min(units) <= 2**53:
-            column.fewest = fewest
-            return column.hold(units, most)
-        cells = torch.tensor(list(map(float, numbers)), dtype=torch.float64)
-        if cells.abs().max() > common.LARGEST:
-            raise InputError(f"column {column.name!r} has numbers above {common.LARGEST:g}")
-        for column.spec in (f".{most}f", f".{most}e", f".{most}E", "", ".15g"):
-            if column.values(cells) == texts:
-                break
-        return cells if most or any(powers) else None
-    return None
-
-
-def parse(series: Any, kind: str | None = None) -> tuple[Column, Tensor] | None:
-    """What a column of a DataFrame is, and its cells (n,); None if it is an ID, to be left out.
-
-    Numbers with up to 10 values are categories. IDs are texts most of which are different, and
-    whole numbers, all different, that lie so close that random ones would repeat. Missing numbers
-    come back as the most frequent mark. ValueError if texts are not of the `kind`.
-    """
-    column, n, texts, cells = Column(str(series.name)), len(series), series, None
-    if pd.api.types.is_datetime64_any_dtype(series):  # days have 24 hours in local time
-        texts = series.dt.tz_localize(None).dt.as_unit("us")
-    texts = texts.astype(str).str.strip()
-    present = series.notna() & ~texts.str.lower().isin(MISSING)
-    indices, names = pd.factorize(texts.where(present))  # -1 for missing ones
-    different = list(names)
-    if different and kind not in ("category", "id") and not hasattr(series, "cat"):
-        if kind != "number":
-            cells = parse_dates(column, different)
-        if kind != "date" and cells is None:
-            cells = parse_numbers(column, different)
-        if cells is None:
-            name_the_wrong(column.name, texts, different, kind)
-    if kind is None and not column.date:
-        close = cells is not None and column.decimals == 0 and cells.max() - cells.min() < 3 * n
-        many = cells is None and len(different) > max(9, MAX_DIFFERENT * present.sum())
-        kind = "id" if many or (close and len(different) == n >= 30) else None
-    if kind == "id":
-        return None
-    if cells is None or (kind is None and len(different) <= min(10, n / 2)):
-        found = pd.Categorical(series).remove_unused_categories()
-        categories = found.categories.tolist() + [None] * bool(found.isna().any())
-        last_if_missing = found.codes % float(len(categories))
-        return Column(column.name, categories), torch.from_numpy(last_if_missing)
-    column.repeated = column.repeated or len(different) <= n / 10
-    if not present.all():
-        token = series[~present].mode(dropna=False).iloc[0]
-        column.missing = math.nan if pd.isna(token) else token
-    return column, torch.cat([cells, torch.tensor([math.nan])])[indices]
-
-
-def name_the_wrong(name: str, texts: Any, different: list[str], kind: str | None) -> None:
-    """ValueError for the first text that is no number, if nearly all are, or if `kind` is given."""
-    wrong = [text for text in different if not LOOSE.fullmatch(text)]
-    if kind or 0 < len(wrong) <= len(different) / 20:
-        first = (wrong or different)[0]
-        label = texts.index[texts == first][0]
-        place = f"line {label}" if texts.index.name == "line" else f"row {label!r}"
-        reason = f"expected a {kind or 'number'}, found {first[:40]!r}"
-        raise InputError(f"{place}, column {name!r}: {reason}; or --types {name}=category")
-
-
-def parse_options(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """The options, with those of tables; `types` has the kinds of columns by name."""
-    add, kinds = parser.add_argument, f"what columns are: {', '.join(KINDS)}"
-    add("--data", metavar="FILE", type=Path, help="train on a table in a CSV file")
-    add("--types", metavar="NAME=KIND,...", default="", help=kinds)
-    add("--categories", metavar="NAME,...", default="", help="categorical columns")
-    rows = "generate only rows with this category; may be repeated"
-    add("--where", metavar="NAME=VALUE", action="append", default=[], help=rows)
-    options = parser.parse_args(argv)
-    check_packages()
-    if options.where and not options.generate:
-        raise InputError("--where chooses rows to generate; give --generate too")
-    if options.data and (options.generate or options.interpolate):
-        raise InputError("--data is for training; leave it out to use the saved generator")
-    categories = [f"{name}=category" for name in options.categories.split(",") if name.strip()]
-    pairs = (pair.rpartition("=") for pair in [*options.types.split(","), *categories] if pair)
-    options.types = {name.strip(): kind.strip() for name, _, kind in pairs}
-    return options
 
 
 class Table:
     """A DataFrame, or rows of numbers (n, columns), as cells (n, columns), without its IDs.
 
     It has encoded `rows` (n, width), and the `indices` (n, m) of the `conditions` they fulfil.
-    `types` has the kinds of some columns, the others are found out; ValueError if they do not fit.
+    `types` has the kinds of some columns, the others are found out; InputError if they do not fit.
     """
 
-    def __init__(self, data: Any, types: Mapping[str, str] | None = None) -> None:
-        check_packages()
+    def __init__(
+        self, data: "pd.DataFrame | Tensor", types: Mapping[str, str] | None = None
+    ) -> None:
+        require_packages()
         types = dict(types or {})
         if not isinstance(data, pd.DataFrame):
             data = pd.DataFrame(common.as_rows(data).numpy()).rename(columns="x{}".format)
             types = dict.fromkeys(data.columns, "number") | types
-        for name, kind in types.items():
-            if name not in data.columns or kind not in KINDS:
-                reason = f"column {name!r}" if name not in data.columns else f"kind {kind!r}"
-                raise InputError(f"--types: there is no {reason}; kinds are {', '.join(KINDS)}")
-        if not data.columns.is_unique:
-            name = data.columns[data.columns.duplicated()][0]
-            raise InputError(f"two columns have the name {name!r}")
-        found = {name: parse(data[name], types.get(name)) for name in data}
-        learned = {name: column for name, column in found.items() if column}
-        self.ids = [str(name) for name in found if name not in learned]
-        if not learned or not len(data):
+        require_types(types, data)
+        require_different_names(data)
+
+        self.ids: list[str] = []
+        self.columns: list[Column] = []
+        self.dtypes: dict[Any, tuple] = {}  # by name: how pandas infers it, and as it came
+        all_cells = []
+        inferred = data.infer_objects()
+        for name in data:
+            parsed = parse(data[name], types.get(name))
+            if parsed is None:
+                self.ids.append(str(name))
+                continue
+            column, cells = parsed
+            self.columns.append(column)
+            self.dtypes[name] = (inferred[name].dtype, data[name].dtype)
+            all_cells.append(cells)
+        if not self.columns or len(data) == 0:
             raise InputError("there is nothing to learn: no rows, or IDs alone")
         if self.ids:
             print(f"IDs, left out: {', '.join(self.ids)}", file=sys.stderr)
-        inner = data.infer_objects()
-        self.dtypes = {name: (inner[name].dtype, data[name].dtype) for name in learned}
-        self.columns = [column for column, _ in learned.values()]
-        self.cells = torch.stack([cells for _, cells in learned.values()], dim=1)
-        encoded, cells = with_flags(self.columns, self.cells)
-        self.rows, self.indices = encode(cells, encoded), condition_indices(cells, encoded)
-        self.conditions = Conditions(encoded, self.indices.flatten().bincount())
+
+        self.cells = torch.stack(all_cells, dim=1)
+        columns, cells = with_flags(self.columns, self.cells)
+        self.rows = encode(cells, columns)
+        self.indices = condition_indices(cells, columns)
+        self.conditions = Conditions(columns, self.indices.flatten().bincount())
 
     def __str__(self) -> str:
         """What each column was taken for."""
         lines = [f"{name[:24]:24}  ID, left out" for name in self.ids]
-        for column, values in zip(self.columns, self.cells.T, strict=True):
-            count = len(column.categories)
-            kind = f"category of {count}" if count else "date" if column.date else "number"
-            if column.missing is not None:
-                kind += f", {values.isnan().double().mean():.0%} missing"
-            examples = " | ".join(dict.fromkeys(map(str, column.values(values[:3]))))
-            lines.append(f"{column.name[:24]:24}  {kind:24}  {examples}"[:100])
+        for column, cells in zip(self.columns, self.cells.T, strict=True):
+            different = dict.fromkeys(str(value) for value in column.values(cells[:3]))
+            examples = " | ".join(different)
+            lines.append(f"{column.name[:24]:24}  {describe(column, cells):24}  {examples}"[:100])
         return "\n".join(lines)
 
 
-def to_frame(cells: Tensor, columns: list[Column], dtypes: Mapping | None = None) -> Any:
-    """Cells (n, columns) as a DataFrame of texts, or with names and dtypes, applied in turn."""
-    dtypes, found = dtypes or {column.name: () for column in columns}, []
-    for column, values, kinds in zip(columns, cells.T, dtypes.values(), strict=True):
-        series = pd.Series(column.values(values), dtype=object)
-        if kinds and isinstance(kinds[0], pd.DatetimeTZDtype):
-            dates, summer = pd.to_datetime(series).dt, np.ones(len(series), bool)  # if ambiguous
-            series = dates.tz_localize(kinds[0].tz, summer, "shift_forward")
-        for kind in kinds:
-            series = series.astype(kind)
-        found.append(series)
-    return pd.concat(found, axis=1, keys=dtypes)
+def require_types(types: Mapping[str, str], data: "pd.DataFrame") -> None:
+    """InputError unless `types` has kinds of columns by name."""
+    for name, kind in types.items():
+        unknown = None
+        if name not in data.columns:
+            unknown = f"column {name!r}"
+        elif kind not in KINDS:
+            unknown = f"kind {kind!r}"
+        if unknown:
+            raise InputError(f"--types: there is no {unknown}; kinds are {', '.join(KINDS)}")
 
 
-def split_lines(text: str, separator: str, most: int | None = None) -> dict[int, list[str]]:
-    """The cells of the first lines of a text that are not blank, by the number of the line."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    lines = {}
-    try:
-        for row in itertools.islice(reader, most):
-            cells = [cell for cell in map(str.strip, row) if cell or separator != " "]
-            if any(cells):
-                lines[reader.line_num] = cells
-    except csv.Error as error:
-        reason = f"a quote inside quotes must be doubled ({error})"
-        raise InputError(f"line {reader.line_num}: {reason}") from None
-    return lines
+def require_different_names(data: "pd.DataFrame") -> None:
+    """InputError if two columns have the same name."""
+    if not data.columns.is_unique:
+        name = data.columns[data.columns.duplicated()][0]
+        raise InputError(f"two columns have the name {name!r}")
 
 
-def regularity(text: str, separator: str) -> float:
-    """The share of lines that have the most frequent number of cells; 0 if the header has one."""
-    with suppress(ValueError):
-        header, *rows = split_lines(text, separator, 200).values()
-        return (len(header) > 1) * max(Counter(map(len, rows)).values()) / len(rows)
-    return 0
-
-
-def read_table(path: Path) -> Any:
-    """A CSV file with a header as a DataFrame of texts, with its lines as index; errors name them.
-
-    Commas, semicolons, tabs, bars or blanks separate the columns.
-    """
-    text = common.read_text(path)
-    lines = split_lines(text, max(",;\t| ", key=functools.partial(regularity, text)))
-    names, *rows = lines.values() or [[]]
-    if {*map(len, rows)} == {len(names) + 1}:  # R writes the names of rows so
-        names = ["row", *names] if any(row[-1] for row in rows) else [*names, ""]
-    numbers = [*lines][1:]
-    for line, row in zip(numbers, rows, strict=True):
-        if len(row) != len(names):
-            raise InputError(f"{path}, line {line}: expected {len(names)} cells, found {len(row)}")
-    frame = pd.DataFrame(rows, pd.Index(numbers, name="line"), names, str)
-    empty = (frame == "").all() & (frame.columns == "")  # separators at the ends of lines
-    frame = frame.loc[:, ~empty.to_numpy()].rename(columns={"": "row"})
-    loose = [name for name in frame if LOOSE.fullmatch(name)]
-    is_data = len(loose) == frame.shape[1] or (frame == frame.columns)[loose].any(axis=None)
-    if frame.empty or is_data:
-        raise InputError(f"{path}: expected a header with a name for each column, and rows")
-    return frame
+def describe(column: Column, cells: Tensor) -> str:
+    """What a column was taken for, in a few words."""
+    if column.categories:
+        return f"category of {len(column.categories)}"
+    text = "date" if column.date else "number"
+    if column.missing is not None:
+        text += f", {cells.isnan().double().mean():.0%} missing"
+    return text
 
 
 # --- Encoded rows ------------------------------------------------------------------------------
 
+MAX_ONE_HOT = 16  # categories: hundreds of one-hot columns would outweigh the numbers
+
+
+def category_codes(column: Column) -> Tensor:
+    """The code of each category of a column (categories, width), of norm 2; (0, 1) for numbers."""
+    count = len(column.categories)
+    if count == 0:
+        return torch.zeros(0, 1)
+    if count <= MAX_ONE_HOT:
+        return 2 * torch.eye(count)
+    random = common.random_numbers("codes of categories")
+    return 2 * nn.functional.normalize(torch.randn(count, MAX_ONE_HOT, generator=random))
+
 
 def with_flags(columns: list[Column], cells: Tensor) -> tuple[list[Column], Tensor]:
-    """The columns (n, columns), and after them whether the numbers of some are missing."""
-    some = [i for i, column in enumerate(columns) if column.missing is not None]
-    flags = [Column(f"{columns[i].name} missing", ["no", "yes"]) for i in some]
-    return [*columns, *flags], torch.cat([cells, cells[:, some].isnan().to(cells)], dim=1)
+    """The columns, and a category more for each that may miss numbers: whether it does.
+
+    Cells (n, columns) get these categories as well.
+    """
+    may_miss = [i for i, column in enumerate(columns) if column.missing is not None]
+    flags = [Column(f"{columns[i].name} missing", ["no", "yes"]) for i in may_miss]
+    is_missing = cells[:, may_miss].isnan().to(cells)
+    return [*columns, *flags], torch.cat([cells, is_missing], dim=1)
 
 
 def encode(cells: Tensor, columns: list[Column]) -> Tensor:
-    """Cells (n, columns) as rows (n, width): codes of categories, normal scores of numbers.
-
-    The normal score of a number is the quantile of the normal distribution at its rank; those of
-    missing numbers are random.
-    """
-    parts, random = [], common.stream("ranks of equal numbers")
+    """Cells (n, columns) as rows (n, width): codes of categories, normal scores of numbers."""
+    random = common.random_numbers("ranks of equal numbers")
+    blocks = []
     for values, column in zip(cells.T, columns, strict=True):
         if column.categories:
-            parts.append(column.codes[values.long()])
-            continue
-        scores, present = torch.randn(len(values), generator=random), (~values.isnan()).argwhere()
-        mixed = present[torch.randperm(len(present), generator=random), 0]  # breaks ties at random
-        places = (torch.arange(len(mixed)).double() + 0.5) / len(mixed)
-        scores[mixed[values[mixed].argsort()]] = torch.special.ndtri(places).float()
-        parts.append(scores.unsqueeze(1))
-    return torch.cat(parts, dim=1)
+            blocks.append(category_codes(column)[values.long()])
+        else:
+            blocks.append(normal_scores(values, random).unsqueeze(1))
+    return torch.cat(blocks, dim=1)
+
+
+def normal_scores(values: Tensor, random: torch.Generator) -> Tensor:
+    """The quantile of the normal distribution at the rank of each number (n,).
+
+    Equal numbers have random ranks, and missing ones random scores.
+    """
+    scores = torch.randn(len(values), generator=random)
+    present = (~values.isnan()).nonzero().flatten()
+    shuffled = present[torch.randperm(len(present), generator=random)]
+    ranked = shuffled[values[shuffled].argsort()]
+    places = (torch.arange(len(ranked)).double() + 0.5) / len(ranked)
+    scores[ranked] = torch.special.ndtri(places).float()
+    return scores
 
 
 class Decoder(nn.Module):
@@ -411,125 +184,179 @@ class Decoder(nn.Module):
     def __init__(self, cells: Tensor, columns: list[Column]) -> None:
         super().__init__()
         self.columns = columns
-        self.widths = [column.codes.shape[1] for column in with_flags(columns, cells)[0]]
-        # One quantile per four rows (20 to 1,000), so that numbers are interpolated, not copied
+        encoded_columns, _ = with_flags(columns, cells)
+        self.codes = [category_codes(column) for column in encoded_columns]
+        self.widths = [column_codes.shape[1] for column_codes in self.codes]
+        # One quantile for four rows (20 to 1,000), so that numbers are interpolated, not copied
         count = max(2, min(len(cells), 20), min(len(cells) // 4, 1000))
         places = torch.linspace(0, 1, count).to(cells)
         quantiles = [values.nanquantile(places, interpolation="nearest") for values in cells.T]
-        self.quantiles = nn.Buffer(torch.stack(quantiles))
+        self.quantiles = nn.Buffer(torch.stack(quantiles))  # (columns, count)
         self.rules = find_rules(cells, columns)
 
     def forward(self, rows: Tensor) -> Tensor:
-        cells, parts = [], rows.split(self.widths, dim=1)
-        flags = iter(parts[len(self.columns) :])
-        for part, quantiles, column in zip(parts, self.quantiles, self.columns, strict=False):
+        blocks = rows.split(self.widths, dim=1)
+        flags = iter(blocks[len(self.columns) :])  # whether numbers are missing, see with_flags
+        cells = []
+        for i, column in enumerate(self.columns):
             if column.categories:
-                cells.append((part @ column.codes.to(part).T).argmax(dim=1).to(quantiles))
+                nearest = (blocks[i] @ self.codes[i].T).argmax(dim=1)
+                cells.append(nearest.to(self.quantiles))
                 continue
-            place = torch.special.ndtr(part[:, 0].double()) * (len(quantiles) - 1)
-            low = place.long().clamp(max=len(quantiles) - 2)
-            share = (place - low).round() if column.repeated else place - low
-            values = quantiles[low].lerp(quantiles[low + 1], share)
-            if column.decimals is not None:  # to the nearest one that the column may hold
-                unit, first, step = 10.0**column.decimals, column.first - column.origin, column.step
-                values = (((values * unit - first) / step).round() * step + first) / unit
+            numbers = self.decode_numbers(i, blocks[i].flatten())
             if column.missing is not None:
-                values = values.masked_fill(next(flags).argmax(dim=1) == 1, math.nan)
-            cells.append(values)
+                is_missing = next(flags).argmax(dim=1) == 1
+                numbers = numbers.masked_fill(is_missing, math.nan)
+            cells.append(numbers)
         for rule in self.rules * 2:  # one may depend on another
-            cells[rule.columns[0]] = rule.apply(*(cells[i] for i in rule.columns))
+            sources = [cells[i] for i in rule.sources]
+            cells[rule.target] = rule.apply(cells[rule.target], *sources)
         return torch.stack(cells, dim=1)
+
+    def decode_numbers(self, i: int, scores: Tensor) -> Tensor:
+        """The numbers (n,) of column i that have these normal scores (n,)."""
+        column = self.columns[i]
+        quantiles = self.quantiles[i]
+        place = torch.special.ndtr(scores.double()) * (len(quantiles) - 1)
+        low = place.long().clamp(max=len(quantiles) - 2)
+        share = place - low
+        if column.repeated:  # a number of the data
+            share = share.round()
+        numbers = quantiles[low].lerp(quantiles[low + 1], share)
+        return column.grid.nearest(numbers) if column.grid else numbers
+
+
+# --- Rules -------------------------------------------------------------------------------------
 
 
 class Rule(NamedTuple):
-    """What all rows keep."""
+    """What all rows keep: a column, the target, depends on others, its sources."""
 
-    words: str
-    columns: list[int]  # the target, and what it depends on
-    apply: Callable[..., Tensor]  # cells (n,) of each of these to the right target (n,)
+    sentence: str
+    target: int
+    sources: list[int]
+    apply: Callable[..., Tensor]  # cells (n,) of the target and the sources to the right target
     exact: bool = True  # whether the target has no choice
 
     def kept(self, cells: Tensor) -> Tensor:
-        """Whether rows (n, columns) keep it (n,)."""
-        target, *others = (cells[:, i] for i in self.columns)
-        return torch.isclose(self.apply(target, *others), target, rtol=1e-9, equal_nan=True)
+        """Whether each row (n, columns) keeps it."""
+        target = cells[:, self.target]
+        sources = [cells[:, i] for i in self.sources]
+        return torch.isclose(self.apply(target, *sources), target, rtol=1e-9, equal_nan=True)
 
 
-def decided(values: Tensor, _: Tensor, indices: Tensor) -> Tensor:
-    """The value for each category."""
-    return values.to(indices)[indices.long()]
+def decided(values: Tensor, target: Tensor, indices: Tensor) -> Tensor:
+    """The value for the index of each category, whatever the target is."""
+    return values.to(target)[indices.long()]
 
 
-def summed(target: Tensor, some: Tensor, more: Tensor) -> Tensor:
+def summed(target: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """The sum; a missing target stays missing."""
-    return target.where((target + some + more).isnan(), some + more)
+    total = a + b
+    return target.where((target + total).isnan(), total)
 
 
 def at_least(target: Tensor, least: Tensor) -> Tensor:
-    """The target, or `least` if that is larger."""
+    """The target, or `least` if that is larger; a missing target stays missing."""
     return least.where(least > target, target)
 
 
-def candidates(cells: Tensor, columns: list[Column]) -> Iterator[Rule]:
-    """Rules that rows (n, columns) may keep; sums only of the first 30 columns of numbers.
+def find_rules(cells: Tensor, columns: list[Column]) -> list[Rule]:
+    """The rules that all rows (n, columns) keep, and that ten of them would break by chance.
 
-    A missing target stays missing, unless a category decides it.
+    A column is the target of one rule at most; the smallest targets come first.
     """
-    names, means = [column.name for column in columns], cells.nanmean(dim=0).tolist()
-    numeric = [i for i, column in enumerate(columns) if not column.categories]
+    random = common.random_numbers("rules")
+    shuffled = cells[torch.randperm(len(cells), generator=random)]
+    rules: dict[int, Rule] = {}  # by target
+    candidates = itertools.chain(
+        decisions(cells, columns), sums(cells, columns), orders(cells, columns)
+    )
+    for rule in candidates:
+        circular = rule.exact and any(source in rules for source in rule.sources)
+        if rule.target in rules or circular or not rule.kept(cells[:200]).all():
+            continue
+        by_chance = cells.clone()
+        by_chance[:, rule.target] = shuffled[:, rule.target]
+        broken = (~rule.kept(by_chance)).sum()
+        if broken >= 10 and rule.kept(cells).all():
+            rules[rule.target] = rule
+    return sorted(rules.values(), key=lambda rule: cells[:, rule.target].nanmean().item())
+
+
+def decisions(cells: Tensor, columns: list[Column]) -> Iterator[Rule]:
+    """Rules that rows (n, columns) may keep: a category decides another column."""
     for i, j in itertools.permutations(range(len(columns)), 2):
         if columns[i].categories:
             values = torch.zeros(len(columns[i].categories)).to(cells)
             values[cells[:, i].long()] = cells[:, j]
-            words = f"{names[i]} decides {names[j]}"
-            yield Rule(words, [j, i], functools.partial(decided, values))
-    for i, j in itertools.combinations(numeric[:30], 2):
-        total = (cells[:50, i] + cells[:50, j]).unsqueeze(1).expand(-1, cells.shape[1])
-        equal = torch.isclose(total, cells[:50], rtol=1e-9, equal_nan=True).all(dim=0)
-        for k in {*equal.nonzero().flatten().tolist()} - {i, j}:
-            words = f"{names[k]} = {names[i]} + {names[j]}"
-            yield Rule(words, [k, i, j], summed)
-    grids = [(c.date, c.decimals, c.step, c.origin, c.first % c.step) for c in columns]
-    for i, j in sorted(itertools.permutations(numeric, 2), key=lambda x: means[x[1]] - means[x[0]]):
-        if grids[i] == grids[j]:  # a number of one may be one of the other
-            words = f"{names[i]} <= {names[j]}"
-            yield Rule(words, [j, i], at_least, exact=False)
+            sentence = f"{columns[i].name} decides {columns[j].name}"
+            yield Rule(sentence, j, [i], functools.partial(decided, values))
 
 
-def find_rules(cells: Tensor, columns: list[Column]) -> list[Rule]:
-    """The rules that all rows (n, columns) keep, and that ten of them would break by chance."""
-    found: dict[int, Rule] = {}
-    shuffled = cells[torch.randperm(len(cells), generator=common.stream("rules"))]
-    for rule in candidates(cells, columns):
-        target, *sources = rule.columns
-        in_turn = rule.exact and found.keys() & {*sources}
-        if target not in found and not in_turn and rule.kept(cells[:200]).all():
-            mixed = cells.clone()
-            mixed[:, target] = shuffled[:, target]
-            if rule.kept(cells).all() and (~rule.kept(mixed)).sum() >= 10:
-                found[target] = rule
-    return sorted(found.values(), key=lambda rule: cells[:, rule.columns[0]].nanmean().item())
+def sums(cells: Tensor, columns: list[Column]) -> Iterator[Rule]:
+    """Rules that rows (n, columns) may keep: two of the first 30 columns of numbers add up."""
+    first = cells[:50]
+    for i, j in itertools.combinations(numeric_columns(columns)[:30], 2):
+        total = (first[:, i] + first[:, j]).unsqueeze(1).expand_as(first)
+        equal = torch.isclose(total, first, rtol=1e-9, equal_nan=True).all(dim=0)
+        for k in equal.nonzero().flatten().tolist():
+            if k not in (i, j):
+                sentence = f"{columns[k].name} = {columns[i].name} + {columns[j].name}"
+                yield Rule(sentence, k, [i, j], summed)
 
 
-# --- Conditions and batches --------------------------------------------------------------------
+def orders(cells: Tensor, columns: list[Column]) -> Iterator[Rule]:
+    """Rules that rows (n, columns) may keep: a column of numbers is at most another.
+
+    Both have the same steps, so that a number of one may be a number of the other. Those closest
+    to each other come first.
+    """
+    means = cells.nanmean(dim=0).tolist()
+    pairs = itertools.permutations(numeric_columns(columns), 2)
+    for i, j in sorted(pairs, key=lambda pair: means[pair[1]] - means[pair[0]]):
+        if steps(columns[i]) == steps(columns[j]):
+            sentence = f"{columns[i].name} <= {columns[j].name}"
+            yield Rule(sentence, j, [i], at_least, exact=False)
+
+
+def numeric_columns(columns: list[Column]) -> list[int]:
+    """The indices of the columns of numbers and dates."""
+    return [i for i, column in enumerate(columns) if not column.categories]
+
+
+def steps(column: Column) -> tuple:
+    """Which numbers a column may hold, whatever their range."""
+    grid = column.grid
+    if grid is None:
+        return ()
+    date_format = column.date.format if column.date else ""
+    return date_format, grid.decimals, grid.step, grid.origin, grid.first % grid.step
+
+
+# --- Conditions --------------------------------------------------------------------------------
 
 
 class Conditions(nn.Module):
-    """Each category of each column, as a condition for the generator (Xu et al. 2019)."""
+    """Each category of each column, as a condition for both networks (Xu et al. 2019)."""
 
     def __init__(self, columns: list[Column], counts: Tensor) -> None:
-        """With the counts of all categories, column by column."""
+        """With the counts (conditions,) of all categories, column by column."""
         super().__init__()
-        blocks = [column.codes for column in columns]
-        codes, fixed = torch.block_diag(*blocks), torch.block_diag(*map(torch.ones_like, blocks))
-        if not len(codes):  # one condition, which fixes nothing
+        blocks = [category_codes(column) for column in columns]
+        codes = torch.block_diag(*blocks)
+        fixed = torch.block_diag(*[torch.ones_like(block) for block in blocks])
+        self.sizes = [len(block) for block in blocks if len(block) > 0]  # categories of a column
+        if not self.sizes:  # numbers alone: one condition, which fixes nothing
             codes = fixed = torch.zeros(1, codes.shape[1])
-        self.sizes = [len(block) for block in blocks if len(block)] or [1]  # categories per column
-        self.numeric = (fixed == 0).all(dim=0).argwhere()[:, 0]  # where rows have numbers
-        self.codes = nn.Buffer(codes)  # (conditions, width): encoded rows, zero but for a category
+            self.sizes = [1]
+        has_codes = fixed.any(dim=0)  # (width,)
+        self.numeric = (~has_codes).nonzero().flatten()  # where rows have numbers
+        self.codes = nn.Buffer(codes)  # (conditions, width): rows, zero but for a category
         self.fixed = nn.Buffer(fixed.bool())  # (conditions, width): where they are not
-        self.inputs = nn.Buffer(codes[:, fixed.any(dim=0)])  # (conditions, codes), for networks
-        self.upper = nn.Buffer((counts.double() / counts.sum()).cumsum(dim=0))  # (conditions,)
+        self.inputs = nn.Buffer(codes[:, has_codes])  # (conditions, codes), for networks
+        shares = counts.double() / counts.sum()
+        self.upper = nn.Buffer(shares.cumsum(dim=0))  # (conditions,), of the share of each
 
     def choose(self, noise: Tensor) -> Tensor:
         """The indices (n,) of the conditions that normal noise (n,) chooses.
@@ -541,215 +368,456 @@ class Conditions(nn.Module):
 
     def snap(self, rows: Tensor) -> Tensor:
         """Encoded rows (n, width), each generated code replaced by the nearest of a category."""
-        for codes in self.codes.split(self.sizes):
-            nearest = codes[(rows @ codes.T).argmax(dim=1)]
-            rows = torch.where(codes.any(dim=0), nearest, rows)
+        for column_codes in self.codes.split(self.sizes):
+            nearest = column_codes[(rows @ column_codes.T).argmax(dim=1)]
+            rows = torch.where(column_codes.any(dim=0), nearest, rows)
         return rows
 
 
 def condition_indices(cells: Tensor, columns: list[Column]) -> Tensor:
     """The indices (n, m) of the conditions that cells (n, columns) fulfil, m at least 1."""
     counts = torch.tensor([len(column.categories) for column in columns])
-    found = (cells + counts.cumsum(dim=0) - counts)[:, counts > 0].long()
-    return found if counts.any() else torch.zeros(len(cells), 1, dtype=torch.int64)
+    if not counts.any():
+        return torch.zeros(len(cells), 1, dtype=torch.int64)
+    first = counts.cumsum(dim=0) - counts  # condition of each column
+    return (cells + first)[:, counts > 0].long()
 
 
-def augmented_batches(
-    table: Table, chosen_rows: Tensor, size: int, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless batches (size, width) around chosen rows, with the indices (size,) of conditions.
+# --- Batches -----------------------------------------------------------------------------------
+
+MAX_AUGMENTED = 4096  # rows: numbers of a larger table are not augmented
+PULL = 0.6  # weight of a row's own numbers against the mean of its neighbours
+SPREAD = 1.1  # width of the Gaussian, in standard deviations of the neighbours
+CODE_NOISE = 0.4  # deviation of the noise on codes
+
+
+class AugmentedBatches:
+    """Endless batches of new rows (size, width), each with the index (size,) of its condition.
 
     A rare category is drawn more often than it occurs. Numbers come from a Gaussian fitted to a
     row's neighbours of the same category (Chapelle et al. 2000), as a small table would be
     memorised; codes of categories get noise.
     """
-    rows, indices = table.rows[chosen_rows], table.indices[chosen_rows]
-    conditions, n, fulfilled = table.conditions, len(rows), indices.T.flatten()
-    numeric, scores = conditions.numeric, rows[:, conditions.numeric]
-    count = fulfilled.bincount(minlength=len(conditions.codes))
-    weights = (count.log1p() / count)[indices].double()
-    upper = (weights / weights.sum(dim=0)).T.flatten().cumsum(dim=0) / indices.shape[1]
-    sorted_scores = scores[fulfilled.argsort() % n]  # by condition
-    ends = (torch.segment_reduce(sorted_scores, each, lengths=count) for each in ("min", "max"))
-    parts = rows, indices, fulfilled, scores, numeric, upper, *ends
-    rows, indices, fulfilled, scores, numeric, upper, low, high = (x.to(device) for x in parts)
-    neighbours = torch.arange(n, device=device).unsqueeze(1)
-    if n <= MAX_AUGMENTED:
-        nearest = min(max(20, 3 * scores.shape[1] // 2), 100, n)
-        neighbours = torch.cdist(rows, rows).topk(nearest, largest=False).indices
-    while True:
-        even = torch.arange(size, device=device) + torch.rand(size, device=device)
-        drawn = torch.searchsorted(upper, even.double() / size).clamp(max=len(upper) - 1)
-        row, chosen = drawn % n, fulfilled[drawn]
-        near, owner = scores[neighbours[row]], (drawn // n).unsqueeze(1)
-        same = indices[neighbours[row], owner] == chosen.unsqueeze(1)
-        share = same / same.sum(dim=1, keepdim=True)
-        mean = torch.einsum("nk,nkw->nw", share, near)
-        weight = SPREAD * share.sqrt() * torch.randn_like(share)
-        moves = torch.einsum("nk,nkw->nw", weight, near - mean.unsqueeze(1))
-        batch = rows[row] + CODE_NOISE * torch.randn_like(rows[row])
-        moved = mean + PULL * (scores[row] - mean) + moves
-        moved = low[chosen] + (moved - low[chosen]).abs()  # reflected into the range
-        batch[:, numeric] = high[chosen] - (high[chosen] - moved).abs()
-        yield torch.where(conditions.fixed[chosen], conditions.codes[chosen], batch), chosen
+
+    def __init__(self, rows: Tensor, indices: Tensor, conditions: Conditions, size: int) -> None:
+        """Around rows (n, width), which fulfil the conditions `indices` (n, m).
+
+        Batches are on the device of the conditions.
+        """
+        common.require_count("batch_size", size)
+        device = conditions.codes.device
+        scores = rows[:, conditions.numeric]
+        low, high = ranges(scores, indices)
+        self.size = size
+        self.conditions = conditions
+        self.numeric = conditions.numeric.to(device)
+        self.rows = rows.to(device)
+        self.indices = indices.to(device)
+        self.scores = scores.to(device)  # (n, numbers)
+        self.low = low.to(device)  # (conditions, numbers)
+        self.high = high.to(device)
+        self.upper = upper_probabilities(indices).to(device)  # (m * n,)
+        self.neighbours = torch.arange(len(rows), device=device).unsqueeze(1)  # (n, neighbours)
+        if len(rows) <= MAX_AUGMENTED:
+            count = min(max(20, 3 * scores.shape[1] // 2), 100, len(rows))
+            distances = torch.cdist(self.rows, self.rows)
+            self.neighbours = distances.topk(count, largest=False).indices
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> tuple[Tensor, Tensor]:
+        row, column = self.draw()
+        condition = self.indices[row, column]
+        scores = self.new_scores(row, column, condition)
+        rows = self.rows[row]
+        batch = rows + CODE_NOISE * torch.randn_like(rows)
+        batch[:, self.numeric] = scores
+        fixed = self.conditions.fixed[condition]
+        return torch.where(fixed, self.conditions.codes[condition], batch), condition
+
+    def draw(self) -> tuple[Tensor, Tensor]:
+        """Random rows (size,), and for each the column of `indices` (size,) with its condition.
+
+        They are evenly spread over all pairs of a row and a column.
+        """
+        device = self.rows.device
+        places = torch.arange(self.size, device=device) + torch.rand(self.size, device=device)
+        pairs = torch.searchsorted(self.upper, places.double() / self.size)
+        pairs = pairs.clamp(max=len(self.upper) - 1)
+        return pairs % len(self.rows), pairs // len(self.rows)
+
+    def new_scores(self, row: Tensor, column: Tensor, condition: Tensor) -> Tensor:
+        """Normal scores (size, numbers) from a Gaussian around each row (size,).
+
+        It is fitted to the neighbours that have the same category in the column (size,) of the
+        condition (size,).
+        """
+        neighbours = self.neighbours[row]  # (size, neighbours)
+        scores = self.scores[neighbours]  # (size, neighbours, numbers)
+        alike = self.indices[neighbours, column.unsqueeze(1)] == condition.unsqueeze(1)
+        share = alike / alike.sum(dim=1, keepdim=True)
+        mean = torch.einsum("nk,nkw->nw", share, scores)
+        # A sum of random multiples of differences has their covariance
+        multiples = SPREAD * share.sqrt() * torch.randn_like(share)
+        moves = torch.einsum("nk,nkw->nw", multiples, scores - mean.unsqueeze(1))
+        moved = mean + PULL * (self.scores[row] - mean) + moves
+        # Reflected into the range that numbers have under this condition
+        low = self.low[condition]
+        high = self.high[condition]
+        moved = low + (moved - low).abs()
+        return high - (high - moved).abs()
+
+
+def upper_probabilities(indices: Tensor) -> Tensor:
+    """Cumulated probabilities (m * n,) to draw a row for a condition that it fulfils.
+
+    They are those of n rows for the first column of `indices` (n, m), then for the next one.
+    Columns are drawn equally often, and categories by the logarithm of their counts.
+    """
+    counts = indices.flatten().bincount()
+    weights = (counts.log1p() / counts)[indices].double()
+    probabilities = weights / weights.sum(dim=0) / indices.shape[1]
+    return probabilities.T.flatten().cumsum(dim=0)
+
+
+def ranges(scores: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+    """The lowest and the highest scores (conditions, numbers) under each condition.
+
+    These are the conditions `indices` (n, m) that rows with scores (n, numbers) fulfil.
+    """
+    fulfilled = indices.T.flatten()
+    counts = fulfilled.bincount()
+    by_condition = scores[fulfilled.argsort() % len(scores)]
+    low = torch.segment_reduce(by_condition, "min", lengths=counts)
+    high = torch.segment_reduce(by_condition, "max", lengths=counts)
+    return low, high
+
+
+# --- Generated rows ----------------------------------------------------------------------------
+
+
+def generate(
+    generator: nn.Module,
+    columns: list[Column],
+    n: int,
+    where: Mapping[Any, object] | None = None,
+    seed: int = 0,
+) -> Iterator[Tensor]:
+    """Blocks of `n` generated rows (rows, columns) in all; only those with the categories `where`.
+
+    InputError if there is no such category; Failure if too few of many rows are of that kind.
+    """
+    wanted = find_conditions(columns, where or {})
+    upper = dict(generator.named_buffers())["0.conditions.upper"]
+    shares = upper.diff(prepend=upper.new_zeros(1))
+    # The generator is told the rarest condition; rows that do not fulfil the others are dropped
+    told = min(wanted, key=lambda condition: shares[condition], default=None)
+    random = common.random_numbers("samples", seed)
+    count = 0
+    tried = 0
+    while count < n:
+        if tried >= 1_000_000 and count < 1000:
+            raise Failure(f"--where: only {count} of {tried:,} generated rows are of that kind")
+        noise = torch.randn(cli.BLOCK, LATENT_DIM, generator=random)
+        if told is not None:  # see Conditions.choose
+            place = torch.rand(len(noise), dtype=torch.float64, generator=random)
+            noise[:, -1] = torch.special.ndtri(upper[told] - shares[told] * place)
+        with torch.no_grad():
+            rows = generator(noise)
+        for condition in wanted:
+            fulfilled = (condition_indices(rows, columns) == condition).any(dim=1)
+            rows = rows[fulfilled]
+        yield rows[: n - count]
+        count += len(rows)
+        tried += len(noise)
+
+
+def find_conditions(columns: list[Column], where: Mapping[Any, object]) -> list[int]:
+    """The indices of the conditions that the categories `where`, by name, are.
+
+    InputError if a column has no such category.
+    """
+    conditions = [
+        (column.name, str(category)) for column in columns for category in column.categories
+    ]
+    wanted = []
+    for name, value in where.items():
+        condition = (str(name), str(value))
+        if condition not in conditions:
+            raise InputError(f"--where: {reason_of_absence(columns, *condition)}")
+        wanted.append(conditions.index(condition))
+    return wanted
+
+
+def reason_of_absence(columns: list[Column], name: str, value: str) -> str:
+    """Why there is no such category of a column."""
+    for column in columns:
+        if column.name == name and column.categories:
+            listed = ", ".join(str(category) for category in column.categories[:10])
+            return f"{name!r} has no category {value!r}; it has {listed}"
+    categorical = [column.name for column in columns if column.categories]
+    return f"there is no categorical column {name!r}, but {', '.join(categorical) or 'none'}"
 
 
 # --- Verdict -----------------------------------------------------------------------------------
 
+MIN_KEPT = 0.99  # share of generated rows that keep a rule
+MAX_CLOSER = 0.75  # share of rows closer to a training row than the median held-out row
+MAX_AUC = 0.75  # of a forest that separates generated rows from held-out ones
+
+
+class TableTraining(Training):
+    """A training on a table, which gives rows as DataFrames: `sample`.
+
+    While it trains, data and samples are encoded rows (n, width). `finish` decodes them to cells
+    (n, columns), and lets the generator do so.
+    """
+
+    def __init__(self, table: Table, *, seed: int, **settings: Any) -> None:
+        super().__init__(table.rows, seed=seed, **settings)
+        self.table = table
+        self.held_out = hold_out(len(table.rows), seed)  # (n,): rows not to train on
+        self.metrics["ids"] = table.ids
+        self.advice = "Try more --epochs, a higher --patience, or another --seed."
+        most = len(table.rows) / 10
+        dubious = [column.name for column in table.columns if len(column.categories) > most]
+        if dubious:
+            self.advice = f"Is {dubious[0]} an ID, a number or a date? See --types."
+
+    def sample(
+        self, n: int, where: Mapping[Any, object] | None = None, *, seed: int = 0
+    ) -> "pd.DataFrame":
+        """`n` generated rows as a DataFrame with the columns and dtypes of the data, without IDs.
+
+        With `where={column: category, ...}`, all rows have these categories. InputError if there
+        is no such category, Failure if rows of that kind are too rare. Another `seed`, other rows.
+        """
+        common.require_count("n", n)
+        blocks = generate(self.generator, self.table.columns, n, where, seed)
+        return to_frame(torch.cat(list(blocks)), self.table.columns, self.table.dtypes)
+
+    def finish(self, generator: nn.Module, noise: Tensor, **limits: Any) -> Self:
+        """As Training.finish; then decode the samples, and check what only tables have."""
+        super().finish(generator, noise, **limits)
+        self.judge()
+        return self
+
+    def judge(self) -> None:
+        """Decode the samples; check categories, rules, near-copies, and the AUC of a forest."""
+        rows = self.samples
+        decoder = Decoder(self.table.cells, self.table.columns)
+        self.decode(decoder)
+        self.check_categories()
+        self.check_rules(decoder.rules)
+        if self.held_out.sum() >= 10:
+            self.check_copies(rows)
+            self.check_forest()
+
+    def decode(self, decoder: Decoder) -> None:
+        """Turn encoded rows into cells everywhere."""
+        self.data = self.table.cells
+        self.samples = decoder(self.samples)
+        self.snapshots = [decoder(rows) for rows in self.snapshots]
+        self.generator = nn.Sequential(self.generator, decoder).eval()
+        description = list(to_json(self.table.columns))
+        self.generator.register_buffer("columns", torch.tensor(description, dtype=torch.uint8))
+
+    def check_categories(self) -> None:
+        """Check for categories that are generated too rarely."""
+        columns = self.table.columns
+        names = [f"{column.name} {value}" for column in columns for value in column.categories]
+        if names:
+            real = condition_indices(self.data, columns).flatten()
+            generated = condition_indices(self.samples, columns).flatten()
+            self.check_missing(real, generated, names)
+
+    def check_rules(self, rules: list[Rule]) -> None:
+        """Check for rules that generated rows break, although they are applied in turn."""
+        for rule in rules:
+            share = rule.kept(self.samples).double().mean().item()
+            if share < MIN_KEPT:
+                self.check(False, f"{rule.sentence} in only {share:.0%} of generated rows")
+
+    def check_copies(self, rows: Tensor) -> None:
+        """Check that generated encoded rows (m, width) are no copies of training rows."""
+        train_rows = self.table.rows[~self.held_out]
+        held_out_rows = self.table.rows[self.held_out]
+        share = share_closer_than_holdout(train_rows, held_out_rows, rows)
+        sentence = f"{share:.0%} are closer to a training row than the median held-out row"
+        self.check(share <= MAX_CLOSER, f"{sentence} (50% is right)")
+        self.metrics["copied"] = share
+
+    def check_forest(self) -> None:
+        """Check that a forest cannot separate generated cells from held-out ones."""
+        auc = two_sample_auc(self.data[self.held_out], self.samples)
+        sentence = f"a forest separates them from held-out rows with AUC {auc:.2f}"
+        self.check(auc <= MAX_AUC, f"{sentence} (0.5: it cannot)")
+        self.metrics["auc"] = auc
+
 
 def hold_out(n: int, seed: int) -> Tensor:
     """Mask (n,) of the rows that networks are not trained on: an eighth, at least 10 or half."""
-    order = torch.randperm(n, generator=common.stream("held-out rows", seed))
+    order = torch.randperm(n, generator=common.random_numbers("held-out rows", seed))
     return order < min(max(n // 8, 10), n // 2, 2048)
 
 
 def two_sample_auc(real: Tensor, generated: Tensor) -> float:
-    """ROC AUC of a forest, generated rows (n, features) against real ones (Lopez-Paz 2017)."""
+    """ROC AUC of a forest, generated rows (m, columns) against real ones (n, columns).
+
+    It is cross-validated, of at most 2,000 rows (Lopez-Paz and Oquab 2017).
+    """
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.model_selection import StratifiedKFold, cross_val_score
 
-    some = real[:2000], generated[: min(2000, 10 * len(real))]
-    rows = torch.cat(some).nan_to_num(nan=-1e30)
-    is_real = np.repeat([True, False], [len(rows) for rows in some])
+    real = real[:2000]
+    generated = generated[: min(2000, 10 * len(real))]
+    rows = torch.cat([real, generated]).nan_to_num(nan=-1e30)
+    is_real = np.arange(len(rows)) < len(real)
     forest = RandomForestClassifier(min_samples_leaf=3, class_weight="balanced", random_state=0)
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
-    return cross_val_score(forest, rows, is_real, scoring="roc_auc", cv=folds).mean()
+    scores = cross_val_score(forest, rows, is_real, scoring="roc_auc", cv=folds)
+    return float(scores.mean())
 
 
 def share_closer_than_holdout(train: Tensor, held_out: Tensor, generated: Tensor) -> float:
-    """Share of generated rows (n, features) closer to a training row than the median held-out."""
+    """Share of generated rows (m, width) closer to a training row than the median held-out row."""
     from sklearn.neighbors import NearestNeighbors
 
     nearest = NearestNeighbors(n_neighbors=1).fit(train)
-    real, distances = (nearest.kneighbors(rows[:2000])[0] for rows in (held_out, generated))
-    return float((1 + np.sign(np.median(real) - distances)).mean() / 2)  # equal ones count half
+    real_distances, _ = nearest.kneighbors(held_out[:2000])
+    distances, _ = nearest.kneighbors(generated[:2000])
+    median = np.median(real_distances)
+    return float(np.mean(distances < median) + np.mean(distances == median) / 2)
 
 
-def judge(training: Training, table: Table, held_out: Tensor) -> None:
-    """Decode the samples; check categories, rules, near-copies, and the AUC of a forest."""
-    cells, columns, decoder = table.cells, table.columns, Decoder(table.cells, table.columns)
-    rows, fakes = table.rows, training.samples
-    training.data, training.samples = cells, (samples := decoder(fakes))
-    for epoch, (row, some) in training.snapshots.items():
-        training.snapshots[epoch] = row, decoder(some)
-    generator = training.generator = nn.Sequential(training.generator, decoder).eval()
-    about = json.dumps([dataclasses.asdict(column) for column in columns], default=str).encode()
-    generator.register_buffer("columns", torch.tensor(list(about), dtype=torch.uint8))
-    if names := [f"{column.name} {each}" for column in columns for each in column.categories]:
-        real, generated = (condition_indices(x, columns).flatten() for x in (cells, samples))
-        training.check_missing(real, generated, names)
-    for rule in decoder.rules:
-        if (share := rule.kept(samples).double().mean().item()) < MIN_KEPT:
-            training.check(False, f"{rule.words} in only {share:.0%} of generated rows")
-    if held_out.sum() >= 10:
-        share = share_closer_than_holdout(rows[~held_out], rows[held_out], fakes)
-        auc = two_sample_auc(cells[held_out], samples)
-        words = f"{share:.0%} are closer to a training row than the median held-out row"
-        training.check(share <= MAX_CLOSER, f"{words} (50% is right)")
-        words = f"a forest separates them from held-out rows with AUC {auc:.2f} (0.5: it cannot)"
-        training.check(auc <= MAX_AUC, words)
-        training.metrics |= {"copied": share, "auc": auc}
-    training.metrics["ids"] = table.ids
-    if len(cells) >= MIN_ROWS:
-        many = [column.name for column in columns if len(column.categories) > len(cells) / 10]
-        question = f"Is {many[0]} an ID, a number or a date? See --types." if many else ""
-        training.advice = question or "Try more --epochs, a higher --patience, or another --seed."
+# --- Pictures ----------------------------------------------------------------------------------
 
-    def sample(n: int, where: Mapping[Any, object] | None = None, *, seed: int = 0) -> Any:
-        """`n` generated rows as a DataFrame with the columns and dtypes of the data, without IDs.
-
-        With `where={column: category, ...}`, all rows have these categories. ValueError if there
-        is no such category, Failure if rows of that kind are too rare. Another `seed`, other rows.
-        """
-        blocks = generate(generator, columns, common.check_count("n", n), where, seed)
-        return to_frame(torch.cat(list(blocks)), columns, table.dtypes)
-
-    training.sample = sample
+MAX_NAME = 9  # characters of a name in a picture
 
 
-def plot_table(table: Table, training: Training) -> Figure:
-    """Plots up to 6 columns, real and generated, and correlations."""
-    both, columns = {"real": table.cells, "generated": training.samples}, table.columns
+def plot_table(training: TableTraining) -> Figure:
+    """Plots up to 6 columns, real and generated, correlations, and the history."""
+    return common.plot(training, functools.partial(draw_panels, training.table.columns))
+
+
+def animate_table(training: TableTraining) -> bytes:
+    """A GIF of the first two columns by epoch."""
+    return common.animate(training, functools.partial(draw_two_columns, training.table.columns))
+
+
+def draw_panels(columns: list[Column], axes: Any, data: Tensor, samples: Tensor) -> None:
+    """Draws histograms of up to 6 columns, and correlations, in place of the axes."""
     across = 2 if len(columns) <= 4 else 3
-    panels = [str(i) if i < len(columns) else "." for i in range(2 * across)]
-    top = [[*panels[:across], "real"], [*panels[across:], "generated"]]
-    figure, axes = common.plot_history(training, top)
+    names = [str(i) for i in range(len(columns))] + ["."] * 6  # "." stays empty
+    top = [*names[:across], "real"]
+    bottom = [*names[across : 2 * across], "generated"]
+    figure = axes.figure
+    axes.remove()
+    panels = figure.subplot_mosaic([top, bottom])
     for i, column in enumerate(columns[:6]):
-        axis, names = axes[str(i)], [str(name)[:9] for name in column.categories]
-        values = [cells[:, i][~cells[:, i].isnan()].numpy() for cells in both.values()]
-        if column.date:
-            values = [seconds.astype("datetime64[s]") for seconds in values]
-        bins = np.arange(len(names) + 1) - 0.5 if names else 20
-        axis.hist(values, bins, density=True, color=[REAL, GENERATED], label=[*both])
-        axis.set_title(column.name[:20])
-        if names:
-            axis.set_xticks(range(len(names[:8])), names[:8])
-        axis.tick_params("x", rotation=20 * bool(names or column.date))
-    axes["0"].legend()
-    ticks, labels = range(len(columns)), [column.name[:9] for column in columns]
-    for name, cells in both.items():
-        shown = axes[name].imshow(pd.DataFrame(cells.numpy()).corr(), "RdBu", vmin=-1, vmax=1)
-        figure.colorbar(shown)
-        axes[name].set_title(f"correlations, {name}")
-        axes[name].set_xticks(ticks, labels, rotation=90, fontsize=6)
-        axes[name].set_yticks(ticks, labels, fontsize=6)
-    return figure
+        draw_histogram(panels[str(i)], column, data[:, i], samples[:, i])
+    panels["0"].legend()
+    draw_correlations(panels["real"], columns, data, "real")
+    draw_correlations(panels["generated"], columns, samples, "generated")
 
 
-# --- Samples -----------------------------------------------------------------------------------
+def draw_histogram(axes: Any, column: Column, data: Tensor, samples: Tensor) -> None:
+    """Draws histograms of the cells (n,) of a column."""
+    values: list = [cells[~cells.isnan()].numpy() for cells in (data, samples)]
+    bins: Any = 20
+    if column.date:
+        values = [seconds.astype("datetime64[s]") for seconds in values]
+        axes.tick_params("x", rotation=45)
+        axes.margins(x=0)  # a margin could reach beyond the year 9999, which matplotlib refuses
+    if column.categories:
+        bins = np.arange(len(column.categories) + 1) - 0.5
+        names = [str(value)[:MAX_NAME] for value in column.categories[:8]]
+        axes.set_xticks(range(len(names)), names, rotation=45)
+    axes.hist(values, bins, density=True, color=[REAL, GENERATED], label=["real", "generated"])
+    axes.set(title=column.name[:20], yticks=[])
 
 
-def generate(
-    generator: nn.Module, columns: list[Column], n: int,
-    where: Mapping[Any, object] | None = None, seed: int = 0,
-) -> Iterator[Tensor]:  # fmt: skip
-    """Blocks of `n` generated rows (rows, columns) in all; only those with the categories `where`.
+def draw_correlations(axes: Any, columns: list[Column], cells: Tensor, title: str) -> None:
+    """Draws the correlations of cells (n, columns)."""
+    correlations = pd.DataFrame(cells.numpy()).corr()
+    image = axes.imshow(correlations, "RdBu", vmin=-1, vmax=1)
+    axes.figure.colorbar(image)
+    names = [column.name[:MAX_NAME] for column in columns]
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=6)
+    axes.set_yticks(range(len(names)), names, fontsize=6)
+    axes.set_title(f"correlations,\n{title}")
 
-    ValueError if there is no such category; Failure if too few of many rows are of that kind.
+
+def draw_two_columns(columns: list[Column], axes: Any, data: Tensor, samples: Tensor) -> None:
+    """Draws the first two columns of generated cells (m, columns) over real ones.
+
+    With one column, it is a histogram.
     """
-    names = [(column.name, str(x)) for column in columns for x in column.categories]
-    chosen = []
-    for name, value in ((str(name), str(value)) for name, value in (where or {}).items()):
-        known = [category for column, category in names if column == name]
-        if value not in known:
-            reason = f"{name!r} has no category {value!r}; it has {', '.join(known[:10])}"
-            others = ", ".join(dict.fromkeys(column for column, _ in names)) or "none"
-            missing = f"there is no categorical column {name!r}, but {others}"
-            raise InputError(f"--where: {reason if known else missing}")
-        chosen.append(names.index((name, value)))
-    (upper,) = (x for name, x in generator.named_buffers() if name.endswith("upper"))
-    shares, random = upper.diff(prepend=torch.zeros_like(upper[:1])), common.stream("samples", seed)
-    found = tried = 0
-    while found < n:
-        noise = torch.randn(common.CHUNK, LATENT_DIM, generator=random)
-        if chosen:
-            rarest = min(chosen, key=shares.__getitem__)
-            place = torch.rand(len(noise), dtype=torch.float64, generator=random)
-            noise[:, -1] = torch.special.ndtri(upper[rarest] - shares[rarest] * place)
-        with torch.no_grad():
-            rows = generator(noise)
-        for index in chosen:
-            rows = rows[(condition_indices(rows, columns) == index).any(dim=1)]
-        yield rows[: n - found]
-        found, tried = found + len(rows), tried + len(noise)
-        if tried >= 1_000_000 > 1000 * found:
-            raise Failure(f"--where: only {found} of {tried:,} generated rows are of that kind")
+    if len(columns) == 1:
+        draw_histogram(axes, columns[0], data.flatten(), samples.flatten())
+    else:
+        axes.scatter(*data[:1000, :2].T, s=4, color=REAL, linewidths=0, label="real")
+        # All frames have the limits of the data
+        axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
+        axes.scatter(*samples[:1000, :2].T, s=4, color=GENERATED, linewidths=0, label="generated")
+        axes.set(xlabel=columns[0].name, ylabel=columns[1].name)
+    axes.legend(loc="upper left", markerscale=3)
 
 
-def use_generator(options: argparse.Namespace) -> int:
+# --- Command line ------------------------------------------------------------------------------
+
+
+def parse_options(parser: cli.Parser, argv: list[str] | None) -> argparse.Namespace:
+    """The options, with those of tables; `types` and `where` are dicts by the name of a column."""
+    data = "learn the table in a CSV file"
+    kinds = f"what columns are: {', '.join(KINDS)}"
+    where = "generate only rows with this category; may be repeated"
+    parser.add_argument("--data", metavar="FILE", type=Path, help=data)
+    parser.add_argument("--types", metavar="NAME=KIND,...", default="", help=kinds)
+    parser.add_argument("--where", metavar="NAME=VALUE", action="append", default=[], help=where)
+    options = parser.parse_args(argv)
+    require_packages()
+    if options.where and not options.generate:
+        raise InputError("--where chooses rows to generate; give --generate too")
+    if options.data and (options.generate or options.interpolate):
+        raise InputError("--data is for training; leave it out to use the saved generator")
+    options.types = parse_types(options.types)
+    options.where = parse_where(options.where)
+    return options
+
+
+def parse_types(text: str) -> dict[str, str]:
+    """The kinds in NAME=KIND,... by the name of the column."""
+    types = {}
+    for pair in text.split(","):
+        if pair:
+            name, _, kind = pair.rpartition("=")
+            types[name.strip()] = kind.strip()
+    return types
+
+
+def parse_where(pairs: list[str]) -> dict[str, str]:
+    """The values in NAME=VALUE by the name of the column."""
+    where = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise InputError(f"--where needs NAME=VALUE, not {pair}")
+        where[name.strip()] = value.strip()
+    return where
+
+
+def use_saved(options: argparse.Namespace) -> int:
     """Serves --generate and --interpolate; returns the exit status."""
-    generator = common.load_model(options.out / "generator.pt", LATENT_DIM)
-    about = bytes(dict(generator.named_buffers())["columns"])
-    columns = [Column(**column) for column in json.loads(about)]
+    generator = cli.load_model(options.out / "generator.pt", LATENT_DIM)
+    columns = from_json(bytes(dict(generator.named_buffers())["columns"]))
     if options.generate:
-        pairs = [[part.strip() for part in pair.split("=", 1)] for pair in options.where]
-        if wrong := [pair for pair in pairs if len(pair) < 2]:
-            raise InputError(f"--where needs NAME=VALUE, not {wrong[0][0]}")
-        where = dict(pairs)
-        blocks = generate(generator, columns, options.generate, where, options.seed)
+        blocks = generate(generator, columns, options.generate, options.where, options.seed)
         for i, cells in enumerate(blocks):
-            frame = to_frame(cells, columns)
-            print(frame.to_csv(index=False, header=i == 0, lineterminator="\n"), end="")
+            text = to_frame(cells, columns).to_csv(index=False, header=i == 0, lineterminator="\n")
+            print(text, end="")
     if options.interpolate:
-        common.save_walk(generator, LATENT_DIM, options, [column.name for column in columns])
+        names = [column.name for column in columns]
+        cli.save_interpolation(options, generator, LATENT_DIM, names)
     return 0

@@ -22,18 +22,22 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
+import cli
 import common
 from common import Figure, Training, fourier_mlp
 
-CLUSTERS, RADIUS, DEVIATION = 8, 2.0, 0.05
+CLUSTERS = 8
+RADIUS = 2.0  # of the ring
+DEVIATION = 0.05  # of the points of a cluster from its centre
+COLUMNS = ["x", "y"]
 
-LATENT_DIM = 2
-EPOCHS, PATIENCE, COOLDOWN = 60, 3, 20  # the learning rate decays over COOLDOWN epochs
-BATCHES_PER_EPOCH, BATCH_SIZE = 40, 256
+LATENT_DIM = 2  # random numbers that become a point
+BATCHES_PER_EPOCH = 40
 CRITIC_STEPS = 2  # per generator step, so that the estimate keeps up
-LEARNING_RATE, BETAS = 0.005, (0.0, 0.95)  # beta1 = 0: with momentum the two networks oscillate
-EMA_DECAY = 0.98  # of the moving average of the weights
-PENALTY = 0.2  # on slopes of the critic other than 1
+COOLDOWN = 20  # last epochs of a training, in which the learning rate falls to zero
+BETAS = (0.0, 0.95)  # of Adam; with momentum (0.9, say) the two networks would chase each other
+EMA_DECAY = 0.98  # of the moving average of the generator's weights
+PENALTY = 0.2  # weight of the penalty on gradients of the critic whose norm is not 1
 
 
 def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -44,55 +48,69 @@ def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
 
 
 class Uniform(nn.Module):
-    """Normal noise to uniform, of mean 0 and deviation 1: rare values would become stray points."""
+    """Normal noise to uniform, of mean 0 and standard deviation 1.
+
+    The rare values in normal noise would become stray points.
+    """
 
     def forward(self, noise: Tensor) -> Tensor:
         return 3**0.5 * torch.erf(noise / 2**0.5)
 
 
-def build_generator(features: int = 2) -> nn.Module:
-    """Standard normal noise (n, LATENT_DIM) to standardised points (n, features)."""
-    return nn.Sequential(Uniform(), fourier_mlp(LATENT_DIM, 128, features, nn.ReLU()))
+def build_generator(columns: int) -> nn.Module:
+    """Standard normal noise (n, LATENT_DIM) to standardised points (n, columns)."""
+    return nn.Sequential(Uniform(), fourier_mlp(LATENT_DIM, 128, columns, nn.ReLU()))
 
 
-def build_discriminator(features: int = 2) -> nn.Module:
-    """The critic: standardised points (n, features) to scores (n, 1), higher for real ones."""
-    return fourier_mlp(features, 64, 1, nn.LeakyReLU(0.1))
+def build_discriminator(columns: int) -> nn.Module:
+    """The critic: standardised points (n, columns) to scores (n, 1), higher for real ones."""
+    return fourier_mlp(columns, 64, 1, nn.LeakyReLU(0.1))
 
 
 def slope_penalty(critic: nn.Module, points: Tensor, fakes: Tensor) -> Tensor:
-    """The penalty of WGAN-GP, between real and generated rows (Gulrajani et al. 2017)."""
+    """The penalty of WGAN-GP, between real and generated points (Gulrajani et al. 2017)."""
     share = torch.rand_like(points[:, :1])
     between = (share * points + (1 - share) * fakes).requires_grad_()
     (slopes,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
     return (slopes.norm(dim=1) - 1).square().mean()
 
 
-@common.torch_defaults(threads=1)
 def train(
-    data: Tensor, *, seed: int = 0, device: str | torch.device = "cpu", progress: bool = True,
-    epochs: int = EPOCHS, patience: int = PATIENCE, batch_size: int | None = None,
-    lr: float = LEARNING_RATE,
-) -> Training:  # fmt: skip
-    """Learn to generate rows like those of `data` (n, features); ValueError if that cannot be."""
+    data: Tensor,
+    *,
+    seed: int = 0,
+    device: str | torch.device = "auto",
+    epochs: int = 60,
+    patience: int = 3,
+    batch_size: int = 256,
+    lr: float = 0.005,
+    progress: bool = True,
+) -> Training:
+    """Learn to generate rows like those of `data` (n, columns), in any units; or InputError."""
     device = common.choose_device(device)
+    rows = common.as_rows(data)
     training = Training(
-        data, seed=seed, epochs=epochs, patience=patience, batch_size=batch_size,
-        progress=progress, cooldown=COOLDOWN, max_std=math.inf,
-    )  # fmt: skip
-    real = training.train_rows.to(device)
-    n, features = real.shape
-    batch_size = batch_size or min(BATCH_SIZE, n)
+        rows, seed=seed, epochs=epochs, patience=patience, cooldown=COOLDOWN, progress=progress
+    )
+    columns = rows.shape[1]
+    batch_size = min(batch_size, len(rows))
+    standardize = common.Standardize(rows)
+    real = standardize(rows).to(device)
     batches = common.Batches(real, batch_size)
-    noise_batches = common.sobol_noise(batch_size, LATENT_DIM, device)
-    generator = build_generator(features).to(device)
-    ema_generator = copy.deepcopy(generator)
-    critic = build_discriminator(features).to(device)
+    noises = common.even_noise(batch_size, LATENT_DIM, device)
+
+    generator = build_generator(columns).to(device)
+    ema_generator = copy.deepcopy(generator)  # with averaged weights, which waver less
+    critic = build_discriminator(columns).to(device)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     c_optimizer = Adam(critic.parameters(), lr, BETAS, fused=True)
+
+    # What is measured, kept and saved: noise to points in the units of the data
+    result = nn.Sequential(ema_generator, standardize.inverse())
     fixed_noise = torch.randn(1024, LATENT_DIM, device=device)
 
-    @common.recorded(device)  # as a CUDA graph, on a GPU
+    # Functions, so that a GPU can record them, and replay them without Python
+    @common.cuda_graph(device, c_optimizer)
     def critic_step(points: Tensor, noise: Tensor, *, apply_penalty: bool) -> None:
         """Score real points higher than generated ones."""
         with torch.no_grad():
@@ -104,61 +122,62 @@ def train(
         c_loss.backward()
         c_optimizer.step()
 
-    @common.recorded(device)  # as a CUDA graph, on a GPU
+    @common.cuda_graph(device, g_optimizer)
     def generator_step(noise: Tensor) -> Tensor:
-        """Make generated points score higher."""
+        """Make generated points score higher; the critic stays as it is."""
         g_loss = -critic(generator(noise)).mean()
         g_optimizer.zero_grad()
-        g_loss.backward(inputs=list(generator.parameters()))  # only its own gradients
+        g_loss.backward(inputs=list(generator.parameters()))
         g_optimizer.step()
         common.update_ema(ema_generator, generator, EMA_DECAY)
-        return g_loss.detach()
+        return g_loss
 
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
         for _ in training.epochs():
-            common.set_lr(lr * training.stopping.lr_factor, g_optimizer, c_optimizer)
+            common.set_lr(lr * training.lr_factor, g_optimizer, c_optimizer)
             for _ in range(BATCHES_PER_EPOCH):
-                steps = zip(range(CRITIC_STEPS), batches, noise_batches, strict=False)
-                for i, points, noise in steps:
-                    critic_step(points, noise, apply_penalty=i == 0)
-                g_loss = generator_step(next(noise_batches))
-            with torch.no_grad():  # with the averaged generator, which the critic has not seen
+                for i in range(CRITIC_STEPS):
+                    critic_step(next(batches), next(noises), apply_penalty=i == 0)
+                g_loss = generator_step(next(noises))
+            with torch.no_grad():  # of the averaged generator, which the critic has not seen
                 c_loss = critic(ema_generator(fixed_noise)).mean() - critic(real).mean()
-            training.evaluate(ema_generator, fixed_noise, c_loss, g_loss)
-    return training.finish(ema_generator, torch.randn(16384, LATENT_DIM))
+            training.evaluate(result, fixed_noise, c_loss.item(), g_loss.item())
+    return training.finish(result, torch.randn(16384, LATENT_DIM))
 
 
 def plot_estimate(training: Training) -> Figure:
-    """The critic's estimate and the measured distance, by epoch."""
+    """Plots the critic's estimate and the measured distance, by epoch."""
     figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
-    axes = figure.add_subplot(xlabel="epoch", ylabel="distance")
+    axes = figure.subplots()
     epochs, losses, _, distances = zip(*training.history, strict=True)
+    estimates = [-loss for loss in losses]
     axes.plot(epochs, distances, color=common.REAL, label="measured")
-    axes.plot(epochs, [-loss for loss in losses], color=common.GENERATED, label="by the critic")
+    axes.plot(epochs, estimates, color=common.GENERATED, label="estimated by the critic")
+    axes.set(xlabel="epoch", ylabel="distance")
     axes.legend()
     return figure
 
 
-@common.command
+@cli.command
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = common.Parser(__file__, __doc__, train)
-    parser.add_argument("--data", metavar="FILE", type=Path, help="train on points of a CSV file")
+    parser = cli.Parser(__file__, __doc__, train)
+    parser.add_argument("--data", metavar="FILE", type=Path, help="learn the points of a CSV file")
     options = parser.parse_args(argv)
+    torch.set_num_threads(1)  # faster, for networks as small as these
     if options.generate or options.interpolate:
-        return common.use_generator(options, LATENT_DIM, ["x", "y"])
+        return cli.use_generator(options, LATENT_DIM, COLUMNS)
 
-    data = real_samples(2048, common.stream("data", options.seed))
+    data = real_samples(2048, common.random_numbers("data", options.seed))
     if options.data:
-        data = common.read_numbers(options.data, columns=2)
-    with common.output_folder(options.out) as folder:
-        training = train(data, **parser.settings(options))
-        common.save(folder, training, LATENT_DIM, generator=training.generator)
-        common.save_picture(folder / "samples.png", common.plot_points, training)
-        common.save_picture(folder / "estimate.png", plot_estimate, training)
-        if options.animate:
-            common.save_picture(folder / "training.gif", common.animate_points, training)
-    return common.report(training, options)
+        data = cli.read_numbers(options.data, columns=len(COLUMNS))
+    training = train(data, **parser.settings(options))
+    cli.save(options, training, LATENT_DIM, generator=training.generator)
+    cli.save_picture(options, "samples.png", common.plot(training))
+    cli.save_picture(options, "estimate.png", plot_estimate(training))
+    if options.animate:
+        cli.save_picture(options, "training.gif", common.animate(training))
+    return cli.report(options, training)
 
 
 if __name__ == "__main__":

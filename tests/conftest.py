@@ -1,6 +1,20 @@
 """Fixtures. They import torch late: the process that starts the workers does not need it."""
 
+import os
+import signal
+import subprocess
+import threading
+from contextlib import suppress
+
 import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c():
+    """Ctrl-C works here, and so in each process started: `nohup` and background jobs ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +47,33 @@ def run(data_dir, tmp_path, capsys):
             ended = error.code
         printed = capsys.readouterr()
         assert ended == status, printed.err
-        assert status not in (1, 2) or printed.err.count("\n") == 1, printed.err
+        if status in (1, 2):
+            assert printed.err.count("\n") == 1, printed.err
         return printed
 
     return run
+
+
+@pytest.fixture
+def start():
+    """A function that starts a process, to be killed when the test ends, or after five minutes."""
+    processes = []
+    timers = []
+
+    def kill(process):
+        with suppress(ProcessLookupError):  # it has ended, and its children too
+            os.killpg(process.pid, signal.SIGKILL)
+
+    def start(command, **options):
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen(command, start_new_session=True, **pipes, **options)
+        processes.append(process)
+        timers.append(threading.Timer(300, kill, [process]))
+        timers[-1].start()
+        return process
+
+    yield start
+    for process, timer in zip(processes, timers, strict=True):
+        timer.cancel()
+        kill(process)
+        process.wait()

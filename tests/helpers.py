@@ -3,8 +3,6 @@
 import signal
 import struct
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
 import torch
@@ -13,6 +11,7 @@ import common
 import conditional_gan
 import cycle_gan
 import dcgan
+import dcgan_multigpu
 import digits_gan
 import exp_curve_gan
 import fashion_classifier
@@ -33,40 +32,52 @@ DEVICES = ["cpu", pytest.param("cuda", marks=needs_cuda)]
 torch.set_num_threads(1)  # tests run side by side
 
 
-def seeded(seed: int) -> torch.Generator:
+def seeded(seed):
     return torch.Generator().manual_seed(seed)
 
 
-def new_training(data: object, epochs: int = 1, **more: Any) -> common.Training:
-    """A training before its first epoch."""
-    settings: dict[str, Any] = {"seed": 0, "epochs": epochs, "patience": epochs}
-    return common.Training(data, batch_size=None, progress=False, **settings | more)
+def new_training(data, **settings):
+    """A training of one epoch, before it."""
+    settings = {"seed": 0, "epochs": 1, "patience": 1, "progress": False} | settings
+    return common.Training(data, **settings)
 
 
-def capped(patch: pytest.MonkeyPatch, script: ModuleType, batches: int = 3, export: bool = False):
-    """Shorter epochs, narrow convolutions, fewer weights and trees, no .pt2 without `export`."""
-    if not export:
-        patch.setattr("torch.export.export", lambda *_, **__: None)
-        patch.setattr("torch.export.save", lambda *_: None)
-    for name, value in {"BATCHES_PER_EPOCH": batches, "WIDTH": 8, "EMA_DECAY": 0.9}.items():
-        patch.setattr(script, name, value, raising=False)
-    if script is table_gan:
-        patch.setattr("sklearn.ensemble.RandomForestClassifier.__init__.__defaults__", (10,))
+def shorten(monkeypatch, script, batches=3):
+    """Makes trainings short: few batches an epoch, and narrow convolutions."""
+    if script in GANS:
+        monkeypatch.setattr(script, "BATCHES_PER_EPOCH", batches)
+        monkeypatch.setattr(script, "EMA_DECAY", 0.9)  # so that few batches have an effect
+    if script in (dcgan, conditional_gan):
+        monkeypatch.setattr(script, "WIDTH", 8)
 
 
-def signal_after(monkeypatch: pytest.MonkeyPatch, epoch: int, number: int = signal.SIGINT) -> None:
-    """Sends a signal, by default that of Ctrl-C, once this epoch of a GAN's training has ended."""
-    evaluate, numbers = common.Training.evaluate, [number]
+def signal_after(monkeypatch, epoch, number=signal.SIGINT):
+    """Sends a signal, by default that of Ctrl-C, the first time that a GAN ends this epoch."""
+    evaluate = common.Training.evaluate
+    to_send = [number]
 
-    def evaluate_and_signal(training: common.Training, *arguments: Any) -> None:
+    def evaluate_and_signal(training, *arguments):
         evaluate(training, *arguments)
-        if len(training.history) == epoch and numbers:
-            signal.raise_signal(numbers.pop())
+        if len(training.history) == epoch and to_send:
+            signal.raise_signal(to_send.pop())
 
     monkeypatch.setattr(common.Training, "evaluate", evaluate_and_signal)
 
 
-def write_images(folder: Path, name: str, train: int = 160, test: int = 20) -> Path:
+def wait_for_an_epoch(process):
+    """Waits until the bar of a training says that its first epoch has ended; returns the bar."""
+    bar = ""
+    while "distance" not in bar:
+        bar += process.stderr.read(1) or pytest.fail(bar)
+    return bar
+
+
+def contents(folder):
+    """The visible files of a folder, by name."""
+    return {path.name: path.read_bytes() for path in folder.glob("[!.]*") if path.is_file()}
+
+
+def write_images(folder, name, train=160, test=20):
     """Writes a tiny data set for torchvision: each class has a bright bar in one of ten places.
 
     `name` is the class in torchvision.datasets; returns the folder, for --data-dir.
@@ -77,7 +88,8 @@ def write_images(folder: Path, name: str, train: int = 160, test: int = 20) -> P
         labels = torch.arange(count) % 10
         pixels = torch.randint(0, 50, (count, 28, 28), generator=seeded(0))
         for image, label in zip(pixels, labels, strict=True):
-            top, left = 4 + 4 * (label // 2), 4 + 10 * (label % 2)
+            top = 4 + 4 * (label // 2)
+            left = 4 + 10 * (label % 2)
             image[top : top + 3, left : left + 10] = 255
         for kind, values in (("images-idx3", pixels), ("labels-idx1", labels)):
             head = struct.pack(f">{values.ndim + 1}i", 0x800 + values.ndim, *values.shape)
@@ -86,19 +98,22 @@ def write_images(folder: Path, name: str, train: int = 160, test: int = 20) -> P
     return folder
 
 
-def own_data(script: ModuleType, data_dir: Path) -> tuple:
-    """The first arguments of a script's `train`: few rows of its own data."""
+def own_data(script, data_dir):
+    """The data that a script's `train` takes, few rows of its own: a list of arguments."""
     if script not in IMAGE_SCRIPTS:
-        return (script.real_samples(300, seeded(0)),)
+        return [script.real_samples(300, seeded(0))]
     pytest.importorskip("torchvision")
     if script is fashion_classifier:
-        return images.load_images("fashion", data_dir)
-    return (script.real_samples(60, seeded(0), data_dir=data_dir),)
+        pictures, labels, _ = images.load_dataset("fashion", data_dir)
+        return [pictures, labels]
+    samples = script.real_samples(60, seeded(0), data_dir=data_dir)
+    return [samples] if isinstance(samples, torch.Tensor) else list(samples)
 
 
-def arguments(script: ModuleType, data_dir: Path, out: Path) -> list[str]:
+def arguments(script, data_dir, out):
     """The options that each test gives on the command line."""
-    if script in IMAGE_SCRIPTS:
+    options = ["--device", "cpu", "--quiet", "--out", str(out)]
+    if script in [*IMAGE_SCRIPTS, dcgan_multigpu]:
         pytest.importorskip("torchvision")
-    images = ["--data-dir", str(data_dir)] * (script in IMAGE_SCRIPTS)
-    return ["--device", "cpu", "--quiet", "--out", str(out), *images]
+        options += ["--data-dir", str(data_dir)]
+    return options

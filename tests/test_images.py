@@ -1,23 +1,39 @@
 """images.py, and the scripts that learn pictures: of all sizes, with labels, in two processes."""
 
 import os
+import signal
 import socket
-import subprocess
 import sys
-from argparse import Namespace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, capped, new_training, own_data, write_images
+from helpers import (
+    IMAGE_SCRIPTS,
+    ROOT,
+    contents,
+    new_training,
+    own_data,
+    shorten,
+    signal_after,
+    wait_for_an_epoch,
+    write_images,
+)
 from PIL import Image
+from torch import nn
 
-import common
+import cli
 import conditional_gan
+import cycle_gan
 import dcgan
+import dcgan_multigpu
+import digits_gan
 import fashion_classifier
 import images
+from common import InputError
+
+# --- Reading -----------------------------------------------------------------------------------
 
 
 def save(path, pixels):
@@ -37,9 +53,6 @@ def write_pictures(folder, colours, count=6):
     return folder
 
 
-# --- Reading -----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("damaged", [False, True])
 def test_missing_or_damaged_images_are_one_line(damaged, run, tmp_path, monkeypatch):
     datasets = pytest.importorskip("torchvision.datasets")
@@ -55,13 +68,13 @@ def test_missing_or_damaged_images_are_one_line(damaged, run, tmp_path, monkeypa
 def test_an_image_is_shrunk_and_inverted_if_it_is_dark_on_white(tmp_path, capsys):
     pixels = np.zeros((56, 56))
     pixels[:, 12:44] = 200  # it touches the border
-    light = images.read_image(save(tmp_path / "light.png", pixels)).view(28, 28)
+    light = images.read_grey(save(tmp_path / "light.png", pixels))[0, 0]
     assert torch.allclose(light[:, 8:20], torch.tensor(200 / 255))
     assert light[:, :4].max() == 0
     assert capsys.readouterr().err == ""
     pixels[:, 12:44] = 100
-    light = images.read_image(save(tmp_path / "light.png", pixels))
-    dark = images.read_image(save(tmp_path / "dark.png", 255 - pixels))
+    light = images.read_grey(save(tmp_path / "light.png", pixels))
+    dark = images.read_grey(save(tmp_path / "dark.png", 255 - pixels))
     assert torch.allclose(light, dark)
     assert "dark.png is dark on white, so it was inverted" in capsys.readouterr().err
 
@@ -71,9 +84,9 @@ def test_a_transparent_background_becomes_black(drawn, hidden, tmp_path):
     pixels = np.full((28, 28, 4), hidden)
     pixels[..., 3] = 0
     pixels[9:19, 9:19] = (drawn, drawn, drawn, 255)
-    row = images.read_image(save(tmp_path / "square.png", pixels)).view(28, 28)
-    assert (row[9:19, 9:19] == 1).all()
-    assert row.sum() == 100
+    picture = images.read_grey(save(tmp_path / "square.png", pixels))[0, 0]
+    assert (picture[9:19, 9:19] == 1).all()
+    assert picture.sum() == 100
 
 
 BLUE_RED = Image.new("RGB", (40, 30), "blue")
@@ -81,10 +94,11 @@ BLUE_RED.paste("red", (20, 0, 40, 30))
 MODES = "png 1, png L, png LA, png I;16, png P, png RGBA, gif P, webp RGBA, bmp RGB, jpg CMYK"
 
 
-@pytest.mark.parametrize("kind", MODES.split(", "))
-def test_pictures_of_any_format_and_mode(kind, tmp_path):
-    suffix, mode = kind.split()
-    picture = BLUE_RED if mode[0] in "PRC" else BLUE_RED.getchannel(0)  # black and white
+@pytest.mark.parametrize("suffix_and_mode", MODES.split(", "))
+def test_pictures_of_any_format_and_mode(suffix_and_mode, tmp_path):
+    suffix, mode = suffix_and_mode.split()
+    in_colour = mode[0] in "PRC"
+    picture = BLUE_RED if in_colour else BLUE_RED.getchannel(0)  # black and white
     values = np.asarray(picture).astype(int)
     if mode == "I;16":
         picture = Image.fromarray((257 * values).astype(np.uint16))
@@ -96,14 +110,15 @@ def test_pictures_of_any_format_and_mode(kind, tmp_path):
 
 @pytest.mark.parametrize("suffix", ["png", "webp", "gif"])
 def test_pictures_are_upright_and_on_white(suffix, tmp_path):
-    path, exif, clear = tmp_path / f"clear.{suffix}", Image.Exif(), BLUE_RED.convert("RGBA")
+    exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned
     BLUE_RED.save(tmp_path / "turned.png", exif=exif)
     pixels = images.read_picture(tmp_path / "turned.png", 28)
     assert pixels[[1, -2], 14].tolist() == [[0, 0, 255], [255, 0, 0]]
+    clear = BLUE_RED.convert("RGBA")
     clear.paste((0, 0, 0, 0), (0, 0, 20, 30))
-    clear.save(path, lossless=True)
-    assert (images.read_picture(path, 30)[:, :13] == 255).all()
+    clear.save(tmp_path / f"clear.{suffix}", lossless=True)
+    assert (images.read_picture(tmp_path / f"clear.{suffix}", 30)[:, :13] == 255).all()
 
 
 def test_a_folder_of_pictures(tmp_path, capsys):
@@ -113,24 +128,33 @@ def test_a_folder_of_pictures(tmp_path, capsys):
     assert (pictures.shape, names) == ((12, 3, 32, 32), ["black", "red"])
     assert pictures[:, 0].amin(dim=(1, 2)).round().equal(labels.float())
     assert capsys.readouterr().err == ""
+    grey, _, _ = images.load_folder(write_pictures(tmp_path / "grey", ["black", "grey"]), 28)
+    assert grey.shape == (12, 1, 28, 28)
+
+
+def test_files_that_are_no_pictures_are_counted_and_skipped(tmp_path, capsys):
+    write_pictures(tmp_path, ["black", "red"])
     content = (tmp_path / "red" / "0.png").read_bytes()
     (tmp_path / "notes.txt").write_bytes(content)  # a picture, whatever its name
     (tmp_path / "red" / "0.png").write_bytes(content[:60])
     (tmp_path / "red" / "1.png").write_text("no picture")
-    assert images.load_folder(tmp_path, 32)[2] == sorted(["black", "red", tmp_path.name])
-    assert capsys.readouterr().err.count("2 files") == 1
-    write_pictures(tmp_path / "grey", ["black", "grey"])
-    assert images.load_folder(tmp_path / "grey", 28)[0].shape == (12, 1, 28, 28)
+    assert images.load_folder(tmp_path, 32).names == sorted(["black", "red", tmp_path.name])
+    assert "Skipped 2 files" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("folder", "hint"),
-    [("few", "has 6 pictures; at least 10"), ("empty", "has 0 pictures"), ("none", "no folder")],
+    ("script", "folder", "hint"),
+    [
+        (dcgan, "few", "has 6 pictures; at least 10"),
+        (dcgan, "empty", "has 0 pictures"),
+        (dcgan, "none", "no folder"),
+        (conditional_gan, "few", "in 1 of its subfolders"),
+    ],
 )
-def test_too_few_pictures_are_one_line(folder, hint, run, tmp_path):
+def test_too_few_pictures_are_one_line(script, folder, hint, run, tmp_path):
     write_pictures(tmp_path / "few", ["red"])
     (tmp_path / "empty").mkdir()
-    assert hint in run(dcgan, "--data", tmp_path / folder, status=2).err
+    assert hint in run(script, "--data", tmp_path / folder, status=2).err
 
 
 def test_cifar10_is_in_colour_and_has_names(monkeypatch):
@@ -143,14 +167,47 @@ def test_cifar10_is_in_colour_and_has_names(monkeypatch):
     assert (labels.tolist(), names) == (data.targets, data.classes)
 
 
+PICTURES = torch.rand(10, 1, 28, 28)
+LABELS = torch.arange(10)
+WRONG_PICTURES = [
+    (digits_gan, torch.rand(9, 784)),
+    (digits_gan, torch.rand(9, 3, 28, 28)),
+    (dcgan, torch.rand(9, 4, 32, 32)),
+    (dcgan, torch.rand(9, 3, 30, 30)),
+    (dcgan, torch.rand(9, 3, 32, 64)),
+    (dcgan, torch.rand(0, 1, 28, 28)),
+    (dcgan, [["a"]]),
+    (cycle_gan, PICTURES),
+]
+
+
+@pytest.mark.parametrize(("script", "data"), WRONG_PICTURES)
+def test_other_shapes_are_refused(script, data):
+    with pytest.raises(InputError, match="^data must be n"):
+        script.train(data, epochs=1, progress=False)
+
+
+@pytest.mark.parametrize("wrong", [2.0, -1.0, float("nan")])
+def test_pictures_beyond_black_or_white_are_refused(wrong):
+    with pytest.raises(InputError, match="^pictures must lie in 0..1"):
+        digits_gan.train(wrong + PICTURES, epochs=1, progress=False)
+
+
+@pytest.mark.parametrize("script", [conditional_gan, fashion_classifier])
+@pytest.mark.parametrize("labels", [LABELS[1:], LABELS + 0.5, LABELS + 1, LABELS - 1])
+def test_other_labels_are_refused(script, labels):
+    with pytest.raises(InputError, match="^labels must be integers from 0 to 9"):
+        script.train(PICTURES, labels, epochs=1, progress=False)
+
+
 # --- Augmenting and judging --------------------------------------------------------------------
 
 
-def test_augmented_images_are_shifted_and_have_a_hole():
-    white = torch.zeros(500, 28, 28)
-    white[:, 2:-2, 2:-2] = 1  # as large as possible without being shifted out
-    shown = images.augment(white.flatten(1)).view(-1, 28, 28)
-    assert shown.amax(dim=(1, 2)).min() == 1
+def test_augmented_pictures_are_shifted_and_have_a_hole():
+    white = torch.zeros(500, 1, 28, 28)
+    white[..., 2:-2, 2:-2] = 1  # as large as possible without being shifted out
+    shown = images.augment(white)
+    assert shown.amax(dim=(1, 2, 3)).min() == 1
     assert len(shown.unique(dim=0)) > 450
     hidden = (white.sum() - shown.sum()).item() / 500
     assert 0.5 * 7**2 < hidden < 7**2
@@ -167,134 +224,202 @@ def test_augmented_pictures_keep_their_colours(channels, size):
 
 
 @pytest.mark.parametrize("copied", [0, 64, 512])
-def test_near_copies_are_counted(copied, tmp_path):
+def test_near_copies_are_counted(copied):
     data, fresh = torch.rand(2, 512, 3, 28, 28)
-    training = new_training(data.flatten(1))
+    training = new_training(data, features=images.Features(data))
     training.samples = fresh.clone()
     training.samples[:copied] = data[:copied].lerp(fresh[:copied], 0.1)
-    images.check_copies(training, data, tmp_path)
+    samples, nearest = images.check_copies(training).view(16, 2, 3, 28, 28).unbind(dim=1)
     assert training.metrics["copies"] == copied / 512
     assert training.converged == (copied == 0)
-    with Image.open(tmp_path / "copies.png") as picture:  # each of 16 beside its nearest
-        tiles = np.asarray(picture.convert("L"), dtype=float).reshape(4, 72, 8, 72).swapaxes(1, 2)
-    assert (np.abs(tiles[:, ::2] - tiles[:, 1::2]).mean() < 20) == (copied > 0)
+    assert samples.equal(training.samples[:16])
+    assert ((samples - nearest).abs().mean() < 0.1) == (copied > 0)
 
 
 def test_classes_are_recognised_and_missing_ones_named(data_dir):
     pytest.importorskip("torchvision")
-    real, labels = images.load_images("mnist", data_dir)
-    others, other_labels = images.load_images("mnist", data_dir, train=False)
-    classes, clear = images.nearest_class(others, real, labels)
+    labelled = images.load_dataset("mnist", data_dir)
+    pictures, labels, _ = labelled
+    others, other_labels, _ = images.load_dataset("mnist", data_dir, train=False)
+    classes, clear = images.nearest_class(others, pictures, labels)
     assert classes.equal(other_labels)
     assert clear.all()
-    _, clear = images.nearest_class((others + others.roll(1, dims=0)) / 2, real, labels)
+    _, clear = images.nearest_class((others + others.roll(1, dims=0)) / 2, pictures, labels)
     assert clear.float().mean() < 0.9
-    training = new_training(real)
-    training.samples = real[labels < 7]
-    images.check_classes(training, real, labels)
+    training = new_training(pictures, features=images.Features(pictures))
+    images.check_classes(training, pictures[labels < 7], labelled)
     assert not training.converged
-    assert training.metrics["missing_values"] == [7, 8, 9]
     assert "missing or rare: 7, 8, 9" in training.verdict
 
 
 # --- Learning pictures -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("size", "channels"), [(28, 3), (64, 3), (128, 1)])
-def test_pictures_of_all_sizes(size, channels, run, tmp_path, monkeypatch):
-    capped(monkeypatch, dcgan, 1, export=size == 28)
-    data = write_pictures(tmp_path / "data", ["black", "red" if channels == 3 else "grey"])
-    run(dcgan, "--data", data, "--size", size, "--epochs", 1, "--animate")
-    assert {path.name for path in tmp_path.glob("*.[pg][ni][gf]")} == {
-        "copies.png", "samples.png", "training.gif"
-    }  # fmt: skip
-    generator, noise = torch.jit.load(tmp_path / "generator.pt"), torch.randn(3, 64)
-    pictures = generator(noise)
-    assert pictures.shape == (3, channels, size, size)
-    assert 0 <= pictures.min() < pictures.max() <= 1
-    if size == 28:
-        exported = torch.export.load(tmp_path / "generator.pt2").module()
-        assert torch.allclose(exported(noise), pictures, atol=1e-5)
+def test_real_samples_of_digits_are_different_and_have_their_labels(data_dir):
+    pytest.importorskip("torchvision")
+    pictures, labels = conditional_gan.real_samples(1000, data_dir=data_dir)
+    known, known_labels, _ = images.load_dataset("mnist", data_dir)
+    distance, nearest = torch.cdist(pictures.flatten(1), known.flatten(1)).min(dim=1)
+    assert sorted(nearest.tolist()) == list(range(160))  # each of them once
+    assert distance.max() < 1e-2
+    assert labels.equal(known_labels[nearest])
+
+
+def test_cycle_gan_learns_from_digits_and_outlines_of_others(data_dir):
+    pytest.importorskip("torchvision")
+    digits, outlines = cycle_gan.real_samples(60, data_dir=data_dir).split(1, dim=1)
+    known = images.load_dataset("mnist", data_dir).pictures
+    padded = nn.functional.pad(known[:, 0], (1, 1, 1, 1))
+    largest = padded.unfold(1, 3, 1).unfold(2, 3, 1).amax(dim=(3, 4))  # in windows of 3 by 3
+    to_digits = torch.cdist(digits.flatten(1), known.flatten(1)).min(dim=1)
+    known_outlines = largest - known[:, 0]
+    to_outlines = torch.cdist(outlines.flatten(1), known_outlines.flatten(1)).min(dim=1)
+    assert max(to_digits.values.max(), to_outlines.values.max()) < 1e-2
+    assert not set(to_digits.indices.tolist()) & set(to_outlines.indices.tolist())
+
+
+@pytest.mark.parametrize("script", IMAGE_SCRIPTS)
+def test_a_script_learns_what_real_samples_gives(script, run, monkeypatch):
+    """Who copies a script changes `real_samples`, and nothing else."""
+    shorten(monkeypatch, script, 1)
+    monkeypatch.setattr(cli, "save", lambda *_, **__: None)  # it takes seconds
+    monkeypatch.setattr(cli, "save_picture", lambda *_: None)
+    real_samples = script.real_samples
+
+    def few_samples(_, *sources, **keywords):
+        return real_samples(25, *sources, **keywords)
+
+    monkeypatch.setattr(script, "real_samples", few_samples)
+    assert "Trained on 25 samples" in run(script, "--epochs", 1).out
+
+
+@pytest.mark.parametrize("size", images.SIZES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_networks_are_for_pictures_of_all_sizes(channels, size):
+    for script, labels in ((dcgan, 0), (conditional_gan, 10)):
+        noise = torch.randn(2, script.LATENT_DIM + labels)
+        pictures = script.build_generator(channels, size)(noise)
+        assert pictures.shape == (2, channels, size, size)
+        assert 0 <= pictures.min() < pictures.max() <= 1
+        scores = script.build_discriminator(channels, size)(pictures)
+        assert scores.shape == (2, max(labels, 1))
+
+
+def test_a_folder_of_pictures_is_learned(run, tmp_path, monkeypatch):
+    shorten(monkeypatch, dcgan, 1)
+    data = write_pictures(tmp_path / "data", ["black", "red"])
+    run(dcgan, "--data", data, "--size", 32, "--epochs", 1, "--animate")
+    assert {"copies.png", "samples.png", "training.gif"} < set(contents(tmp_path))
     run(dcgan, "--generate", 3, "--interpolate", 4)
     with Image.open(tmp_path / "generated" / "00002.png") as picture:
-        assert (picture.size, picture.mode) == ((size, size), "RGB" if channels == 3 else "L")
+        assert (picture.size, picture.mode) == ((32, 32), "RGB")
     assert (tmp_path / "interpolation.png").exists()
 
 
 def test_pictures_have_the_labels_of_their_subfolders(run, tmp_path, monkeypatch):
-    capped(monkeypatch, conditional_gan, 1)
+    shorten(monkeypatch, conditional_gan, 1)
     data = write_pictures(tmp_path / "data", ["Blue", "red"])
     run(conditional_gan, "--data", data, "--epochs", 1)
-    generator = torch.jit.load(tmp_path / "generator.pt")
-    noise = torch.randn(40, 64, generator=common.stream("samples", 0))
-    for label, one_hot in (("blue", [1.0, 0.0]), ("red", [0.0, 1.0]), ("1", [0.0, 1.0])):
-        run(conditional_gan, "--generate", 40, "--format", "npz", "--label", label)
-        due = generator(torch.cat([noise, torch.tensor(one_hot).expand(40, 2)], dim=1))
-        pixels = torch.from_numpy(np.load(tmp_path / "generated.npz")["images"])
-        assert torch.allclose(pixels / 255, due.permute(0, 2, 3, 1), atol=0.003)
+    for file in ("generated/00000.png", "generated/00039.png"):
+        pixels = []
+        for label in ("blue", "red", "1"):
+            run(conditional_gan, "--generate", 40, "--label", label)
+            pixels.append((tmp_path / file).read_bytes())
+        assert pixels[0] != pixels[1] == pixels[2]
     message = run(conditional_gan, "--generate", 4, "--label", "green", status=2).err
     assert message.endswith("--label can be Blue, red, not green\n")
 
 
-def test_real_samples_of_digits_have_their_labels(data_dir):
-    (rows,) = own_data(conditional_gan, data_dir)
-    data, labels = images.load_images("mnist", data_dir)
-    pixels, label = rows.split([784, 10], dim=1)
-    distance, nearest = torch.cdist(pixels, data).min(dim=1)
-    assert distance.max() < 1e-2
-    assert label.argmax(dim=1).equal(labels[nearest])
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        ("--generate 4 --data photos", "--data is for training"),
+        ("--size 64", "--size is for the pictures of --data"),
+        ("--label 7", "give --generate"),
+    ],
+)
+def test_an_option_without_effect_is_refused(options, hint, run):
+    assert hint in run(conditional_gan, *options.split(), status=2).err
 
 
-PROCESS = f"""
+# --- Resuming ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("script", [digits_gan, dcgan, conditional_gan])
+def test_a_resumed_training_ends_like_an_uninterrupted_one(script, data_dir, tmp_path, monkeypatch):
+    shorten(monkeypatch, script)
+    data = own_data(script, data_dir)
+    settings = {"epochs": 3, "seed": 5, "progress": False, "checkpoint": tmp_path / "checkpoint"}
+    whole = script.train(*data, **settings)
+    (tmp_path / "checkpoint").unlink()
+    signal_after(monkeypatch, 2)
+    assert script.train(*data, **settings).interrupted
+    with pytest.raises(InputError, match="omit --resume"):
+        script.train(*data, **settings | {"seed": 6}, resume=True)
+    resumed = script.train(*data, **settings, resume=True)
+    assert (resumed.history, resumed.verdict) == (whole.history, whole.verdict)
+    assert resumed.samples.equal(whole.samples)
+
+
+def test_a_checkpoint_is_there_until_a_training_ends(run, monkeypatch):
+    shorten(monkeypatch, digits_gan)
+    monkeypatch.setattr(cli, "model_files", lambda *_: {})  # it takes seconds
+    signal_after(monkeypatch, 2)
+    assert "--resume" in run(digits_gan, "--epochs", 3, status=130).err
+    assert "for 3 epochs" in run(digits_gan, "--epochs", 3, "--resume").out
+    message = run(digits_gan, "--epochs", 3, "--resume", status=1).err
+    assert "checkpoint.pth is missing" in message
+    assert "omit --resume" in message
+
+
+# --- Two processes -----------------------------------------------------------------------------
+
+PROCESS = """
 import sys
-sys.path.insert(0, {str(ROOT)!r})
-import common, dcgan, images, torch
-data = torch.rand(60, 1, 28, 28), torch.arange(60) % 2, ["a", "b"]
-images.load_dataset = lambda *_: data
-dcgan.BATCHES_PER_EPOCH, dcgan.WIDTH = 4, 8
-common.save = lambda *_, **__: None  # it takes seconds
-networks, build, evaluate = [], dcgan.build_generator, common.Training.evaluate
-dcgan.build_generator = lambda shape: networks.append(build(shape)) or networks[-1]
+import dcgan_multigpu
 
-def evaluate_and_signal(training, *given):
-    evaluate(training, *given)
-    if len(training.history) == 2 and torch.distributed.get_rank():
-        images.SIGNALS.append(2)
-
-common.Training.evaluate = evaluate_and_signal
-status = dcgan.main(["--epochs", "3", "--device", "cpu", "--out", "out"])
-print("status", status, networks[0][0].weight.tolist())
+dcgan_multigpu.BATCHES_PER_EPOCH = 8
+networks = []
+build = dcgan_multigpu.build_generator
+dcgan_multigpu.build_generator = lambda: networks.append(build()) or networks[0]
+status = dcgan_multigpu.main(sys.argv[1:])
+print("weights", networks[0][0].weight.double().norm().item())
+sys.exit(status)
 """
 
 
-def test_two_processes_learn_the_same_and_stop_together(tmp_path):
+def test_two_processes_learn_the_same_and_ctrl_c_ends_both(start, run, data_dir, tmp_path):
+    pytest.importorskip("torchvision")
     with socket.create_server(("localhost", 0)) as server:  # a free port
-        use = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "OMP_NUM_THREADS": "1"}
-        use |= {"MASTER_PORT": str(server.getsockname()[1])}
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROCESS], stdout=-1, stderr=-1, text=True, cwd=tmp_path,
-            env=os.environ | use | {"RANK": rank, "LOCAL_RANK": rank},
-        ) for rank in "01"
-    ]  # fmt: skip
-    (printed, error), (printed_too, _) = [each.communicate(timeout=120) for each in started]
-    assert "Trained on 60 samples for 2 epochs, interrupted" in printed, error
-    assert "Grad strides" not in error
-    assert (tmp_path / "out" / "samples.png").exists()
-    assert printed.partition("status 130 ")[2] == printed_too.removeprefix("status 0 ") != ""
+        port = server.getsockname()[1]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": "2",
+    }
+    options = ["--epochs", "1000", "--patience", "1000", "--batch-size", "16", "--device", "cpu"]
+    options += ["--data-dir", data_dir, "--out", "out"]
+    first, second = (
+        start(
+            [sys.executable, "-c", PROCESS, *options],
+            cwd=tmp_path,
+            env=environment | {"RANK": rank, "LOCAL_RANK": rank},
+        )
+        for rank in "01"
+    )
+    wait_for_an_epoch(first)
+    second.send_signal(signal.SIGINT)
+    printed, errors = first.communicate()
+    other, _ = second.communicate()
+    assert (first.returncode, second.returncode) == (130, 0), errors
+    assert ", interrupted, kept epoch" in printed
+    assert {"generator.pt", "samples.png"} < set(contents(tmp_path / "out"))
+    assert printed.splitlines()[-1] == other.strip()  # the weights
+    assert "3 pictures" in run(dcgan_multigpu, "--generate", 3, "--out", tmp_path / "out").out
 
 
-@pytest.mark.parametrize(
-    ("device", "expected"),
-    [("cpu", ["gloo", "cpu"]), ("cuda", ["nccl", "cuda:1"]), ("cuda:1", ["nccl", "cuda:2"])],
-)
-def test_each_process_has_its_own_gpu(device, expected, monkeypatch):
-    backends: list[str] = []
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    monkeypatch.setattr(common, "choose_device", torch.device)
-    monkeypatch.setattr("torch.distributed.init_process_group", backends.append)
-    for name in ("torch.cuda.set_device", "atexit.register", "signal.signal"):
-        monkeypatch.setattr(name, lambda *_: None)
-    options = Namespace(device=device, resume=False)
-    images.join_processes(options)
-    assert [*backends, options.device] == expected
+def test_a_script_for_several_processes_needs_torchrun(run):
+    assert "torchrun" in run(dcgan_multigpu, status=2).err

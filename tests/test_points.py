@@ -1,30 +1,31 @@
-"""Points and integers: their data, users' files, a copy in an empty folder, Jupyter."""
-
-import os
-import shutil
-import signal
-import subprocess
-import sys
+"""Points and integers: their data, unusual data, users' files, Jupyter."""
 
 import pytest
 import torch
-from helpers import DEVICES, POINT_GANS, ROOT, capped, seeded
-from test_interrupt import FILES
+from helpers import DEVICES, POINT_GANS, ROOT, seeded, shorten
 
+import cli
 import common
 import exp_curve_gan
 import multiples_of_five_gan
 import sine_gan
 import wgan
 
+# --- Data --------------------------------------------------------------------------------------
 
-def test_real_samples_lie_on_a_curve_or_in_eight_clusters_or_are_multiples_of_five():
-    curves = [(exp_curve_gan, 0, 50, lambda x: 1.08**x), (sine_gan, -5, 5, torch.sin)]
-    for script, low, high, curve in curves:
-        x, y = script.real_samples(1000).T
-        assert low <= x.min() < x.max() <= high
-        assert x.max() - x.min() > 0.98 * (high - low)
-        assert torch.allclose(y, curve(x))
+
+@pytest.mark.parametrize(
+    ("script", "low", "high", "curve"),
+    [(exp_curve_gan, 0, 50, lambda x: 1.08**x), (sine_gan, -5, 5, torch.sin)],
+)
+def test_real_samples_lie_on_a_curve(script, low, high, curve):
+    x, y = script.real_samples(1000).T
+    assert low <= x.min() < x.max() <= high
+    assert x.max() - x.min() > 0.98 * (high - low)
+    assert torch.allclose(y, curve(x))
+
+
+def test_real_samples_are_eight_clusters_or_multiples_of_five():
     points = wgan.real_samples(1000)
     assert torch.allclose(points.norm(dim=1), torch.tensor(wgan.RADIUS), atol=0.3)
     eighths = (torch.atan2(points[:, 1], points[:, 0]) / (torch.pi / 4)).round() % 8
@@ -33,21 +34,60 @@ def test_real_samples_lie_on_a_curve_or_in_eight_clusters_or_are_multiples_of_fi
     assert set(integers.tolist()) == set(range(0, 100, 5))
 
 
-POINTS = "a,b\n\n" + "1,-2.5\n3,4\n" * 50, "1,2,3\n", "line 1: expected 2 finite number"
-INTEGERS = "3\n4\n" * 50, "3\n100\n", "line 2: expected an integer in 0..99"
+ROWS = torch.randn(60, 2, generator=seeded(0))
+UNUSUAL = {
+    "one row": torch.ones(1, 2),
+    "two rows": torch.eye(2),
+    "equal rows": torch.full((60, 2), 0.1),
+    "a constant column": torch.stack([ROWS[:, 0], torch.full((60,), -7.0)], dim=1),
+    "one column": ROWS[:, :1],
+    "five columns": ROWS.repeat(1, 3)[:, :5],
+    "tiny numbers": 1e-30 * ROWS,
+    "huge numbers": 1e30 * ROWS,
+    "denormal numbers": 1e-40 * ROWS,
+    "duplicates": ROWS[:3].repeat(20, 1),
+    "an outlier": torch.cat([ROWS, 1e4 * torch.eye(2)]),
+    "numbers that float32 cannot hold": 1.7e9 + ROWS.double(),
+}
+
+
+@pytest.mark.parametrize("script", [exp_curve_gan, wgan])
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_unusual_points_are_learned(name, script, monkeypatch):
+    shorten(monkeypatch, script, 2)
+    data = UNUSUAL[name]
+    samples = script.train(data, epochs=1, progress=False).samples
+    assert samples.dtype == data.dtype
+    assert samples.isfinite().all()
+    constant = (data == data[0]).all(dim=0)
+    assert (samples[:, constant] == data[0, constant]).all()
+    if data.dtype == torch.float64:
+        assert len(samples[:, 0].unique()) > 10_000
+
+
+@pytest.mark.parametrize("rows", [ROWS, torch.zeros(9, 5), torch.ones(9, 2)])
+def test_rows_that_are_not_one_hot_are_refused(rows):
+    with pytest.raises(common.InputError, match="^data must be one-hot rows"):
+        multiples_of_five_gan.train(rows, epochs=1, progress=False)
+
+
+POINTS = ("a,b\n\n" + "1,-2.5\n3,4\n" * 50, "1,2,3\n", "line 1: expected 2 finite number")
+INTEGERS = ("3\n4\n" * 50, "3\n100\n", "line 2: expected an integer in 0..99")
 
 
 @pytest.mark.parametrize("script", [*POINT_GANS, multiples_of_five_gan])
 def test_learns_a_file(script, run, tmp_path, monkeypatch):
-    capped(monkeypatch, script, 1)
-    monkeypatch.setattr(common, "save", lambda *_, **__: None)  # it takes seconds
-    monkeypatch.setattr(common, "save_picture", lambda *_: None)
+    shorten(monkeypatch, script, 1)
+    monkeypatch.setattr(cli, "model_files", lambda *_: {})  # it takes seconds
     right, wrong, complaint = POINTS if script in POINT_GANS else INTEGERS
     file = tmp_path / "data.csv"
     file.write_text(right)
     assert "Trained on 100 samples" in run(script, "--data", file, "--epochs", 1).out
     file.write_text(wrong)
-    assert complaint in run(script, "--data", file, status=2).err
+    assert complaint in run(script, "--data", file, "--epochs", 1, status=2).err
+
+
+# --- Learning ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -70,31 +110,32 @@ def test_the_estimate_of_the_critic_falls_with_the_distance():
     assert -history[-1].discriminator_loss < 0.5 * -history[0].discriminator_loss
 
 
-def test_a_copy_runs_alone_and_ctrl_c_keeps_what_it_learned(tmp_path):
-    folder = tmp_path / "Zwölf Boxkämpfer, 十二"
-    folder.mkdir()
-    shutil.copy(ROOT / "common.py", folder)
-    shutil.copy(ROOT / "exp_curve_gan.py", folder / "spiral_gan.py")
-    command = ["spiral_gan.py", "--epochs", "100000", "--patience", "100000", "--device", "cpu"]
-    process = subprocess.Popen(
-        [sys.executable, *command], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env=os.environ | {"LC_ALL": "C", "HOME": "/nowhere", "DISPLAY": ""},
-    )  # fmt: skip
-    bar = b""
-    while b"distance" not in bar:  # until the first epoch has ended
-        bar += process.stderr.read(1) or pytest.fail(bar.decode())
-    process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert b"interrupted, kept epoch" in stdout
-    assert b"Warning" not in bar + stderr
-    assert {path.name for path in (folder / "outputs" / "spiral").iterdir()} == FILES
+def test_a_training_without_progress_ends(monkeypatch):
+    shorten(monkeypatch, sine_gan, 1)
+    settings = {"epochs": 100, "patience": 3, "progress": False}
+    training = sine_gan.train(sine_gan.real_samples(64), lr=1e-12, **settings)
+    assert len(training.history) == 1 + 3 + sine_gan.COOLDOWN
+    assert not training.interrupted
 
 
-def outputs(cells):
-    """The kinds of what cells show, in their order."""
-    shown = [output for cell in cells for output in cell.get("outputs", [])]
-    return [kind for output in shown for kind in output.get("data", {}) if "image" in kind]
+# --- Jupyter -----------------------------------------------------------------------------------
+
+SETUP = """
+import functools
+import cli, sine_gan
+sine_gan.train = functools.partial(sine_gan.train, epochs=2)
+cli.model_files = lambda *_: {}  # it takes seconds
+sine_gan.main()  # not with the arguments of Jupyter
+"""
+
+
+def pictures(cells):
+    """The kinds of the pictures that cells show, in their order."""
+    kinds = []
+    for cell in cells:
+        for output in cell.get("outputs", []):
+            kinds += [kind for kind in output.get("data", {}) if kind.startswith("image/")]
+    return kinds
 
 
 def printed(cell, name):
@@ -102,27 +143,24 @@ def printed(cell, name):
     return "".join(output.text for output in cell.outputs if output.get("name") == name)
 
 
-MAIN = """
-import common, sine_gan
-sine_gan.train.__wrapped__.__kwdefaults__["epochs"] = 2
-common.save = common.save_picture = lambda *_, **__: None  # they take seconds
-sine_gan.main()  # not with the arguments of Jupyter
-"""
-
-
 def test_the_notebook_and_the_scripts_run_in_jupyter(tmp_path, monkeypatch):
-    nbclient, nbformat = (pytest.importorskip(name) for name in ("nbclient", "nbformat"))
+    nbclient = pytest.importorskip("nbclient")
+    nbformat = pytest.importorskip("nbformat")
     pytest.importorskip("ipykernel")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     notebook = nbformat.read(ROOT / "tour.ipynb", as_version=4)
-    pictures = ["image/png", "image/gif", "image/png", "image/png"]
-    assert outputs(notebook.cells) == pictures  # it is saved with them
-    run = f"%run {ROOT / 'sine_gan.py'} --generate 3"
-    main, run = map(nbformat.v4.new_code_cell, (MAIN, run))
-    notebook.cells = [main, *(tour := notebook.cells), run]
+    saved = pictures(notebook.cells)
+    assert saved == ["image/png", "image/gif", "image/png", "image/png"]
+    main = nbformat.v4.new_code_cell(SETUP)
+    generate = nbformat.v4.new_code_cell(f"%run {ROOT / 'sine_gan.py'} --generate 3")
+    tour = notebook.cells
+    notebook.cells = [main, *tour, generate]
     place = {"metadata": {"path": str(tmp_path)}}
-    nbclient.NotebookClient(notebook, timeout=120, startup_timeout=120, resources=place).execute()
-    assert outputs(tour) == pictures
+    client = nbclient.NotebookClient(
+        notebook, timeout=300, startup_timeout=300, resources=place, shutdown_kernel="immediate"
+    )
+    client.execute()
+    assert pictures(tour) == saved
     assert "Trained on 2,048 samples" in printed(main, "stdout")
-    assert "cannot read outputs/sine/generator.pt" in printed(run, "stderr")
-    assert not any("Warning" in printed(cell, "stderr") for cell in (main, run))
+    assert "cannot read outputs/sine/generator.pt" in printed(generate, "stderr")
+    assert "Warning" not in printed(main, "stderr") + printed(generate, "stderr")

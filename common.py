@@ -1,8 +1,7 @@
 """What every `train` needs: copy this file along with the `train` that you copy.
 
-To read a training loop you need the sections on data, networks and training. The others: devices
-and random numbers, the one-hot codec, distance, plots; and last, a step as a CUDA graph, which you
-may skip. What makes a script a command (options, files, messages) is in cli.py.
+To understand a training loop, read the sections on data, networks and training; the rest can wait.
+What makes a script a command (options, files, messages) is in cli.py.
 """
 
 import functools
@@ -37,7 +36,7 @@ class InputError(Failure, ValueError):
 
 
 def require_count(name: str, count: int) -> None:
-    """InputError unless the count is an integer of at least 1."""
+    """Raises InputError unless the count is an integer of at least 1."""
     if not isinstance(count, int | np.integer) or count < 1:
         raise InputError(f"{name} must be an integer of at least 1, not {count!r}")
 
@@ -48,7 +47,7 @@ def require_count(name: str, count: int) -> None:
 def choose_device(name: str | torch.device = "auto") -> torch.device:
     """The device of that name; "auto" is an accelerator if there is one, else the CPU.
 
-    InputError if there is no such device.
+    Raises InputError if there is no such device.
     """
     available = ["cpu"]
     if torch.accelerator.is_available():
@@ -64,7 +63,7 @@ def choose_device(name: str | torch.device = "auto") -> torch.device:
 
 
 def random_numbers(use: str, seed: int = 0) -> torch.Generator:
-    """Random numbers that no other use shares, so that one does not change another."""
+    """A random generator for one use: what others draw does not change its numbers."""
     return torch.Generator().manual_seed(zlib.crc32(f"{use} {seed}".encode()))
 
 
@@ -72,7 +71,10 @@ def random_numbers(use: str, seed: int = 0) -> torch.Generator:
 
 
 def one_hot_encode(integers: Tensor, depth: int) -> Tensor:
-    """Integers (n,) from 0 to depth - 1 as one-hot rows (n, depth), float32; or InputError."""
+    """Integers (n,) from 0 to depth - 1 as one-hot rows (n, depth), float32.
+
+    Raises InputError for others.
+    """
     if integers.is_floating_point() or integers.ndim != 1:
         raise InputError("expected integers of shape (n,)")
     if ((integers < 0) | (integers >= depth)).any():
@@ -87,14 +89,15 @@ def one_hot_decode(rows: Tensor) -> Tensor:
 
 # --- Data --------------------------------------------------------------------------------------
 
-LARGEST = 1e37  # allowed absolute value: sums of larger ones may overflow float32
+LARGEST = 1e37  # absolute value of a number in the data: sums of larger ones may overflow float32
 EXACT_IN_FLOAT32 = (torch.float32, torch.float16, torch.bfloat16, torch.bool)
 
 
 def as_rows(data: object) -> Tensor:
-    """Data (n, columns), a tensor or what numpy reads as numbers, as a finite CPU tensor.
+    """Turns data (a tensor, an array, a DataFrame, a list of rows) into a CPU tensor (n, columns).
 
-    Integers and float64 become float64, narrower floats float32. InputError for other data.
+    Integers and float64 become float64, narrower floats float32. Raises InputError if they are not
+    rows of finite numbers.
     """
     try:
         if not isinstance(data, Tensor):
@@ -106,16 +109,18 @@ def as_rows(data: object) -> Tensor:
         rows = data.detach().cpu().to(dtype)
     except (TypeError, ValueError):
         raise InputError("data must be rows of numbers, all of the same length") from None
-    if rows.ndim != 2 or rows.numel() == 0:
+    if rows.ndim != 2:
         raise InputError(f"data must have the shape (n, columns), not {tuple(rows.shape)}")
-    wrong = rows[~(rows.abs() <= LARGEST)]  # also NaN
+    if rows.numel() == 0:
+        raise InputError("data must have at least one row and one column")
+    wrong = rows[~(rows.abs() <= LARGEST)]  # not "> LARGEST", which is false for NaN
     if len(wrong) > 0:
         raise InputError(f"data must be finite numbers up to {LARGEST:g}, but hold {wrong[0]:g}")
     return rows
 
 
 def random_subset(rows: Tensor, size: int) -> Tensor:
-    """At most so many of the rows (n, ...), drawn at random: ordered rows have patterns."""
+    """At most `size` of the rows (n, ...), drawn at random: the first ones might all be alike."""
     if len(rows) <= size:
         return rows
     order = torch.randperm(len(rows), generator=random_numbers("subset"))
@@ -123,10 +128,10 @@ def random_subset(rows: Tensor, size: int) -> Tensor:
 
 
 class Standardize(nn.Module):
-    """Shifts and scales columns (n, columns) to mean 0 and standard deviation 1, as float32.
+    """Shifts columns (n, columns) to mean 0 and scales them to standard deviation 1, as float32.
 
-    If more than 0.5 % of a column lie beyond `max_std` deviations, it is scaled down until they do
-    not: the networks would squeeze a cluster that is far away.
+    With `max_std`, a column is scaled down further until at most 0.5 % of it lie beyond that number
+    of standard deviations: the networks would squeeze a cluster that is far away.
     """
 
     mean: Tensor  # (columns,)
@@ -138,9 +143,9 @@ class Standardize(nn.Module):
         std, mean = torch.std_mean(rows.double(), dim=0, correction=0)
         if max_std < math.inf:
             distances = (rows - mean).abs().sort(dim=0).values
-            far = distances[math.ceil(0.995 * len(rows)) - 1]
+            far = distances[math.ceil(0.995 * len(rows)) - 1]  # 99.5 % are at most as far
             std = torch.maximum(std, far / max_std)
-        constant = (rows == rows[0]).all(dim=0)  # the deviation may be above 0, by rounding
+        constant = (rows == rows[0]).all(dim=0)  # std might be just above 0, by rounding
         self.register_buffer("mean", torch.where(constant, rows[0], mean).to(rows.dtype))
         self.register_buffer("std", torch.where(constant, 0, std).to(rows.dtype))
 
@@ -165,18 +170,18 @@ class Unstandardize(nn.Module):
         self.register_buffer("std", std)
 
     def forward(self, rows: Tensor) -> Tensor:
-        # Where the buffers are: they stay on the CPU, as an Apple GPU has no float64
+        # The buffers stay on the CPU, as an Apple GPU has no float64; so rows move there
         return rows.to(self.mean) * self.std + self.mean
 
 
 class Batches:
-    """Endless shuffled batches (size, ...) of rows (n, ...): a row comes again after all others."""
+    """Endless batches (size, ...) of shuffled rows (n, ...). Used up, they are shuffled anew."""
 
     def __init__(self, rows: Tensor, size: int) -> None:
         require_count("batch_size", size)
         self.rows = rows
         self.size = size
-        self.order = torch.empty(0, dtype=torch.int64, device=rows.device)  # still to come
+        self.order = torch.empty(0, dtype=torch.int64, device=rows.device)  # still to be used
 
     def __iter__(self) -> Iterator[Tensor]:
         return self
@@ -191,17 +196,18 @@ class Batches:
 
 
 def even_noise(size: int, columns: int, device: str | torch.device) -> Iterator[Tensor]:
-    """Endless batches (size, columns) of normal noise, more even than random numbers (Owen 1998).
+    """Endless batches (size, columns) of normal noise without the gaps of random numbers.
 
-    They are scrambled Sobol points. As the noise has no gaps, a gap in a batch of samples is the
-    generator's fault.
+    They are scrambled Sobol points (Owen 1998). As the noise has no gaps, a gap in a batch of
+    samples is the generator's fault.
     """
     require_count("batch_size", size)
     while True:
         sobol = torch.quasirandom.SobolEngine(columns, scramble=True)
         for _ in range(8):
-            uniform = sobol.draw(8 * size).clamp(1e-6, 1 - 1e-6)  # 0 and 1 would become infinite
-            noise = torch.special.ndtri(uniform).to(device)
+            uniform = sobol.draw(8 * size)  # eight batches at a time, which is faster
+            uniform = uniform.clamp(1e-6, 1 - 1e-6)  # 0 and 1 would become infinite
+            noise = torch.special.ndtri(uniform).to(device)  # from uniform to normal
             yield from noise.split(size)
 
 
@@ -220,7 +226,10 @@ class FourierFeatures(nn.Module):
 
 
 def fourier_mlp(inputs: int, width: int, outputs: int, activation: nn.Module) -> nn.Sequential:
-    """Fourier features, then three hidden layers: (n, inputs) -> (n, outputs)."""
+    """Fourier features, then three hidden layers: (n, inputs) -> (n, outputs).
+
+    The activation is shared, so it must have no weights.
+    """
     return nn.Sequential(
         FourierFeatures(),
         nn.Linear(7 * inputs, width),
@@ -236,7 +245,8 @@ def fourier_mlp(inputs: int, width: int, outputs: int, activation: nn.Module) ->
 def gradient_penalty(scores: Tensor, inputs: Tensor) -> Tensor:
     """Mean squared norm of the gradient of scores (n, 1) at the discriminator's inputs (n, ...).
 
-    At real rows it is R1, at generated ones R2 (Mescheder et al. 2018), without their factor 1/2.
+    At real inputs it is called R1, at generated ones R2 (Mescheder et al. 2018; there with a factor
+    1/2). With as many of both, it is the mean of R1 and R2.
     """
     (slopes,) = torch.autograd.grad(scores.sum(), inputs, create_graph=True)
     return slopes.flatten(1).square().sum(dim=1).mean()
@@ -244,7 +254,7 @@ def gradient_penalty(scores: Tensor, inputs: Tensor) -> Tensor:
 
 @torch.no_grad()
 def update_ema(ema: nn.Module, model: nn.Module, decay: float) -> None:
-    """Updates the exponential moving average (EMA) of weights and of batch-norm statistics."""
+    """Updates `ema`, the exponential moving average of a model's weights and batch statistics."""
     averages = [*ema.parameters(), *ema.buffers()]
     values = [*model.parameters(), *model.buffers()]
     for average, value in zip(averages, values, strict=True):
@@ -265,9 +275,9 @@ def set_lr(lr: float, *optimizers: torch.optim.Optimizer) -> None:
 def sliced_wasserstein(real: Tensor, samples: Tensor) -> float:
     """Sliced 2-Wasserstein distance between standardised rows (n, columns) and (m, columns).
 
-    Both are projected on 64 random lines. On each, the quantiles of one are compared with those of
-    the other; the distance is the root of the mean squared difference (Bonneel et al. 2015).
-    Samples off the real rows raise it, and so do real rows left out; infinite samples make it
+    On a line, one sorts both and compares the numbers at equal ranks. So the rows are projected on
+    64 random lines; the distance is the root of the mean squared difference (Bonneel et al. 2015).
+    Samples off the real rows raise it, and so do real rows left out. Infinite samples make it
     infinite.
     """
     if not samples.isfinite().all():
@@ -279,17 +289,19 @@ def sliced_wasserstein(real: Tensor, samples: Tensor) -> float:
 
     def quantiles(rows: Tensor) -> np.ndarray:
         projections = np.sort((lines @ rows.T).numpy(), axis=1)
-        return projections[:, (places * len(rows)).astype(int)]
+        ranks = (places * len(rows)).astype(int)  # repeat those of fewer rows
+        return projections[:, ranks]
 
     difference = quantiles(real) - quantiles(samples)
     return float(np.sqrt(np.square(difference, dtype=np.float64).mean()))
 
 
 def fresh_distance(rows: Tensor) -> float:
-    """The distance that as many fresh rows have to these (n, columns), in about 19 of 20 cases.
+    """How far n new real rows may be from these (n, columns): 19 of 20 draws are not further.
 
-    It is estimated from 40 random halves of the rows. Twice as many rows are nearer: by a factor of
-    0.71 on curves (1 / sqrt 2), of up to 0.84 in clusters, as their shares vary; 0.8 is between.
+    As there are no new rows, it is estimated from 40 random halves of these. Halves are further
+    from each other than twice as many rows: those have 0.71 (on curves) to 0.84 (in clusters) times
+    their distance, hence the factor 0.8.
     """
     random = random_numbers("halves")
     half = max(len(rows) // 2, 1)
@@ -303,14 +315,14 @@ def fresh_distance(rows: Tensor) -> float:
 def precision_and_coverage(real: Tensor, generated: Tensor) -> tuple[float, float]:
     """Share of generated rows (m, columns) near real ones, and of real ones near generated ones.
 
-    Near is within the distance of the real row to its fifth nearest other one, or 0.1 (standard
-    deviations): precision (Kynkaanniemi et al. 2019) and coverage (Naeem et al. 2020). At most
-    4,096 real rows and 8,192 generated ones are compared.
+    A generated row is near a real one if it is not further than the fifth nearest other real row,
+    or than 0.1 standard deviations: precision (Kynkaanniemi et al. 2019) and coverage (Naeem et al.
+    2020). At most 4,096 real rows and 8,192 generated ones are compared.
     """
     real = random_subset(real, 4096)
     generated = random_subset(generated, 8192)
-    fifth = min(1 + 5, len(real))  # the first is the row itself
-    reach = torch.cdist(real, real).kthvalue(fifth, dim=1).values.clamp(min=0.1)
+    rank = min(1 + 5, len(real))  # of the fifth: the nearest one is the row itself
+    reach = torch.cdist(real, real).kthvalue(rank, dim=1).values.clamp(min=0.1)
     near = torch.cdist(generated, real) <= reach
     precision = near.any(dim=1).float().mean().item()
     coverage = near.any(dim=0).float().mean().item()
@@ -319,15 +331,15 @@ def precision_and_coverage(real: Tensor, generated: Tensor) -> tuple[float, floa
 
 # --- Training ----------------------------------------------------------------------------------
 
-LEAST_PROGRESS = 0.1  # smallest gain that counts, as a share of the tolerance
+MIN_GAIN = 0.1  # smallest progress, as a share of the tolerance
 
 
 class EarlyStopping:
     """Keeps the best weights, lowers the learning rate, and says when to stop.
 
-    After `patience` epochs without progress, or `cooldown` epochs before the last of `epochs`, the
-    learning rate begins to fall; `cooldown` epochs later training ends. Errors within `tolerance`
-    of the lowest count as equal: the weights of the latest are kept.
+    When there is no progress for `patience` epochs, the learning rate begins to fall; after
+    `cooldown` more epochs training ends. It begins to fall in time to end by `epochs`. Errors that
+    differ by less than `tolerance` count as equal: of the best epochs, the last is kept.
     """
 
     def __init__(
@@ -338,13 +350,13 @@ class EarlyStopping:
         self.epoch = 0
         self.last_epoch = epochs
         self.patience = patience
-        self.cooldown = min(cooldown, epochs // 2)
+        self.cooldown = min(cooldown, epochs // 2)  # the first half has the full learning rate
         self.tolerance = tolerance
         self.lowest_error = math.inf
         self.kept_epoch = 0
         self.weights: dict[str, Tensor] = {}
-        self.progress_error = math.inf
-        self.progress_epoch = 0
+        self.gain_error = math.inf  # at the last progress
+        self.gain_epoch = 0
         self.diverged = False
 
     def update(self, error: float, model: nn.Module) -> None:
@@ -355,10 +367,10 @@ class EarlyStopping:
             self.weights = {name: value.clone() for name, value in model.state_dict().items()}
             self.kept_epoch = self.epoch
             self.lowest_error = min(error, self.lowest_error)
-        if error < self.progress_error - LEAST_PROGRESS * self.tolerance:
-            self.progress_epoch = self.epoch
-            self.progress_error = error
-        if self.epoch - self.progress_epoch >= self.patience:
+        if error < self.gain_error - MIN_GAIN * self.tolerance:
+            self.gain_epoch = self.epoch
+            self.gain_error = error
+        if self.epoch - self.gain_epoch >= self.patience:
             self.last_epoch = min(self.last_epoch, self.epoch + self.cooldown)
 
     @property
@@ -368,14 +380,18 @@ class EarlyStopping:
 
     @property
     def lr_factor(self) -> float:
-        """Factor on the learning rate of the next epoch: 1, then 1 - sqrt (Hagele et al. 2024)."""
+        """Factor on the learning rate of the next epoch: 1, and then it falls to 0.
+
+        It is 1 minus the root of the share of the cooldown that is over (Hagele et al. 2024).
+        """
         left = min(1, (self.last_epoch - self.epoch) / (self.cooldown + 1))
         return 1 - math.sqrt(1 - left)
 
     def load_best(self, model: nn.Module) -> nn.Module:
         """`model` with the kept weights, on the CPU, in eval mode.
 
-        KeyboardInterrupt if no epoch has ended, Failure if training diverged from the start.
+        Raises KeyboardInterrupt, as Ctrl-C does, if no epoch has ended, and Failure if training
+        diverged from the start.
         """
         if self.epoch == 0:
             raise KeyboardInterrupt("interrupted before an epoch ended, nothing was saved")
@@ -402,8 +418,8 @@ class Training:
 
     generator: nn.Module  # the kept one, on the CPU, in eval mode, in the units of the data
     samples: Tensor  # (m, columns), or pictures (m, channels, height, width)
-    distance: float  # from these to the real ones
-    ratio: float  # of this to the distance that as many fresh real ones may have
+    distance: float  # between samples and data
+    ratio: float  # of the distance to its limit, that of new real rows: above 1 is too far
     precision: float  # share of the samples that are near real ones
     coverage: float  # share of the real ones that are near samples
 
@@ -420,13 +436,13 @@ class Training:
     ) -> None:
         """For `data`, rows (n, columns) or pictures; seeds torch.
 
-        What is compared are `features` (n, m), in one unit: by default the columns, standardised.
-        InputError if a setting is invalid.
+        `features` turns them into rows (n, m) that are compared: by default, standardised columns.
+        Raises InputError if a setting is invalid.
         """
         self.data = data
-        self.progress = progress
+        self.progress = progress  # whether to show a bar
         self.features = features or Standardize(data)
-        # Against more than 1,000 fresh pictures, every generator would fail
+        # The limit falls with the number of rows; for more pictures, no generator would pass yet
         self.real = self.features(random_subset(data, 5000 if data.ndim == 2 else 1000))
         self.real_distance = fresh_distance(self.real)
         self.stopping = EarlyStopping(epochs, patience, cooldown, tolerance=self.real_distance)
@@ -460,9 +476,9 @@ class Training:
         samples = generator(noise).cpu()
         distance = sliced_wasserstein(self.real, self.features(samples))
         self.history.append(Evaluation(len(self.history) + 1, d_loss, g_loss, distance))
-        about_a_megabyte = max(16, 2**18 // samples[0].numel())
-        self.snapshots.append(samples[:about_a_megabyte].clone())
-        finite = math.isfinite(d_loss) and math.isfinite(g_loss)
+        count = max(16, 2**18 // samples[0].numel())  # about a megabyte
+        self.snapshots.append(samples[:count].clone())
+        finite = math.isfinite(d_loss) and math.isfinite(g_loss)  # else training has diverged
         self.stopping.update(distance if finite else math.nan, generator)
 
     def finish(
@@ -477,13 +493,14 @@ class Training:
     ) -> Self:
         """Load the best weights, measure them on new noise (m, LATENT_DIM), and check them.
 
-        Fewer than `min_rows` rows of data are too few to judge.
+        The verdict is good if the data have at least `min_rows` rows, the distance is at most
+        `max_ratio` times its limit, and enough samples are near data and the other way round.
         """
         self.generator = self.stopping.load_best(generator)
         self.samples = self.generator(noise)
         generated = self.features(self.samples)
         self.distance = sliced_wasserstein(self.real, generated)
-        self.ratio = self.distance / max(self.real_distance, 1e-3)
+        self.ratio = self.distance / max(self.real_distance, 1e-3)  # constant data have 0
         self.precision, self.coverage = precision_and_coverage(self.real, generated)
         self.metrics["distance"] = self.distance
         self.metrics["distance_of_real_samples"] = self.real_distance
@@ -505,7 +522,7 @@ class Training:
         return self
 
     def check_distinct(self, generated: Tensor) -> None:
-        """Check that the features (m, columns) of the samples repeat no small part of the real."""
+        """Check that the samples, by their features (m, columns), do not repeat a few rows."""
         distinct = len(generated.round(decimals=3).unique(dim=0))
         distinct_real = len(self.real.round(decimals=3).unique(dim=0))
         if distinct < 0.75 * distinct_real:
@@ -514,18 +531,18 @@ class Training:
     def check_missing(
         self, real: Tensor, generated: Tensor, names: Sequence[str] | None = None
     ) -> None:
-        """Check for integers generated (m,) less than a fifth as often as they are real (n,).
+        """Check that each integer (n,) of the data is generated (m,), at least a fifth as often.
 
-        They may be indices into `names` of categories, some of which may be rare: one that is
-        expected less than 10 times is left out, as chance may miss it.
+        They may be indices of categories with `names`. A category that is expected less than 10
+        times is left out, as chance may miss it.
         """
         depth = 1 + int(torch.cat([real, generated]).max())
         real_share = real.bincount(minlength=depth) / len(real)
         share = generated.bincount(minlength=depth) / max(len(generated), 1)
-        rare = (share < real_share / 5) & (real_share > 0)
+        too_rare = (share < real_share / 5) & (real_share > 0)
         if names:
-            rare &= real_share * len(generated) >= 10
-        missing: list[Any] = torch.nonzero(rare).flatten().tolist()
+            too_rare &= real_share * len(generated) >= 10
+        missing: list[Any] = torch.nonzero(too_rare).flatten().tolist()
         if names:
             missing = [names[i] for i in missing]
         self.metrics["missing_values"] = missing
@@ -573,7 +590,7 @@ class Figure(matplotlib.figure.Figure):
     def png(self) -> bytes:
         """The figure as a PNG file."""
         file = io.BytesIO()
-        with warnings.catch_warnings(action="ignore"):  # of characters that the font has not
+        with warnings.catch_warnings(action="ignore"):  # the font may lack some characters
             self.savefig(file, format="png")
         return file.getvalue()
 
@@ -583,7 +600,10 @@ class Figure(matplotlib.figure.Figure):
 def draw_points(
     axes: Any, data: Tensor, samples: Tensor, names: Sequence[str] = ("x", "y")
 ) -> None:
-    """Draws generated points over real ones: the first two columns of rows (n, columns)."""
+    """Draws generated points over real ones: the first two columns of rows (n, columns).
+
+    The axes are those of the data; stray points may lie outside.
+    """
     real = random_subset(data, 2048)
     generated = random_subset(samples, 2048)
     axes.scatter(real[:, 0], real[:, 1], s=20, color=REAL, linewidths=0, label="real")
@@ -599,7 +619,7 @@ def draw_points(
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize="small")
 
 
-@rc_context({"text.parse_math": False})  # names with two $ are not formulas
+@rc_context({"text.parse_math": False})  # "$" in a name does not begin a formula
 def plot(training: Training, draw: Draw = draw_points) -> Figure:
     """Plots data and samples by `draw`, and below them the losses and distances by epoch."""
     figure = Figure(figsize=(8, 8), dpi=120, layout="constrained")
@@ -633,7 +653,7 @@ def animate(training: Training, draw: Draw = draw_points) -> bytes:
         draw(axes, training.data, samples)
         title = f"epoch {evaluation.epoch}, distance {evaluation.distance:.3f}"
         axes.set_title(title, loc="left", fontsize="small")
-        with warnings.catch_warnings(action="ignore"):  # of characters that the font has not
+        with warnings.catch_warnings(action="ignore"):  # the font may lack some characters
             canvas.draw()
         figure.set_layout_engine("none")  # layout is slow; once is enough
         frame = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
@@ -647,15 +667,16 @@ def animate(training: Training, draw: Draw = draw_points) -> bytes:
 def interpolate(
     steps: int, latent_dim: int, stops: int = 4, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Noise (steps, latent_dim) along arcs between random points; each step is standard normal.
+    """Noise (steps, latent_dim) on the way between random points.
 
-    The arcs are quarter turns, whatever the angle between the points.
+    Each step is a sum cos(a) * x + sin(a) * y of two normal points x and y, which is normal again,
+    as the generator expects, since cos(a)**2 + sin(a)**2 = 1.
     """
-    stop = torch.randn(stops, latent_dim, generator=generator)
-    place = torch.linspace(0, stops - 1, steps)
-    last = place.floor().long().clamp(max=stops - 2)  # the stop before each step
-    angle = (math.pi / 2 * (place - last)).unsqueeze(1)
-    return angle.cos() * stop[last] + angle.sin() * stop[last + 1]
+    points = torch.randn(stops, latent_dim, generator=generator)
+    position = torch.linspace(0, stops - 1, steps)
+    before = position.floor().long().clamp(max=stops - 2)  # the point before each step
+    angle = (math.pi / 2 * (position - before)).unsqueeze(1)
+    return angle.cos() * points[before] + angle.sin() * points[before + 1]
 
 
 @rc_context({"text.parse_math": False})
@@ -687,8 +708,8 @@ def plot_interpolation(samples: Tensor, path: Tensor, names: Sequence[str]) -> F
 def cuda_graph(device: torch.device, *optimizers: torch.optim.Optimizer) -> Callable:
     """Decorates a training step: on a CUDA GPU it is recorded as a CUDA graph, and replayed.
 
-    A replay starts all operations at once, so the GPU does not wait for Python. Each choice of
-    keywords has a graph. Only tensors given as arguments, and learning rates, may change.
+    So the GPU does not wait for Python. Arguments are tensors, with the same shapes in each call.
+    Each choice of keywords has a graph. A call overwrites the tensors that the last one returned.
     """
     if device.type != "cuda":
         return lambda step: step
@@ -711,7 +732,8 @@ class GraphedStep:
         for optimizer, rate in zip(self.optimizers, self.rates, strict=True):
             for group in optimizer.param_groups:
                 if group["lr"] is not rate:  # a number would stay as it was when recorded
-                    group.update(lr=rate.fill_(group["lr"]), capturable=True)
+                    rate.fill_(group["lr"])
+                    group.update(lr=rate, capturable=True)
         key = tuple(keywords.items())
         self.calls[key] += 1
         with torch.cuda.device(self.device):
@@ -730,7 +752,7 @@ class GraphedStep:
             return outputs
 
     def record(self, key: tuple, inputs: list[Tensor]) -> None:
-        """Record the step. One that waits for the GPU cannot be: it is called as it is."""
+        """Record the step. One that waits for the GPU, as for .item(), is called as it is."""
         graph = torch.cuda.CUDAGraph()
         try:
             with warnings.catch_warnings(action="ignore"):  # "a prototype feature"

@@ -232,7 +232,8 @@ def draw(axes: Any, _: Tensor, samples: Tensor, requested: Tensor, names: Sequen
     rows = {}
     for i, name in enumerate(names[:20]):
         rows[name] = samples[requested[: len(samples)] == i][:12]
-    images.draw_pictures(axes, rows, columns=12)
+    columns = max(len(pictures) for pictures in rows.values())
+    images.draw_pictures(axes, rows, columns)
 
 
 @cli.command

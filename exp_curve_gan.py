@@ -30,39 +30,39 @@ X_MAX = 50.0
 BASE = 1.08
 COLUMNS = ["x", "y"]
 
-LATENT_DIM = 2  # random numbers that become a point
-BATCHES_PER_EPOCH = 45
-COOLDOWN = 20  # last epochs of a training, in which the learning rate falls to zero
+LATENT_DIM = 2  # how many random numbers become one point
+BATCHES_PER_EPOCH = 45  # an epoch is as long for any amount of data
+COOLDOWN = 20  # the last epochs, in which the learning rate falls to zero
 BETAS = (0.0, 0.95)  # of Adam; with momentum (0.9, say) the two networks would chase each other
 EMA_DECAY = 0.99  # of the moving average of the generator's weights
-PENALTY = 0.3  # weight of the gradient penalty: more blurs the points, less distorts their density
-MAX_UNIFORM = 3**0.5  # uniform numbers up to this have standard deviation 1
+PENALTY = 0.3  # weight of the gradient penalty; a larger one blurs the curve
+UNIFORM_MAX = 3**0.5  # numbers that are uniform between -this and this have standard deviation 1
 
 
 def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
-    """`n` points (n, 2) on the curve, x uniform."""
+    """Returns `n` points (n, 2) on the curve; x is uniform."""
     x = X_MIN + (X_MAX - X_MIN) * torch.rand(n, generator=generator)
     return torch.stack([x, BASE**x], dim=1)
 
 
 class Generator(nn.Module):
-    """Standard normal noise (n, LATENT_DIM) to standardised points (n, columns)."""
+    """Turns standard normal noise (n, LATENT_DIM) into standardised points (n, columns)."""
 
     def __init__(self, columns: int) -> None:
         super().__init__()
         self.layers = fourier_mlp(LATENT_DIM, 128, columns, nn.ReLU())
-        # Makes the first points as wide as the data: a narrow cloud might stay narrow
+        # At first each point is its noise: a cloud as wide as the data. A narrow one might stay so
         self.skip = nn.Linear(LATENT_DIM, columns, bias=False)
         nn.init.eye_(self.skip.weight)
 
     def forward(self, noise: Tensor) -> Tensor:
-        # From normal to uniform: the rare values in normal noise would become stray points
-        uniform = MAX_UNIFORM * torch.erf(noise / 2**0.5)
+        # The error function makes normal noise uniform: rare large values would be stray points
+        uniform = UNIFORM_MAX * torch.erf(noise / 2**0.5)
         return self.skip(uniform) + self.layers(uniform)
 
 
 def build_discriminator(columns: int) -> nn.Module:
-    """Standardised points (n, columns) to logits (n, 1), above zero for "real"."""
+    """Turns standardised points (n, columns) into logits (n, 1), above zero for "real"."""
     return fourier_mlp(columns, 64, 1, nn.LeakyReLU(0.1))
 
 
@@ -77,7 +77,11 @@ def train(
     lr: float = 0.004,
     progress: bool = True,
 ) -> Training:
-    """Learn to generate rows like those of `data` (n, columns), in any units; or InputError."""
+    """Trains a GAN on `data` (n, columns), in any units.
+
+    After `patience` epochs without progress the learning rate falls, and training ends. Raises
+    InputError if the data or a setting are invalid.
+    """
     device = common.choose_device(device)
     rows = common.as_rows(data)
     training = Training(
@@ -85,68 +89,71 @@ def train(
     )
     columns = rows.shape[1]
     batch_size = min(batch_size, len(rows))
-    standardize = common.Standardize(rows, max_std=MAX_UNIFORM)
+    # Within the range of the uniform noise, where the generator starts
+    standardize = common.Standardize(rows, max_std=UNIFORM_MAX)
     batches = common.Batches(standardize(rows).to(device), batch_size)
     noises = common.even_noise(batch_size, LATENT_DIM, device)
 
     generator = Generator(columns).to(device)
-    ema_generator = copy.deepcopy(generator)  # with averaged weights, which waver less
+    ema_generator = copy.deepcopy(generator)  # with a moving average of the weights: it wavers less
     discriminator = build_discriminator(columns).to(device)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     d_optimizer = Adam(discriminator.parameters(), lr, BETAS, fused=True)
-    real = torch.ones(batch_size, 1, device=device)  # what the discriminator should say
-    real_then_fake = torch.cat([real, torch.zeros_like(real)])
+    ones = torch.ones(batch_size, 1, device=device)
+    labels = torch.cat([ones, torch.zeros_like(ones)])  # of real points, then of generated ones
 
-    # What is measured, kept and saved: noise to points in the units of the data
-    result = nn.Sequential(ema_generator, standardize.inverse())
-    fixed_noise = torch.randn(1024, LATENT_DIM, device=device)
+    # This is measured, kept and saved: it ends in the units of the data
+    full_generator = nn.Sequential(ema_generator, standardize.inverse())
+    fixed_noise = torch.randn(1024, LATENT_DIM, device=device)  # so that epochs can be compared
 
-    # A function, so that a GPU can record it, and replay it without Python
+    # One step: a function, as the decorator makes it faster on a GPU. On a CPU it does nothing
     @common.cuda_graph(device, g_optimizer, d_optimizer)
     def step(points: Tensor, noise: Tensor, *, apply_penalty: bool) -> tuple[Tensor, Tensor]:
-        fakes = generator(noise)
+        fakes = generator(noise)  # for both networks
 
         # Discriminator step: tell real points from generated ones
-        seen = torch.cat([points, fakes.detach()]).requires_grad_(apply_penalty)
+        seen = torch.cat([points, fakes.detach()])
+        seen.requires_grad_(apply_penalty)  # the penalty is on the gradient at these points
         scores = discriminator(seen)
-        d_loss = bce(scores, real_then_fake)
+        d_loss = bce(scores, labels)
         if apply_penalty:
             d_loss = d_loss + PENALTY * common.gradient_penalty(scores, seen)
         d_optimizer.zero_grad()
         d_loss.backward()
         d_optimizer.step()
 
-        # Generator step: fool the discriminator, which stays as it is
-        g_loss = bce(discriminator(fakes), real)
+        # Generator step: fool the discriminator
+        g_loss = bce(discriminator(fakes), ones)
         g_optimizer.zero_grad()
-        g_loss.backward(inputs=list(generator.parameters()))
+        g_loss.backward(inputs=list(generator.parameters()))  # the discriminator learns nothing
         g_optimizer.step()
         common.update_ema(ema_generator, generator, EMA_DECAY)
         return d_loss, g_loss
 
-    with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
+    with suppress(KeyboardInterrupt):  # Ctrl-C ends the loop; the best generator so far is kept
         for _ in training.epochs():
             common.set_lr(lr * training.lr_factor, g_optimizer, d_optimizer)
             for i in range(BATCHES_PER_EPOCH):
-                every_fourth = i % 4 == 0  # is enough (Karras et al. 2020)
-                d_loss, g_loss = step(next(batches), next(noises), apply_penalty=every_fourth)
-            training.evaluate(result, fixed_noise, d_loss.item(), g_loss.item())
-    return training.finish(result, torch.randn(16384, LATENT_DIM))
+                # The penalty in every fourth step is enough (Karras et al. 2020)
+                d_loss, g_loss = step(next(batches), next(noises), apply_penalty=i % 4 == 0)
+            training.evaluate(full_generator, fixed_noise, d_loss.item(), g_loss.item())
+    return training.finish(full_generator, torch.randn(16384, LATENT_DIM))  # on the CPU
 
 
 @cli.command
 def main(argv: list[str] | None = None) -> int:
-    """Command line; returns the exit status."""
-    parser = cli.Parser(__file__, __doc__, train)
+    """Runs the command line; returns the exit status."""
+    parser = cli.Parser(__file__, __doc__, train)  # with an option for each setting of `train`
     parser.add_argument("--data", metavar="FILE", type=Path, help="learn the points of a CSV file")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)  # faster, for networks as small as these
     if options.generate or options.interpolate:
         return cli.use_generator(options, LATENT_DIM, COLUMNS)
 
-    data = real_samples(2048, common.random_numbers("data", options.seed))
     if options.data:
         data = cli.read_numbers(options.data, columns=len(COLUMNS))
+    else:
+        data = real_samples(2048, common.random_numbers("data", options.seed))
     training = train(data, **parser.settings(options))
     cli.save(options, training, LATENT_DIM, generator=training.generator)
     cli.save_picture(options, "samples.png", common.plot(training))

@@ -230,16 +230,16 @@ def as_pictures(
 ) -> Tensor:
     """Pictures (n, channels, size, size) in 0..1 as float32 on the CPU; InputError for others."""
     counts = " or ".join(map(str, channels))
-    wanted = f"data must have the shape (n, {counts}, size, size)"
-    wanted += f", with size {', '.join(map(str, sizes))}"
+    wanted = f"data must be n pictures ({counts} channels, size, size)"
+    wanted += f" with size {', '.join(map(str, sizes))}"
     try:
         pictures = torch.as_tensor(data).detach().cpu().float()
     except (TypeError, ValueError, RuntimeError):
-        raise InputError(f"{wanted}, and be numbers") from None
+        raise InputError(f"{wanted}, as numbers") from None
     shape = tuple(pictures.shape)
     allowed = [(count, size, size) for count in channels for size in sizes]
     if shape[1:] not in allowed or shape[0] == 0:
-        raise InputError(f"{wanted}, not {shape}")
+        raise InputError(f"{wanted}, not of the shape {shape}")
     low, high = pictures.aminmax()
     if not (low >= 0 and high <= 1):  # also NaN
         raise InputError(f"pictures must lie in 0..1, not {low:g}..{high:g}")
@@ -449,7 +449,7 @@ def check_copies(training: Training) -> Tensor:
 def picture_grid(pictures: Tensor, columns: int) -> np.ndarray:
     """Pictures in rows, at least one, as one: (height, width), or in colour (height, width, 3)."""
     rows = max(1, math.ceil(len(pictures) / columns))
-    blank = pictures.new_zeros(rows * columns - len(pictures), *pictures.shape[1:])
+    blank = pictures.new_ones(rows * columns - len(pictures), *pictures.shape[1:])
     cells = torch.cat([pictures, blank]).unflatten(0, (rows, columns))
     lines = cells.permute(0, 3, 1, 4, 2)  # (rows, height, columns, width, channels)
     return lines.flatten(2, 3).flatten(0, 1).squeeze(2).numpy()

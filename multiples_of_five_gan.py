@@ -31,21 +31,24 @@ DEPTH = 100
 MULTIPLE_OF = 5
 
 LATENT_DIM = DEPTH  # as many random numbers as integers: at first, the largest one decides
-BATCHES_PER_EPOCH = 40
-COOLDOWN = 20  # last epochs of a training, in which the learning rate falls to zero
+BATCHES_PER_EPOCH = 40  # an epoch is as long for any amount of data
+COOLDOWN = 20  # the last epochs, in which the learning rate falls to zero
 BETAS = (0.5, 0.99)  # of Adam
 EMA_DECAY = 0.995  # of the moving average of the generator's weights
 PENALTY = 0.003  # weight of the gradient penalty
 
 
 def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
-    """`n` multiples of five as one-hot rows (n, 100), each of 0, 5, ..., 95 equally likely."""
+    """Returns `n` of the integers 0, 5, ..., 95, equally likely, as one-hot rows (n, 100)."""
     integers = MULTIPLE_OF * torch.randint(DEPTH // MULTIPLE_OF, (n,), generator=generator)
     return common.one_hot_encode(integers, DEPTH)
 
 
 class Generator(nn.Module):
-    """Noise (n, depth) to probabilities of integers (n, depth); in eval mode, to one-hot rows."""
+    """Turns noise (n, depth) into probabilities of integers (n, depth).
+
+    In eval mode, it turns noise into one-hot rows.
+    """
 
     def __init__(self, depth: int) -> None:
         super().__init__()
@@ -61,7 +64,7 @@ class Generator(nn.Module):
 
 
 def build_discriminator(depth: int) -> nn.Linear:
-    """One-hot rows (n, depth) to logits (n, 1), above zero for "real"; a weight per integer."""
+    """Turns one-hot rows (n, depth) into logits (n, 1), above zero for "real"."""
     return nn.Linear(depth, 1)
 
 
@@ -76,7 +79,11 @@ def train(
     lr: float = 0.04,
     progress: bool = True,
 ) -> Training:
-    """Learn to generate integers like those of `data`, one-hot rows (n, depth); or InputError."""
+    """Trains a GAN on `data`, integers as one-hot rows (n, depth).
+
+    After `patience` epochs without progress the learning rate falls, and training ends. Raises
+    InputError if the data or a setting are invalid.
+    """
     device = common.choose_device(device)
     rows = common.as_rows(data).float()
     depth = rows.shape[1]
@@ -90,38 +97,38 @@ def train(
     batches = common.Batches(rows.to(device), batch_size)
 
     generator = Generator(depth).to(device)
-    # With averaged weights, which waver less; in eval mode, as what is measured are integers
+    # With a moving average of the weights: it wavers less. In eval mode, it makes integers
     ema_generator = copy.deepcopy(generator).eval()
     discriminator = build_discriminator(depth).to(device)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     d_optimizer = Adam(discriminator.parameters(), lr, BETAS, fused=True)
-    real = torch.ones(batch_size, 1, device=device)  # what the discriminator should say
-    real_then_fake = torch.cat([real, torch.zeros_like(real)])
-    fixed_noise = torch.randn(2048, depth, device=device)
+    ones = torch.ones(batch_size, 1, device=device)
+    labels = torch.cat([ones, torch.zeros_like(ones)])  # of real rows, then of generated ones
+    fixed_noise = torch.randn(2048, depth, device=device)  # so that epochs can be compared
 
-    # A function, so that a GPU can record it, and replay it without Python
+    # One step: a function, as the decorator makes it faster on a GPU. On a CPU it does nothing
     @common.cuda_graph(device, g_optimizer, d_optimizer)
     def step(rows: Tensor) -> tuple[Tensor, Tensor]:
-        fakes = generator(torch.randn(batch_size, depth, device=device))
+        fakes = generator(torch.randn(batch_size, depth, device=device))  # for both networks
 
         # Discriminator step: tell real rows from generated ones
         scores = discriminator(torch.cat([rows, fakes.detach()]))
         # It is linear: its gradient is its weight, everywhere
         penalty = discriminator.weight.square().sum()
-        d_loss = bce(scores, real_then_fake) + PENALTY * penalty
+        d_loss = bce(scores, labels) + PENALTY * penalty
         d_optimizer.zero_grad()
         d_loss.backward()
         d_optimizer.step()
 
-        # Generator step: fool the discriminator, which stays as it is
-        g_loss = bce(discriminator(fakes), real)
+        # Generator step: fool the discriminator
+        g_loss = bce(discriminator(fakes), ones)
         g_optimizer.zero_grad()
-        g_loss.backward(inputs=list(generator.parameters()))
+        g_loss.backward(inputs=list(generator.parameters()))  # the discriminator learns nothing
         g_optimizer.step()
         common.update_ema(ema_generator, generator, EMA_DECAY)
         return d_loss, g_loss
 
-    with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
+    with suppress(KeyboardInterrupt):  # Ctrl-C ends the loop; the best generator so far is kept
         for _ in training.epochs():
             common.set_lr(lr * training.lr_factor, g_optimizer, d_optimizer)
             for _ in range(BATCHES_PER_EPOCH):
@@ -145,8 +152,8 @@ def draw(axes: Any, data: Tensor, samples: Tensor) -> None:
 
 @cli.command
 def main(argv: list[str] | None = None) -> int:
-    """Command line; returns the exit status."""
-    parser = cli.Parser(__file__, __doc__, train)
+    """Runs the command line; returns the exit status."""
+    parser = cli.Parser(__file__, __doc__, train)  # with an option for each setting of `train`
     parser.add_argument(
         "--data", metavar="FILE", type=Path, help="learn the integers of a CSV file"
     )
@@ -155,10 +162,11 @@ def main(argv: list[str] | None = None) -> int:
     if options.generate or options.interpolate:
         return cli.use_generator(options, LATENT_DIM, ["integer"], common.one_hot_decode)
 
-    data = real_samples(2048, common.random_numbers("data", options.seed))
     if options.data:
         integers = cli.read_numbers(options.data, columns=1, depth=DEPTH).flatten().long()
         data = common.one_hot_encode(integers, DEPTH)
+    else:
+        data = real_samples(2048, common.random_numbers("data", options.seed))
     training = train(data, **parser.settings(options))
     cli.save(options, training, LATENT_DIM, generator=training.generator)
     cli.save_picture(options, "samples.png", common.plot(training, draw))

@@ -31,26 +31,26 @@ RADIUS = 2.0  # of the ring
 DEVIATION = 0.05  # of the points of a cluster from its centre
 COLUMNS = ["x", "y"]
 
-LATENT_DIM = 2  # random numbers that become a point
-BATCHES_PER_EPOCH = 40
+LATENT_DIM = 2  # how many random numbers become one point
+BATCHES_PER_EPOCH = 40  # an epoch is as long for any amount of data
 CRITIC_STEPS = 2  # per generator step, so that the estimate keeps up
-COOLDOWN = 20  # last epochs of a training, in which the learning rate falls to zero
+COOLDOWN = 20  # the last epochs, in which the learning rate falls to zero
 BETAS = (0.0, 0.95)  # of Adam; with momentum (0.9, say) the two networks would chase each other
 EMA_DECAY = 0.98  # of the moving average of the generator's weights
 PENALTY = 0.2  # weight of the penalty on gradients of the critic whose norm is not 1
 
 
 def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
-    """`n` points (n, 2) in eight round clusters on a ring, each as likely."""
+    """Returns `n` points (n, 2) in eight round clusters on a ring, each as likely."""
     angle = 2 * math.pi / CLUSTERS * torch.randint(CLUSTERS, (n,), generator=generator)
     centres = RADIUS * torch.stack([angle.cos(), angle.sin()], dim=1)
     return centres + DEVIATION * torch.randn(n, 2, generator=generator)
 
 
 class Uniform(nn.Module):
-    """Normal noise to uniform, of mean 0 and standard deviation 1.
+    """Turns normal noise into uniform noise, of mean 0 and standard deviation 1.
 
-    The rare values in normal noise would become stray points.
+    The rare large values of normal noise would become stray points.
     """
 
     def forward(self, noise: Tensor) -> Tensor:
@@ -58,12 +58,12 @@ class Uniform(nn.Module):
 
 
 def build_generator(columns: int) -> nn.Module:
-    """Standard normal noise (n, LATENT_DIM) to standardised points (n, columns)."""
+    """Turns standard normal noise (n, LATENT_DIM) into standardised points (n, columns)."""
     return nn.Sequential(Uniform(), fourier_mlp(LATENT_DIM, 128, columns, nn.ReLU()))
 
 
 def build_discriminator(columns: int) -> nn.Module:
-    """The critic: standardised points (n, columns) to scores (n, 1), higher for real ones."""
+    """The critic: turns standardised points (n, columns) into scores (n, 1), high for real ones."""
     return fourier_mlp(columns, 64, 1, nn.LeakyReLU(0.1))
 
 
@@ -86,7 +86,11 @@ def train(
     lr: float = 0.005,
     progress: bool = True,
 ) -> Training:
-    """Learn to generate rows like those of `data` (n, columns), in any units; or InputError."""
+    """Trains a GAN on `data` (n, columns), in any units.
+
+    After `patience` epochs without progress the learning rate falls, and training ends. Raises
+    InputError if the data or a setting are invalid.
+    """
     device = common.choose_device(device)
     rows = common.as_rows(data)
     training = Training(
@@ -100,16 +104,16 @@ def train(
     noises = common.even_noise(batch_size, LATENT_DIM, device)
 
     generator = build_generator(columns).to(device)
-    ema_generator = copy.deepcopy(generator)  # with averaged weights, which waver less
+    ema_generator = copy.deepcopy(generator)  # with a moving average of the weights: it wavers less
     critic = build_discriminator(columns).to(device)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     c_optimizer = Adam(critic.parameters(), lr, BETAS, fused=True)
 
-    # What is measured, kept and saved: noise to points in the units of the data
-    result = nn.Sequential(ema_generator, standardize.inverse())
-    fixed_noise = torch.randn(1024, LATENT_DIM, device=device)
+    # This is measured, kept and saved: it ends in the units of the data
+    full_generator = nn.Sequential(ema_generator, standardize.inverse())
+    fixed_noise = torch.randn(1024, LATENT_DIM, device=device)  # so that epochs can be compared
 
-    # Functions, so that a GPU can record them, and replay them without Python
+    # Steps are functions, as the decorator makes them faster on a GPU. On a CPU it does nothing
     @common.cuda_graph(device, c_optimizer)
     def critic_step(points: Tensor, noise: Tensor, *, apply_penalty: bool) -> None:
         """Score real points higher than generated ones."""
@@ -124,15 +128,15 @@ def train(
 
     @common.cuda_graph(device, g_optimizer)
     def generator_step(noise: Tensor) -> Tensor:
-        """Make generated points score higher; the critic stays as it is."""
+        """Make generated points score higher."""
         g_loss = -critic(generator(noise)).mean()
         g_optimizer.zero_grad()
-        g_loss.backward(inputs=list(generator.parameters()))
+        g_loss.backward(inputs=list(generator.parameters()))  # the critic learns nothing
         g_optimizer.step()
         common.update_ema(ema_generator, generator, EMA_DECAY)
         return g_loss
 
-    with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
+    with suppress(KeyboardInterrupt):  # Ctrl-C ends the loop; the best generator so far is kept
         for _ in training.epochs():
             common.set_lr(lr * training.lr_factor, g_optimizer, c_optimizer)
             for _ in range(BATCHES_PER_EPOCH):
@@ -141,8 +145,8 @@ def train(
                 g_loss = generator_step(next(noises))
             with torch.no_grad():  # of the averaged generator, which the critic has not seen
                 c_loss = critic(ema_generator(fixed_noise)).mean() - critic(real).mean()
-            training.evaluate(result, fixed_noise, c_loss.item(), g_loss.item())
-    return training.finish(result, torch.randn(16384, LATENT_DIM))
+            training.evaluate(full_generator, fixed_noise, c_loss.item(), g_loss.item())
+    return training.finish(full_generator, torch.randn(16384, LATENT_DIM))  # on the CPU
 
 
 def plot_estimate(training: Training) -> Figure:
@@ -160,17 +164,18 @@ def plot_estimate(training: Training) -> Figure:
 
 @cli.command
 def main(argv: list[str] | None = None) -> int:
-    """Command line; returns the exit status."""
-    parser = cli.Parser(__file__, __doc__, train)
+    """Runs the command line; returns the exit status."""
+    parser = cli.Parser(__file__, __doc__, train)  # with an option for each setting of `train`
     parser.add_argument("--data", metavar="FILE", type=Path, help="learn the points of a CSV file")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)  # faster, for networks as small as these
     if options.generate or options.interpolate:
         return cli.use_generator(options, LATENT_DIM, COLUMNS)
 
-    data = real_samples(2048, common.random_numbers("data", options.seed))
     if options.data:
         data = cli.read_numbers(options.data, columns=len(COLUMNS))
+    else:
+        data = real_samples(2048, common.random_numbers("data", options.seed))
     training = train(data, **parser.settings(options))
     cli.save(options, training, LATENT_DIM, generator=training.generator)
     cli.save_picture(options, "samples.png", common.plot(training))

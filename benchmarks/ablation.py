@@ -64,7 +64,7 @@ class Points:
     LATENT_DIM: ClassVar[int] = sine_gan.LATENT_DIM
 
     standardized: bool = True
-    max_std: float = sine_gan.MAX_UNIFORM
+    max_std: float = sine_gan.UNIFORM_MAX
     shuffled_batches: bool = True
     even_noise: bool = True
     uniform_noise: bool = True

@@ -81,7 +81,7 @@ def test_rows_of_numbers_are_read_without_loss(name):
     ("data", "reason"),
     [
         (torch.rand(5), r"the shape \(n, columns\), not \(5,\)"),
-        (torch.rand(0, 2), r"the shape .*, not \(0, 2\)"),
+        (torch.rand(0, 2), "at least one row"),
         ([[0.0], [math.nan]], "finite numbers"),
         ([[3e38, 1.0]], "finite numbers"),
         ([[1.0, 2.0], [3.0]], "rows of numbers"),

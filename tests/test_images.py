@@ -380,10 +380,20 @@ import dcgan_multigpu
 
 dcgan_multigpu.BATCHES_PER_EPOCH = 8
 networks = []
-build = dcgan_multigpu.build_generator
-dcgan_multigpu.build_generator = lambda: networks.append(build()) or networks[0]
+
+
+def kept(build):
+    def build_and_keep():
+        networks.append(build())
+        return networks[-1]
+
+    return build_and_keep
+
+
+dcgan_multigpu.build_generator = kept(dcgan_multigpu.build_generator)
+dcgan_multigpu.build_discriminator = kept(dcgan_multigpu.build_discriminator)
 status = dcgan_multigpu.main(sys.argv[1:])
-print("weights", networks[0][0].weight.double().norm().item())
+print("weights", [network[0].weight.double().norm().item() for network in networks])
 sys.exit(status)
 """
 

@@ -352,7 +352,7 @@ def use_generator(
     """
     generator = load_model(options.out / "generator.pt", latent_dim)
     if options.generate:
-        random = common.random_numbers("samples", options.seed)
+        random = common.random_generator("samples", options.seed)
         print(",".join(names))
         for start in range(0, options.generate, BLOCK):
             # Whole blocks, the last one too: randn draws the numbers of a part in another order
@@ -378,7 +378,7 @@ def save_interpolation(
     names: Sequence[str],
 ) -> None:
     """Saves the picture of --interpolate; `generate` maps noise (n, latent_dim) to samples."""
-    random = common.random_numbers("interpolation", options.seed)
+    random = common.random_generator("interpolation", options.seed)
     samples = generate(torch.randn(2048, latent_dim, generator=random))
     path = generate(common.interpolate(options.interpolate, latent_dim, generator=random))
     figure = common.plot_interpolation(samples, path, names)

@@ -62,8 +62,8 @@ def choose_device(name: str | torch.device = "auto") -> torch.device:
     return torch.device(name)
 
 
-def random_numbers(use: str, seed: int = 0) -> torch.Generator:
-    """A random generator for one use: what others draw does not change its numbers."""
+def random_generator(use: str, seed: int = 0) -> torch.Generator:
+    """A generator of random numbers for one use: what others draw does not change its numbers."""
     return torch.Generator().manual_seed(zlib.crc32(f"{use} {seed}".encode()))
 
 
@@ -123,55 +123,55 @@ def random_subset(rows: Tensor, size: int) -> Tensor:
     """At most `size` of the rows (n, ...), drawn at random: the first ones might all be alike."""
     if len(rows) <= size:
         return rows
-    order = torch.randperm(len(rows), generator=random_numbers("subset"))
+    order = torch.randperm(len(rows), generator=random_generator("subset"))
     return rows[order[:size]]
 
 
 class Standardize(nn.Module):
     """Shifts columns (n, columns) to mean 0 and scales them to standard deviation 1, as float32.
 
-    With `max_std`, a column is scaled down further until at most 0.5 % of it lie beyond that number
-    of standard deviations: the networks would squeeze a cluster that is far away.
+    With a `limit`, a column is scaled down further if need be, until 99.5 % of it lie between
+    -limit and limit: numbers far out would be learned badly.
     """
 
     mean: Tensor  # (columns,)
-    std: Tensor  # (columns,), 0 for constant columns
+    scale: Tensor  # (columns,), 0 for constant columns
 
-    def __init__(self, rows: Tensor, max_std: float = math.inf) -> None:
+    def __init__(self, rows: Tensor, limit: float = math.inf) -> None:
         super().__init__()
         # float64, as float32 loses the variance of columns with a large mean
-        std, mean = torch.std_mean(rows.double(), dim=0, correction=0)
-        if max_std < math.inf:
+        scale, mean = torch.std_mean(rows.double(), dim=0, correction=0)
+        if limit < math.inf:
             distances = (rows - mean).abs().sort(dim=0).values
             far = distances[math.ceil(0.995 * len(rows)) - 1]  # 99.5 % are at most as far
-            std = torch.maximum(std, far / max_std)
-        constant = (rows == rows[0]).all(dim=0)  # std might be just above 0, by rounding
+            scale = torch.maximum(scale, far / limit)
+        constant = (rows == rows[0]).all(dim=0)  # scale might be just above 0, by rounding
         self.register_buffer("mean", torch.where(constant, rows[0], mean).to(rows.dtype))
-        self.register_buffer("std", torch.where(constant, 0, std).to(rows.dtype))
+        self.register_buffer("scale", torch.where(constant, 0, scale).to(rows.dtype))
 
     def forward(self, rows: Tensor) -> Tensor:
-        divisor = torch.where(self.std > 0, self.std, 1)
+        divisor = torch.where(self.scale > 0, self.scale, 1)
         return ((rows - self.mean) / divisor).float()
 
     def inverse(self) -> nn.Module:
         """The module that turns standardised rows back."""
-        return Unstandardize(self.mean, self.std)
+        return Unstandardize(self.mean, self.scale)
 
 
 class Unstandardize(nn.Module):
     """Turns standardised rows (n, columns) into the units and the type of the data."""
 
     mean: Tensor
-    std: Tensor
+    scale: Tensor
 
-    def __init__(self, mean: Tensor, std: Tensor) -> None:
+    def __init__(self, mean: Tensor, scale: Tensor) -> None:
         super().__init__()
         self.register_buffer("mean", mean)
-        self.register_buffer("std", std)
+        self.register_buffer("scale", scale)
 
     def forward(self, rows: Tensor) -> Tensor:
         # The buffers stay on the CPU, as an Apple GPU has no float64; so rows move there
-        return rows.to(self.mean) * self.std + self.mean
+        return rows.to(self.mean) * self.scale + self.mean
 
 
 class Batches:
@@ -196,10 +196,10 @@ class Batches:
 
 
 def even_noise(size: int, columns: int, device: str | torch.device) -> Iterator[Tensor]:
-    """Endless batches (size, columns) of normal noise without the gaps of random numbers.
+    """Endless batches (size, columns) of normal noise that is spread evenly.
 
-    They are scrambled Sobol points (Owen 1998). As the noise has no gaps, a gap in a batch of
-    samples is the generator's fault.
+    Random numbers leave gaps by chance, and the discriminator would blame the generator for them.
+    These are Sobol points, scrambled anew after 64 batches (Owen 1998).
     """
     require_count("batch_size", size)
     while True:
@@ -243,11 +243,14 @@ def fourier_mlp(inputs: int, width: int, outputs: int, activation: nn.Module) ->
 
 
 def gradient_penalty(scores: Tensor, inputs: Tensor) -> Tensor:
-    """Mean squared norm of the gradient of scores (n, 1) at the discriminator's inputs (n, ...).
+    """Penalty for a steep discriminator, which the generator could not follow.
 
-    At real inputs it is called R1, at generated ones R2 (Mescheder et al. 2018; there with a factor
+    It is the mean squared norm of the gradient of scores (n, 1) with respect to inputs (n, ...). At
+    real inputs it is called R1, at generated ones R2 (Mescheder et al. 2018; there with a factor
     1/2). With as many of both, it is the mean of R1 and R2.
     """
+    # A score depends on its own input only, so the sum has the gradients of all of them. Their
+    # graph is kept, as the penalty has a gradient itself
     (slopes,) = torch.autograd.grad(scores.sum(), inputs, create_graph=True)
     return slopes.flatten(1).square().sum(dim=1).mean()
 
@@ -282,14 +285,14 @@ def sliced_wasserstein(real: Tensor, samples: Tensor) -> float:
     """
     if not samples.isfinite().all():
         return math.inf
-    lines = torch.randn(64, real.shape[1], generator=random_numbers("lines"))
+    lines = torch.randn(64, real.shape[1], generator=random_generator("lines"))
     lines = lines / lines.norm(dim=1, keepdim=True)
     count = max(len(real), len(samples))
-    places = (np.arange(count) + 0.5) / count
+    places = (np.arange(count) + 0.5) / count  # the middles of equal parts of 0..1
 
     def quantiles(rows: Tensor) -> np.ndarray:
         projections = np.sort((lines @ rows.T).numpy(), axis=1)
-        ranks = (places * len(rows)).astype(int)  # repeat those of fewer rows
+        ranks = (places * len(rows)).astype(int)  # of fewer rows, some are used repeatedly
         return projections[:, ranks]
 
     difference = quantiles(real) - quantiles(samples)
@@ -299,11 +302,11 @@ def sliced_wasserstein(real: Tensor, samples: Tensor) -> float:
 def fresh_distance(rows: Tensor) -> float:
     """How far n new real rows may be from these (n, columns): 19 of 20 draws are not further.
 
-    As there are no new rows, it is estimated from 40 random halves of these. Halves are further
-    from each other than twice as many rows: those have 0.71 (on curves) to 0.84 (in clusters) times
-    their distance, hence the factor 0.8.
+    As there are no new rows, these are split in two halves, 40 times, and the halves are compared.
+    Small sets differ more than large ones: two sets as large as all rows are only 0.71 (on curves)
+    to 0.84 (in clusters) times as far apart as two halves. The factor 0.8 is a compromise.
     """
-    random = random_numbers("halves")
+    random = random_generator("halves")
     half = max(len(rows) // 2, 1)
     distances = []
     for _ in range(40):
@@ -315,13 +318,13 @@ def fresh_distance(rows: Tensor) -> float:
 def precision_and_coverage(real: Tensor, generated: Tensor) -> tuple[float, float]:
     """Share of generated rows (m, columns) near real ones, and of real ones near generated ones.
 
-    A generated row is near a real one if it is not further than the fifth nearest other real row,
-    or than 0.1 standard deviations: precision (Kynkaanniemi et al. 2019) and coverage (Naeem et al.
-    2020). At most 4,096 real rows and 8,192 generated ones are compared.
+    A real row reaches as far as its fifth nearest other one, at least 0.1 standard deviations; what
+    is within its reach is near. This is precision (Kynkaanniemi et al. 2019) and coverage (Naeem et
+    al. 2020). At most 4,096 real rows and 8,192 generated ones are compared.
     """
     real = random_subset(real, 4096)
     generated = random_subset(generated, 8192)
-    rank = min(1 + 5, len(real))  # of the fifth: the nearest one is the row itself
+    rank = min(1 + 5, len(real))  # each row is its own nearest one
     reach = torch.cdist(real, real).kthvalue(rank, dim=1).values.clamp(min=0.1)
     near = torch.cdist(generated, real) <= reach
     precision = near.any(dim=1).float().mean().item()
@@ -331,15 +334,16 @@ def precision_and_coverage(real: Tensor, generated: Tensor) -> tuple[float, floa
 
 # --- Training ----------------------------------------------------------------------------------
 
-MIN_GAIN = 0.1  # smallest progress, as a share of the tolerance
+MIN_GAIN = 0.1  # smallest fall of the error that is progress, as a share of the tolerance
 
 
 class EarlyStopping:
-    """Keeps the best weights, lowers the learning rate, and says when to stop.
+    """Keeps good weights, lowers the learning rate, and says when to stop.
 
-    When there is no progress for `patience` epochs, the learning rate begins to fall; after
-    `cooldown` more epochs training ends. It begins to fall in time to end by `epochs`. Errors that
-    differ by less than `tolerance` count as equal: of the best epochs, the last is kept.
+    Kept are the latest weights whose error is less than the lowest one plus `tolerance`: within it,
+    the error cannot tell which are better. When the lowest error has not fallen by a tenth of the
+    tolerance for `patience` epochs, the learning rate begins to fall; after `cooldown` more epochs
+    training ends. The rate begins to fall in time for the last of `epochs`.
     """
 
     def __init__(
@@ -419,7 +423,7 @@ class Training:
     generator: nn.Module  # the kept one, on the CPU, in eval mode, in the units of the data
     samples: Tensor  # (m, columns), or pictures (m, channels, height, width)
     distance: float  # between samples and data
-    ratio: float  # of the distance to its limit, that of new real rows: above 1 is too far
+    ratio: float  # distance / limit; above 1, samples are further off than new real rows would be
     precision: float  # share of the samples that are near real ones
     coverage: float  # share of the real ones that are near samples
 
@@ -444,14 +448,14 @@ class Training:
         self.features = features or Standardize(data)
         # The limit falls with the number of rows; for more pictures, no generator would pass yet
         self.real = self.features(random_subset(data, 5000 if data.ndim == 2 else 1000))
-        self.real_distance = fresh_distance(self.real)
-        self.stopping = EarlyStopping(epochs, patience, cooldown, tolerance=self.real_distance)
+        self.distance_limit = fresh_distance(self.real)
+        self.stopping = EarlyStopping(epochs, patience, cooldown, tolerance=self.distance_limit)
         self.history: list[Evaluation] = []
         self.snapshots: list[Tensor] = []  # samples of each epoch, for the animation
         self.checks: list[tuple[bool, str]] = []  # whether it passed, and a sentence
         self.metrics: dict[str, Any] = {"samples": len(data), "seed": seed}
         self.advice = "Try more --epochs, another --seed or a lower --lr."
-        torch.manual_seed(random_numbers("training", seed).initial_seed())
+        torch.manual_seed(random_generator("training", seed).initial_seed())
 
     def epochs(self) -> Iterator[int]:
         """Counts epochs from 1, with a progress bar, until early stopping ends the training."""
@@ -500,10 +504,10 @@ class Training:
         self.samples = self.generator(noise)
         generated = self.features(self.samples)
         self.distance = sliced_wasserstein(self.real, generated)
-        self.ratio = self.distance / max(self.real_distance, 1e-3)  # constant data have 0
+        self.ratio = self.distance / max(self.distance_limit, 1e-3)  # constant data have 0
         self.precision, self.coverage = precision_and_coverage(self.real, generated)
         self.metrics["distance"] = self.distance
-        self.metrics["distance_of_real_samples"] = self.real_distance
+        self.metrics["distance_of_real_samples"] = self.distance_limit
         self.metrics["ratio"] = self.ratio
         self.metrics["precision"] = self.precision
         self.metrics["coverage"] = self.coverage
@@ -512,7 +516,7 @@ class Training:
             self.check(False, f"too few rows of data to tell: {len(self.data)} of {min_rows}")
             self.advice = "Train on more rows."
         sentence = f"distance {self.distance:.3f} to {len(self.real):,} real samples"
-        limit = f"(fresh ones: up to {self.real_distance:.3f})"
+        limit = f"(fresh ones: up to {self.distance_limit:.3f})"
         self.check(self.ratio <= max_ratio, f"{sentence} {limit}")
         sentence = f"{self.precision:.1%} of generated samples are near real ones"
         self.check(self.precision >= min_precision, sentence)
@@ -648,7 +652,8 @@ def animate(training: Training, draw: Draw = draw_points) -> bytes:
     evaluations = list(zip(training.history, training.snapshots, strict=True))
     every = math.ceil(len(evaluations) / 60)
     frames = []
-    for evaluation, samples in evaluations[::-every][::-1]:  # the last one is among them
+    evaluations = evaluations[::-every]  # from the last one, which is to be among them
+    for evaluation, samples in reversed(evaluations):
         axes.clear()
         draw(axes, training.data, samples)
         title = f"epoch {evaluation.epoch}, distance {evaluation.distance:.3f}"

@@ -233,7 +233,7 @@ def draw(axes: Any, _: Tensor, samples: Tensor, requested: Tensor, names: Sequen
     for i, name in enumerate(names[:20]):
         rows[name] = samples[requested[: len(samples)] == i][:12]
     columns = max(len(pictures) for pictures in rows.values())
-    images.draw_pictures(axes, rows, columns)
+    images.draw_pictures(axes, rows, max(1, columns))
 
 
 @cli.command
@@ -252,7 +252,7 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError("--label chooses what to generate; give --generate or --interpolate too")
 
     source = images.source(options)
-    pictures, labels = real_samples(60_000, common.random_numbers("data", options.seed), **source)
+    pictures, labels = real_samples(60_000, common.random_generator("data", options.seed), **source)
     labelled = images.load(**source, labelled=True)  # if you change real_samples, give your names
     checkpoint = options.out / "checkpoint.pth"
     training = train(

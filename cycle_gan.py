@@ -205,7 +205,7 @@ def use_generators(options: Namespace) -> int:
         digits = outlines = torch.cat([images.read_grey(path) for path in options.translate])
         names = images.distinct_names(options.translate)
     else:
-        random = common.random_numbers("samples", options.seed)
+        random = common.random_generator("samples", options.seed)
         real = real_samples(options.generate or 2, random, options.dataset, options.data_dir)
         digits, outlines = real.split(1, dim=1)
         names = [f"{i:05}" for i in range(len(real))]
@@ -235,7 +235,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.translate or options.generate or options.interpolate:
         return use_generators(options)
 
-    random = common.random_numbers("data", options.seed)
+    random = common.random_generator("data", options.seed)
     data = real_samples(60_000, random, options.dataset, options.data_dir)
     labelled = images.load_dataset(options.dataset, options.data_dir)
     training = train(data, **parser.settings(options))

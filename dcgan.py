@@ -213,7 +213,7 @@ def main(argv: list[str] | None = None) -> int:
         return images.use_generator(options, LATENT_DIM)
 
     source = images.source(options)
-    data = real_samples(60_000, common.random_numbers("data", options.seed), **source)
+    data = real_samples(60_000, common.random_generator("data", options.seed), **source)
     labelled = images.load(**source)
     checkpoint = options.out / "checkpoint.pth"
     settings = parser.settings(options)

@@ -142,7 +142,7 @@ def train(
     d_optimizer = Adam(discriminator.parameters(), lr, BETAS, fused=True)
 
     # From here on, each process draws other batches, noise and shifts
-    torch.manual_seed(common.random_numbers(f"process {rank}", seed).initial_seed())
+    torch.manual_seed(common.random_generator(f"process {rank}", seed).initial_seed())
     batch_size = images.limit_batch_size(batch_size, len(pictures))
     batches = common.Batches(pictures.to(device), batch_size)
     ones = torch.ones(batch_size, 1, device=device)  # what the discriminator says of real ones
@@ -222,7 +222,7 @@ def main(argv: list[str] | None = None) -> int:
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     if local_rank > 0:
         distributed.barrier()  # until the first process of this machine has loaded the pictures
-    random = common.random_numbers("data", options.seed)
+    random = common.random_generator("data", options.seed)
     data = real_samples(60_000, random, options.dataset, options.data_dir)
     labelled = images.load_dataset(options.dataset, options.data_dir)
     if local_rank == 0:

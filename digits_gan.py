@@ -169,7 +169,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.generate or options.interpolate:
         return images.use_generator(options, LATENT_DIM)
 
-    random = common.random_numbers("data", options.seed)
+    random = common.random_generator("data", options.seed)
     data = real_samples(60_000, random, options.dataset, options.data_dir)
     labelled = images.load_dataset(options.dataset, options.data_dir)
     checkpoint = options.out / "checkpoint.pth"

@@ -31,11 +31,11 @@ BASE = 1.08
 COLUMNS = ["x", "y"]
 
 LATENT_DIM = 2  # how many random numbers become one point
-BATCHES_PER_EPOCH = 45  # an epoch is as long for any amount of data
+BATCHES_PER_EPOCH = 45  # an epoch is not one pass over the data, but so many steps
 COOLDOWN = 20  # the last epochs, in which the learning rate falls to zero
-BETAS = (0.0, 0.95)  # of Adam; with momentum (0.9, say) the two networks would chase each other
+BETAS = (0.0, 0.95)  # of Adam: no momentum, with which the two networks would chase each other
 EMA_DECAY = 0.99  # of the moving average of the generator's weights
-PENALTY = 0.3  # weight of the gradient penalty; a larger one blurs the curve
+PENALTY = 0.3  # for a steep discriminator; a larger one blurs the curve, without it training fails
 UNIFORM_MAX = 3**0.5  # numbers that are uniform between -this and this have standard deviation 1
 
 
@@ -56,7 +56,8 @@ class Generator(nn.Module):
         nn.init.eye_(self.skip.weight)
 
     def forward(self, noise: Tensor) -> Tensor:
-        # The error function makes normal noise uniform: rare large values would be stray points
+        # Normal noise, as textbooks have it, becomes uniform by the error function: its rare large
+        # values would become stray points
         uniform = UNIFORM_MAX * torch.erf(noise / 2**0.5)
         return self.skip(uniform) + self.layers(uniform)
 
@@ -79,8 +80,8 @@ def train(
 ) -> Training:
     """Trains a GAN on `data` (n, columns), in any units.
 
-    After `patience` epochs without progress the learning rate falls, and training ends. Raises
-    InputError if the data or a setting are invalid.
+    After `patience` epochs without progress the learning rate falls for COOLDOWN epochs; then
+    training ends. Raises InputError if the data or a setting are invalid.
     """
     device = common.choose_device(device)
     rows = common.as_rows(data)
@@ -89,8 +90,8 @@ def train(
     )
     columns = rows.shape[1]
     batch_size = min(batch_size, len(rows))
-    # Within the range of the uniform noise, where the generator starts
-    standardize = common.Standardize(rows, max_std=UNIFORM_MAX)
+    # The data get the range of the uniform noise, where the generator starts
+    standardize = common.Standardize(rows, limit=UNIFORM_MAX)
     batches = common.Batches(standardize(rows).to(device), batch_size)
     noises = common.even_noise(batch_size, LATENT_DIM, device)
 
@@ -102,8 +103,8 @@ def train(
     ones = torch.ones(batch_size, 1, device=device)
     labels = torch.cat([ones, torch.zeros_like(ones)])  # of real points, then of generated ones
 
-    # This is measured, kept and saved: it ends in the units of the data
-    full_generator = nn.Sequential(ema_generator, standardize.inverse())
+    # The averaged generator, and then back to the units of the data: measured, kept and saved
+    data_generator = nn.Sequential(ema_generator, standardize.inverse())
     fixed_noise = torch.randn(1024, LATENT_DIM, device=device)  # so that epochs can be compared
 
     # One step: a function, as the decorator makes it faster on a GPU. On a CPU it does nothing
@@ -125,7 +126,7 @@ def train(
         # Generator step: fool the discriminator
         g_loss = bce(discriminator(fakes), ones)
         g_optimizer.zero_grad()
-        g_loss.backward(inputs=list(generator.parameters()))  # the discriminator learns nothing
+        g_loss.backward(inputs=list(generator.parameters()))  # not the discriminator's gradients
         g_optimizer.step()
         common.update_ema(ema_generator, generator, EMA_DECAY)
         return d_loss, g_loss
@@ -136,8 +137,8 @@ def train(
             for i in range(BATCHES_PER_EPOCH):
                 # The penalty in every fourth step is enough (Karras et al. 2020)
                 d_loss, g_loss = step(next(batches), next(noises), apply_penalty=i % 4 == 0)
-            training.evaluate(full_generator, fixed_noise, d_loss.item(), g_loss.item())
-    return training.finish(full_generator, torch.randn(16384, LATENT_DIM))  # on the CPU
+            training.evaluate(data_generator, fixed_noise, d_loss.item(), g_loss.item())
+    return training.finish(data_generator, torch.randn(16384, LATENT_DIM))
 
 
 @cli.command
@@ -153,7 +154,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.data:
         data = cli.read_numbers(options.data, columns=len(COLUMNS))
     else:
-        data = real_samples(2048, common.random_numbers("data", options.seed))
+        data = real_samples(2048, common.random_generator("data", options.seed))
     training = train(data, **parser.settings(options))
     cli.save(options, training, LATENT_DIM, generator=training.generator)
     cli.save_picture(options, "samples.png", common.plot(training))

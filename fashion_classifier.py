@@ -134,7 +134,7 @@ def train(
     labels = images.as_labels(labels, len(pictures), len(CATEGORIES))
     if len(pictures) < 2:
         raise InputError("at least two pictures are needed: one to learn from, one to validate")
-    torch.manual_seed(common.random_numbers("training", seed).initial_seed())
+    torch.manual_seed(common.random_generator("training", seed).initial_seed())
     order = torch.randperm(len(pictures))
     validation, training = order.tensor_split([math.ceil(len(pictures) / 6)])
     validation_pictures = pictures[validation].to(device)
@@ -235,7 +235,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.predict:
         return predict(options.predict, options.out)
 
-    random = common.random_numbers("data", options.seed)
+    random = common.random_generator("data", options.seed)
     pictures, labels = real_samples(60_000, random, options.data_dir)
     test_pictures, test_labels = real_samples(10_000, random, options.data_dir, train=False)
     result = train(pictures, labels, **parser.settings(options))

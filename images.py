@@ -402,7 +402,7 @@ def check_classes(
     pictures, labels, names = labelled
     if len(names) < 2 or pictures.shape[1:] != samples.shape[1:]:
         return
-    random = common.random_numbers("pictures of classes")
+    random = common.random_generator("pictures of classes")
     chosen = torch.randperm(len(pictures), generator=random)[:2048]
     real_classes, real_clear = nearest_class(pictures[chosen], pictures, labels, skip=1)
     classes, clear = nearest_class(samples[:2048], pictures, labels)
@@ -520,7 +520,7 @@ def use_generator(options: Namespace, latent_dim: int, labelled: bool = False) -
             labels = labels[[find_label(options.label, names)]]
 
     if options.generate:
-        random = common.random_numbers("samples", options.seed)
+        random = common.random_generator("samples", options.seed)
         with new_folder(options.out / "generated") as folder:
             for start in range(0, options.generate, BLOCK):
                 # Whole blocks, the last one too: randn draws the numbers of a part in another order
@@ -530,7 +530,7 @@ def use_generator(options: Namespace, latent_dim: int, labelled: bool = False) -
                 pictures = generator(torch.cat([noise[: len(numbers)], turns], dim=1))
                 save_pictures(folder, pictures, [f"{i:05}" for i in numbers.tolist()])
     if options.interpolate:
-        random = common.random_numbers("interpolation", options.seed)
+        random = common.random_generator("interpolation", options.seed)
         rows = []
         for i in range(max(8, len(labels))):
             noise = common.interpolate(options.interpolate, latent_dim, 2, generator=random)

@@ -31,7 +31,7 @@ DEPTH = 100
 MULTIPLE_OF = 5
 
 LATENT_DIM = DEPTH  # as many random numbers as integers: at first, the largest one decides
-BATCHES_PER_EPOCH = 40  # an epoch is as long for any amount of data
+BATCHES_PER_EPOCH = 40  # an epoch is not one pass over the data, but so many steps
 COOLDOWN = 20  # the last epochs, in which the learning rate falls to zero
 BETAS = (0.5, 0.99)  # of Adam
 EMA_DECAY = 0.995  # of the moving average of the generator's weights
@@ -81,8 +81,8 @@ def train(
 ) -> Training:
     """Trains a GAN on `data`, integers as one-hot rows (n, depth).
 
-    After `patience` epochs without progress the learning rate falls, and training ends. Raises
-    InputError if the data or a setting are invalid.
+    After `patience` epochs without progress the learning rate falls for COOLDOWN epochs; then
+    training ends. Raises InputError if the data or a setting are invalid.
     """
     device = common.choose_device(device)
     rows = common.as_rows(data).float()
@@ -123,7 +123,7 @@ def train(
         # Generator step: fool the discriminator
         g_loss = bce(discriminator(fakes), ones)
         g_optimizer.zero_grad()
-        g_loss.backward(inputs=list(generator.parameters()))  # the discriminator learns nothing
+        g_loss.backward(inputs=list(generator.parameters()))  # not the discriminator's gradients
         g_optimizer.step()
         common.update_ema(ema_generator, generator, EMA_DECAY)
         return d_loss, g_loss
@@ -166,7 +166,7 @@ def main(argv: list[str] | None = None) -> int:
         integers = cli.read_numbers(options.data, columns=1, depth=DEPTH).flatten().long()
         data = common.one_hot_encode(integers, DEPTH)
     else:
-        data = real_samples(2048, common.random_numbers("data", options.seed))
+        data = real_samples(2048, common.random_generator("data", options.seed))
     training = train(data, **parser.settings(options))
     cli.save(options, training, LATENT_DIM, generator=training.generator)
     cli.save_picture(options, "samples.png", common.plot(training, draw))

@@ -208,7 +208,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.data:
         frame = read_table(options.data)
     else:
-        penguins = real_samples(500, common.random_numbers("data", options.seed))
+        penguins = real_samples(500, common.random_generator("data", options.seed))
         frame = to_frame(penguins, COLUMNS)
     table = Table(frame, options.types)
     print(table)

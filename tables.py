@@ -134,7 +134,7 @@ def category_codes(column: Column) -> Tensor:
         return torch.zeros(0, 1)
     if count <= MAX_ONE_HOT:
         return 2 * torch.eye(count)
-    random = common.random_numbers("codes of categories")
+    random = common.random_generator("codes of categories")
     return 2 * nn.functional.normalize(torch.randn(count, MAX_ONE_HOT, generator=random))
 
 
@@ -151,7 +151,7 @@ def with_flags(columns: list[Column], cells: Tensor) -> tuple[list[Column], Tens
 
 def encode(cells: Tensor, columns: list[Column]) -> Tensor:
     """Cells (n, columns) as rows (n, width): codes of categories, normal scores of numbers."""
-    random = common.random_numbers("ranks of equal numbers")
+    random = common.random_generator("ranks of equal numbers")
     blocks = []
     for values, column in zip(cells.T, columns, strict=True):
         if column.categories:
@@ -266,7 +266,7 @@ def find_rules(cells: Tensor, columns: list[Column]) -> list[Rule]:
 
     A column is the target of one rule at most; the smallest targets come first.
     """
-    random = common.random_numbers("rules")
+    random = common.random_generator("rules")
     shuffled = cells[torch.randperm(len(cells), generator=random)]
     rules: dict[int, Rule] = {}  # by target
     candidates = itertools.chain(
@@ -513,7 +513,7 @@ def generate(
     shares = upper.diff(prepend=upper.new_zeros(1))
     # The generator is told the rarest condition; rows that do not fulfil the others are dropped
     told = min(wanted, key=lambda condition: shares[condition], default=None)
-    random = common.random_numbers("samples", seed)
+    random = common.random_generator("samples", seed)
     count = 0
     tried = 0
     while count < n:
@@ -658,7 +658,7 @@ class TableTraining(Training):
 
 def hold_out(n: int, seed: int) -> Tensor:
     """Mask (n,) of the rows that networks are not trained on: an eighth, at least 10 or half."""
-    order = torch.randperm(n, generator=common.random_numbers("held-out rows", seed))
+    order = torch.randperm(n, generator=common.random_generator("held-out rows", seed))
     return order < min(max(n // 8, 10), n // 2, 2048)
 
 

@@ -32,10 +32,10 @@ DEVIATION = 0.05  # of the points of a cluster from its centre
 COLUMNS = ["x", "y"]
 
 LATENT_DIM = 2  # how many random numbers become one point
-BATCHES_PER_EPOCH = 40  # an epoch is as long for any amount of data
+BATCHES_PER_EPOCH = 40  # an epoch is not one pass over the data, but so many steps
 CRITIC_STEPS = 2  # per generator step, so that the estimate keeps up
 COOLDOWN = 20  # the last epochs, in which the learning rate falls to zero
-BETAS = (0.0, 0.95)  # of Adam; with momentum (0.9, say) the two networks would chase each other
+BETAS = (0.0, 0.95)  # of Adam: no momentum, with which the two networks would chase each other
 EMA_DECAY = 0.98  # of the moving average of the generator's weights
 PENALTY = 0.2  # weight of the penalty on gradients of the critic whose norm is not 1
 
@@ -88,8 +88,8 @@ def train(
 ) -> Training:
     """Trains a GAN on `data` (n, columns), in any units.
 
-    After `patience` epochs without progress the learning rate falls, and training ends. Raises
-    InputError if the data or a setting are invalid.
+    After `patience` epochs without progress the learning rate falls for COOLDOWN epochs; then
+    training ends. Raises InputError if the data or a setting are invalid.
     """
     device = common.choose_device(device)
     rows = common.as_rows(data)
@@ -109,8 +109,8 @@ def train(
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     c_optimizer = Adam(critic.parameters(), lr, BETAS, fused=True)
 
-    # This is measured, kept and saved: it ends in the units of the data
-    full_generator = nn.Sequential(ema_generator, standardize.inverse())
+    # The averaged generator, and then back to the units of the data: measured, kept and saved
+    data_generator = nn.Sequential(ema_generator, standardize.inverse())
     fixed_noise = torch.randn(1024, LATENT_DIM, device=device)  # so that epochs can be compared
 
     # Steps are functions, as the decorator makes them faster on a GPU. On a CPU it does nothing
@@ -131,7 +131,7 @@ def train(
         """Make generated points score higher."""
         g_loss = -critic(generator(noise)).mean()
         g_optimizer.zero_grad()
-        g_loss.backward(inputs=list(generator.parameters()))  # the critic learns nothing
+        g_loss.backward(inputs=list(generator.parameters()))  # not the critic's gradients
         g_optimizer.step()
         common.update_ema(ema_generator, generator, EMA_DECAY)
         return g_loss
@@ -145,8 +145,8 @@ def train(
                 g_loss = generator_step(next(noises))
             with torch.no_grad():  # of the averaged generator, which the critic has not seen
                 c_loss = critic(ema_generator(fixed_noise)).mean() - critic(real).mean()
-            training.evaluate(full_generator, fixed_noise, c_loss.item(), g_loss.item())
-    return training.finish(full_generator, torch.randn(16384, LATENT_DIM))  # on the CPU
+            training.evaluate(data_generator, fixed_noise, c_loss.item(), g_loss.item())
+    return training.finish(data_generator, torch.randn(16384, LATENT_DIM))
 
 
 def plot_estimate(training: Training) -> Figure:
@@ -175,7 +175,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.data:
         data = cli.read_numbers(options.data, columns=len(COLUMNS))
     else:
-        data = real_samples(2048, common.random_numbers("data", options.seed))
+        data = real_samples(2048, common.random_generator("data", options.seed))
     training = train(data, **parser.settings(options))
     cli.save(options, training, LATENT_DIM, generator=training.generator)
     cli.save_picture(options, "samples.png", common.plot(training))

@@ -64,7 +64,7 @@ class Points:
     LATENT_DIM: ClassVar[int] = sine_gan.LATENT_DIM
 
     standardized: bool = True
-    max_std: float = sine_gan.UNIFORM_MAX
+    limit: float = sine_gan.UNIFORM_MAX
     shuffled_batches: bool = True
     even_noise: bool = True
     uniform_noise: bool = True
@@ -103,7 +103,7 @@ class Points:
         """Modules that standardise rows (n, columns), and turn them back."""
         if not self.standardized:
             return nn.Identity(), nn.Identity()
-        standardize = common.Standardize(rows, max_std=self.max_std)
+        standardize = common.Standardize(rows, limit=self.limit)
         return standardize, standardize.inverse()
 
     def noises(self, size: int) -> Iterator[Tensor]:
@@ -253,7 +253,7 @@ MOMENTUM = 0.9
 POINTS = {
     "nothing": Points(),
     "standardised data": Points(standardized=False),
-    "narrower far data": Points(max_std=math.inf),
+    "narrower far data": Points(limit=math.inf),
     "shuffled batches": Points(shuffled_batches=False),
     "Sobol noise": Points(even_noise=False),
     "uniform noise": Points(uniform_noise=False),

@@ -71,7 +71,7 @@ def compare(name: str, data: Any, **settings: Any) -> list[object]:
 
 def load_data(data_dir: Path | None) -> dict[str, Any]:
     """What each script learns, by its name: 2,048 rows, or 9,000 pictures."""
-    random = common.random_numbers("data")
+    random = common.random_generator("data")
     data = {}
     for name in NUMBERS:
         data[name] = importlib.import_module(name).real_samples(2048, random)

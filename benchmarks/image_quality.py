@@ -117,7 +117,7 @@ class Bench:
         self.test_digits, self.test_labels, _ = images.load_dataset("mnist", data_dir, train=False)
         self.classifier = train_classifier(self.digits, self.labels)
         self.features = self.classifier[:-1](self.digits)
-        order = torch.randperm(len(self.digits), generator=common.random_numbers("halves"))
+        order = torch.randperm(len(self.digits), generator=common.random_generator("halves"))
         half, other_half = order.tensor_split(2)
         self.unit = frechet(self.features[half], self.features[other_half])
 
@@ -128,7 +128,7 @@ class Bench:
         if name == "dcgan_multigpu":
             return self.learn_by_torchrun(seed)
         script = importlib.import_module(name)
-        random = common.random_numbers("data", seed)
+        random = common.random_generator("data", seed)
         data = script.real_samples(len(self.digits), random, data_dir=self.data_dir)
         arguments = data if isinstance(data, tuple) else (data,)
         training = script.train(*arguments, seed=seed, progress=False, **self.settings)
@@ -245,7 +245,7 @@ class PictureBench:
     def __init__(self, folder: Path) -> None:
         self.pictures, labels, self.names = images.load_folder(folder, 32)
         self.features = train_classifier(self.pictures, labels)[:-1]
-        order = torch.randperm(len(self.pictures), generator=common.random_numbers("halves"))
+        order = torch.randperm(len(self.pictures), generator=common.random_generator("halves"))
         self.training, self.test = self.pictures[order].tensor_split(2)
 
     def evaluate(self, generated: Tensor) -> Figures:

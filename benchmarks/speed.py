@@ -74,7 +74,7 @@ def curve_of(name: str) -> Any:
 @torch.no_grad()
 def f_of(generator: nn.Module, name: str) -> float:
     """F of 100,000 generated points."""
-    noise = torch.randn(measure.GENERATED, 2, generator=common.random_numbers("noise"))
+    noise = torch.randn(measure.GENERATED, 2, generator=common.random_generator("noise"))
     points: Tensor = generator(noise)
     return measure.f_of(name)(points)
 

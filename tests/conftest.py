@@ -18,7 +18,7 @@ def ctrl_c():
 
 
 @pytest.fixture(autouse=True)
-def same_random_numbers():
+def same_random_generator():
     """Each test starts with the same random numbers, whatever ran before."""
     import torch
 

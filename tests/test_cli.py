@@ -302,7 +302,7 @@ def test_generated_rows_are_printed_in_full_and_more_begin_with_the_same(run, tm
     assert printed[0] == "x,y"
     assert run(sine_gan, "--generate", 7).out.splitlines() == printed[:8]
     rows = torch.from_numpy(np.loadtxt(printed[1:], delimiter=",")).float()
-    noise = torch.randn(4096, 2, generator=common.random_numbers("samples"))
+    noise = torch.randn(4096, 2, generator=common.random_generator("samples"))
     assert rows[:4096].equal(noise)
     assert len(rows.unique(dim=0)) == 9999
 

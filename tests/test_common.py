@@ -30,9 +30,9 @@ def test_a_device_is_chosen_by_name_or_refused():
             common.choose_device(name)
 
 
-def test_random_numbers_differ_by_use_and_by_seed():
+def test_random_generator_differ_by_use_and_by_seed():
     def numbers(*use):
-        return torch.rand(9, generator=common.random_numbers(*use)).tolist()
+        return torch.rand(9, generator=common.random_generator(*use)).tolist()
 
     assert numbers("data", 1) == numbers("data", 1)
     assert numbers("data", 1) != numbers("data", 2)
@@ -108,9 +108,9 @@ def test_standardize_agrees_with_scikit_learn_and_is_inverted():
 def test_a_far_cluster_is_scaled_into_reach_and_a_single_outlier_is_not():
     rows = torch.randn(1000, 1)
     rows[:10] += 100
-    assert common.Standardize(rows, max_std=3.0)(rows).max() == pytest.approx(3, rel=0.05)
+    assert common.Standardize(rows, limit=3.0)(rows).max() == pytest.approx(3, rel=0.05)
     rows[1:10] -= 100
-    assert common.Standardize(rows, max_std=3.0)(rows).max() > 20
+    assert common.Standardize(rows, limit=3.0)(rows).max() > 20
 
 
 @pytest.mark.parametrize("size", [1, 3, 25])

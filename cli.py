@@ -273,6 +273,7 @@ def metrics_file(training: Any) -> bytes:
     metrics = {
         "verdict": training.verdict,
         "converged": training.converged,
+        "checks": [check._asdict() for check in training.checks],
         **training.metrics,
         "epochs": len(training.history),
         "kept_epoch": training.stopping.kept_epoch,

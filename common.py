@@ -414,6 +414,17 @@ class Evaluation(NamedTuple):
     distance: float
 
 
+class Check(NamedTuple):
+    """One line of the verdict."""
+
+    name: str
+    passed: bool
+    measured: str
+    limit: str
+    problem: str  # the sentences of a check that has not passed
+    advice: str
+
+
 class Training:
     """Measures a GAN after each epoch, keeps the best weights, and judges them at the end.
 
@@ -452,9 +463,9 @@ class Training:
         self.stopping = EarlyStopping(epochs, patience, cooldown, tolerance=self.distance_limit)
         self.history: list[Evaluation] = []
         self.snapshots: list[Tensor] = []  # samples of each epoch, for the animation
-        self.checks: list[tuple[bool, str]] = []  # whether it passed, and a sentence
+        self.checks: list[Check] = []
         self.metrics: dict[str, Any] = {"samples": len(data), "seed": seed}
-        self.advice = "Try more --epochs, another --seed or a lower --lr."
+        self.epochs_asked = epochs
         torch.manual_seed(random_generator("training", seed).initial_seed())
 
     def epochs(self) -> Iterator[int]:
@@ -513,24 +524,47 @@ class Training:
         self.metrics["coverage"] = self.coverage
 
         if len(self.data) < min_rows:
-            self.check(False, f"too few rows of data to tell: {len(self.data)} of {min_rows}")
-            self.advice = "Train on more rows."
-        sentence = f"distance {self.distance:.3f} to {len(self.real):,} real samples"
-        limit = f"(fresh ones: up to {self.distance_limit:.3f})"
-        self.check(self.ratio <= max_ratio, f"{sentence} {limit}")
-        sentence = f"{self.precision:.1%} of generated samples are near real ones"
-        self.check(self.precision >= min_precision, sentence)
-        sentence = f"{self.coverage:.1%} of real samples are near generated ones"
-        self.check(self.coverage >= min_coverage, sentence)
+            self.check(
+                "rows of data",
+                False,
+                f"{len(self.data):,}",
+                f"at least {min_rows}",
+                "the data have too few rows to judge.",
+                "Train on more rows.",
+            )
+        self.check(
+            "distance to the data",
+            self.ratio <= max_ratio,
+            f"{self.distance:.3f}",
+            f"at most {max_ratio * self.distance_limit:.3f}",
+            "the samples are further from the data than new data would be.",
+        )
+        self.check(
+            "samples near data",
+            self.precision >= min_precision,
+            f"{self.precision:.1%}",
+            f"at least {min_precision:.0%}",
+            "too many samples lie where there are no data.",
+        )
+        self.check(
+            "data near samples",
+            self.coverage >= min_coverage,
+            f"{self.coverage:.1%}",
+            f"at least {min_coverage:.0%}",
+            "parts of the data are missing.",
+        )
         self.check_distinct(generated)
         return self
 
     def check_distinct(self, generated: Tensor) -> None:
         """Check that the samples, by their features (m, columns), do not repeat a few rows."""
         distinct = len(generated.round(decimals=3).unique(dim=0))
-        distinct_real = len(self.real.round(decimals=3).unique(dim=0))
-        if distinct < 0.75 * distinct_real:
-            self.check(False, f"only {distinct:,} distinct samples are generated")
+        least = 0.75 * len(self.real.round(decimals=3).unique(dim=0))
+        if distinct < least:
+            problem = "the generator repeats a few samples."
+            self.check(
+                "distinct samples", False, f"{distinct:,}", f"at least {least:,.0f}", problem
+            )
 
     def check_missing(
         self, real: Tensor, generated: Tensor, names: Sequence[str] | None = None
@@ -551,16 +585,32 @@ class Training:
             missing = [names[i] for i in missing]
         self.metrics["missing_values"] = missing
 
+        kind = "categories" if names else "values"
         listed = ", ".join(map(str, missing[:10]))
         if len(missing) > 10:
             listed += ", ..."
-        kind = "category" if names else "value"
-        sentence = f"missing or rare: {listed}" if missing else f"no {kind} is missing"
-        self.check(not missing, sentence)
+        problem = f"{kind} are missing or too rare: {listed}."
+        self.check(f"missing {kind}", not missing, f"{len(missing):,}", "none", problem)
 
-    def check(self, passed: bool, sentence: str) -> None:
-        """Add a sentence to the verdict, and whether it is good news."""
-        self.checks.append((bool(passed), sentence))
+    def check(
+        self,
+        name: str,
+        passed: bool,
+        measured: str,
+        limit: str,
+        problem: str,
+        advice: str | None = None,
+    ) -> None:
+        """Add a line to the verdict; `problem` and `advice` are sentences, if it has not passed."""
+        if advice is None:
+            advice = self.advice()
+        self.checks.append(Check(name, bool(passed), measured, limit, problem, advice))
+
+    def advice(self) -> str:
+        """What to try if the samples are not good enough."""
+        if self.stopping.epoch < self.epochs_asked:
+            return "Try another --seed, more --patience, or a lower --lr."
+        return "Try more --epochs, another --seed, or a lower --lr."
 
     @property
     def interrupted(self) -> bool:
@@ -570,15 +620,32 @@ class Training:
     @property
     def converged(self) -> bool:
         """Whether something was checked, and every check passed."""
-        return len(self.checks) > 0 and all(passed for passed, _ in self.checks)
+        return len(self.checks) > 0 and all(check.passed for check in self.checks)
 
     @property
     def verdict(self) -> str:
-        """The verdict in one line, with advice if a check failed."""
-        sentences = "; ".join(sentence for _, sentence in self.checks) or "nothing was checked"
-        if self.converged:
-            return f"Good: {sentences}."
-        return f"WARNING, not converged: {sentences}. {self.advice}"
+        """The verdict: a sentence, then a line for each check, and advice if one failed."""
+        return write_verdict(
+            self.checks, "the samples are as close to the data as new data would be."
+        )
+
+    def __repr__(self) -> str:
+        return f"<{self.verdict.splitlines()[0]}>"
+
+
+def write_verdict(checks: Sequence[Check], good: str) -> str:
+    """A verdict as text: a sentence, then a line for each check, and advice if one failed."""
+    failed = [check for check in checks if not check.passed]
+    first = f"Good: {good}"
+    if failed or not checks:
+        first = f"WARNING: {failed[0].problem if failed else 'nothing was checked.'}"
+    lines = [first]
+    width = max((len(check.name) for check in checks), default=0)
+    for check in checks:
+        mark = "ok  " if check.passed else "FAIL"
+        lines.append(f"  {mark}  {check.name:{width}}  {check.measured:>7}  {check.limit}")
+    advice = [check.advice for check in failed]
+    return "\n".join(lines + list(dict.fromkeys(advice)))
 
 
 # --- Plots -------------------------------------------------------------------------------------

@@ -182,7 +182,13 @@ def train(
     training.finish(ema_generators, examples, **images.LIMITS)
     restored = training.generator(training.samples)
     error = l1_loss(restored, examples).item()
-    training.check(error <= MAX_CYCLE_ERROR, f"mean cycle error {error:.3f}")
+    training.check(
+        "error after a cycle",
+        error <= MAX_CYCLE_ERROR,
+        f"{error:.3f}",
+        f"at most {MAX_CYCLE_ERROR}",
+        "pictures that are translated to and fro change too much.",
+    )
     return training
 
 

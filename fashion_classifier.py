@@ -14,7 +14,7 @@ when to stop; the losses of a GAN do not.
 import math
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ from tqdm import tqdm
 import cli
 import common
 import images
-from common import EarlyStopping, Figure, InputError, one_hot_encode
+from common import Check, EarlyStopping, Figure, InputError, one_hot_encode
 
 CATEGORIES = [
     "T-shirt/top",
@@ -93,8 +93,7 @@ class Result:
     history: list[Epoch]
     stopping: EarlyStopping
     metrics: dict[str, Any]
-    converged: bool = False  # whether the accuracy that was measured last is good
-    verdict: str = ""
+    checks: list[Check] = field(default_factory=list)  # one: of the accuracy measured last
 
     @property
     def interrupted(self) -> bool:
@@ -106,11 +105,26 @@ class Result:
         predicted = self.classifier(pictures).argmax(dim=1)
         accuracy = (predicted == labels).float().mean().item()
         self.metrics[f"{name}_accuracy"] = accuracy
-        self.converged = accuracy >= GOOD_ACCURACY
-        beginning = "Good" if self.converged else "WARNING, not converged"
-        sentence = f"{accuracy:.1%} of {len(labels):,} {name} images are classified correctly"
-        self.verdict = f"{beginning}: {sentence}."
+        check = Check(
+            f"accuracy on {len(labels):,} {name} pictures",
+            accuracy >= GOOD_ACCURACY,
+            f"{accuracy:.1%}",
+            f"at least {GOOD_ACCURACY:.0%}",
+            "too many pictures are classified wrongly.",
+            "Try more --epochs, or another --lr.",
+        )
+        self.checks = [check]
         return predicted
+
+    @property
+    def converged(self) -> bool:
+        """Whether the accuracy that was measured last is good."""
+        return all(check.passed for check in self.checks)
+
+    @property
+    def verdict(self) -> str:
+        """The verdict: a sentence, then a line for the check."""
+        return common.write_verdict(self.checks, "pictures are classified well.")
 
 
 def train(

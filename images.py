@@ -408,15 +408,26 @@ def check_classes(
     classes, clear = nearest_class(samples[:2048], pictures, labels)
     training.metrics["clear"] = share(clear)
     training.metrics["clear_of_real"] = share(real_clear)
-    sentence = f"{share(clear):.0%} of generated images are clearly of one class"
-    good = share(clear) >= MIN_CLEAR * share(real_clear)
-    training.check(good, f"{sentence}, {share(real_clear):.0%} of real")
+    least = MIN_CLEAR * share(real_clear)
+    training.check(
+        "clearly of one class",
+        share(clear) >= least,
+        f"{share(clear):.0%}",
+        f"at least {least:.0%}",
+        "too many pictures are not clearly of one class.",
+    )
     training.check_missing(labels, classes[clear], names)
     if requested is not None:
         right = share(classes == requested[: len(classes)])
         real_right = share(real_classes == labels[chosen])
-        sentence = f"{right:.0%} are nearest to a real image of the requested class"
-        training.check(right >= MIN_RIGHT * real_right, f"{sentence}, {real_right:.0%} of real")
+        least = MIN_RIGHT * real_right
+        training.check(
+            "of the requested class",
+            right >= least,
+            f"{right:.0%}",
+            f"at least {least:.0%}",
+            "too many pictures are not of the requested class.",
+        )
 
 
 def check_copies(training: Training) -> Tensor:
@@ -434,11 +445,15 @@ def check_copies(training: Training) -> Tensor:
     real_copies = share(real_distances[:, 0] < real_distances[:, 1:].mean(dim=1) / 2)
     training.metrics["copies"] = copies
     training.metrics["copies_among_real"] = real_copies
-    good = copies <= real_copies + MAX_COPIES
-    sentence = f"{copies:.0%} of generated pictures are near-copies of real ones"
-    training.check(good, f"{sentence}, {real_copies:.0%} of real")
-    if not good:
-        training.advice = "Try more pictures, or fewer --epochs."
+    most = real_copies + MAX_COPIES
+    training.check(
+        "near-copies",
+        copies <= most,
+        f"{copies:.0%}",
+        f"at most {most:.0%}",
+        "too many samples are near-copies of pictures of the data.",
+        "Try more pictures, or fewer --epochs.",
+    )
     pairs = torch.stack([samples[:16], data[nearest[:16, 0]]], dim=1)
     return pairs.flatten(0, 1)
 

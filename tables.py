@@ -579,11 +579,14 @@ class TableTraining(Training):
         self.table = table
         self.held_out = hold_out(len(table.rows), seed)  # (n,): rows not to train on
         self.metrics["ids"] = table.ids
-        self.advice = "Try more --epochs, a higher --patience, or another --seed."
-        most = len(table.rows) / 10
-        dubious = [column.name for column in table.columns if len(column.categories) > most]
-        if dubious:
-            self.advice = f"Is {dubious[0]} an ID, a number or a date? See --types."
+
+    def advice(self) -> str:
+        """What to try if the samples are not good enough."""
+        most = len(self.table.rows) / 10
+        for column in self.table.columns:
+            if len(column.categories) > most:
+                return f"Is {column.name} an ID, a number or a date? See --types."
+        return super().advice()
 
     def sample(
         self, n: int, where: Mapping[Any, object] | None = None, *, seed: int = 0
@@ -637,22 +640,39 @@ class TableTraining(Training):
         for rule in rules:
             share = rule.kept(self.samples).double().mean().item()
             if share < MIN_KEPT:
-                self.check(False, f"{rule.sentence} in only {share:.0%} of generated rows")
+                self.check(
+                    rule.sentence,
+                    False,
+                    f"{share:.0%}",
+                    f"at least {MIN_KEPT:.0%}",
+                    f"a rule of the data is broken: {rule.sentence}.",
+                )
 
     def check_copies(self, rows: Tensor) -> None:
         """Check that generated encoded rows (m, width) are no copies of training rows."""
         train_rows = self.table.rows[~self.held_out]
         held_out_rows = self.table.rows[self.held_out]
         share = share_closer_than_holdout(train_rows, held_out_rows, rows)
-        sentence = f"{share:.0%} are closer to a training row than the median held-out row"
-        self.check(share <= MAX_CLOSER, f"{sentence} (50% is right)")
+        self.check(
+            "closer to a training row than half of the held-out rows",
+            share <= MAX_CLOSER,
+            f"{share:.0%}",
+            f"at most {MAX_CLOSER:.0%}; 50% is right",
+            "too many samples are near-copies of training rows.",
+            "Try more rows, or fewer --epochs.",
+        )
         self.metrics["copied"] = share
 
     def check_forest(self) -> None:
         """Check that a forest cannot separate generated cells from held-out ones."""
         auc = two_sample_auc(self.data[self.held_out], self.samples)
-        sentence = f"a forest separates them from held-out rows with AUC {auc:.2f}"
-        self.check(auc <= MAX_AUC, f"{sentence} (0.5: it cannot)")
+        self.check(
+            "AUC of a forest, samples against held-out rows",
+            auc <= MAX_AUC,
+            f"{auc:.2f}",
+            f"at most {MAX_AUC}; 0.5 is right",
+            "a forest can tell samples from rows it has not seen.",
+        )
         self.metrics["auc"] = auc
 
 

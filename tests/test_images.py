@@ -249,7 +249,7 @@ def test_classes_are_recognised_and_missing_ones_named(data_dir):
     training = new_training(pictures, features=images.Features(pictures))
     images.check_classes(training, pictures[labels < 7], labelled)
     assert not training.converged
-    assert "missing or rare: 7, 8, 9" in training.verdict
+    assert "too rare: 7, 8, 9." in training.verdict
 
 
 # --- Learning pictures -------------------------------------------------------------------------

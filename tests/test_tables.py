@@ -335,7 +335,7 @@ def test_fresh_rows_are_good(judge):
 def test_copies_are_noticed(judge):
     training = judge(lambda rows, held_out: rows[~held_out] + 0.01)
     assert not training.converged
-    assert "100% are closer" in training.verdict
+    assert "WARNING: too many samples are near-copies" in training.verdict
 
 
 def test_a_missing_category_and_equal_columns_are_noticed(judge):

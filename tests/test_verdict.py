@@ -76,12 +76,14 @@ def test_a_good_generator_is_good(name):
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_generator_is_never_good(name):
     data, rows, generator = BAD[name]
-    advice = "Train on more rows." if rows < 50 else "another --seed or a lower --lr."
+    advice = "Train on more rows." if rows < 50 else "another --seed, or a lower --lr."
     for _ in range(2):
         training = judge(data(torch.randn(rows, 2)), generator)
         assert not training.converged
-        assert training.verdict.startswith("WARNING, not converged: ")
-        assert training.verdict.endswith(advice)
+        first, *lines, last = training.verdict.splitlines()
+        assert first.startswith("WARNING: ")
+        assert any(line.startswith("  FAIL") for line in lines)
+        assert last.endswith(advice)
 
 
 def test_the_limit_is_what_fresh_rows_reach():
@@ -123,3 +125,20 @@ def test_faults_of_images_are_noticed(fault):
     features = images.Features(data)
     training = judge(data, generate, 4, samples=4096, features=features, **images.LIMITS)
     assert training.converged == (fault == "none"), training.verdict
+
+
+def test_the_verdict_is_a_sentence_and_a_line_for_each_check():
+    """The first failed check gives the sentence; advice fits what failed."""
+    data = clusters(torch.randn(1000, 2))
+    good = judge(data, clusters)
+    first, *lines = good.verdict.splitlines()
+    assert first == "Good: the samples are as close to the data as new data would be."
+    assert len(lines) == len(good.checks) == 3
+    assert all(line.startswith("  ok ") for line in lines)
+    assert repr(good) == f"<{first}>"
+
+    bad = judge(data, lambda noise: clusters(noise, share=0))
+    assert "FAIL  data near samples" in bad.verdict
+    assert bad.verdict.splitlines()[0] == f"WARNING: {bad.checks[0].problem}"
+    bad.check("copies", False, "9%", "at most 1%", "it copies.", "Use more rows.")
+    assert bad.verdict.endswith("Use more rows.")

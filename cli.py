@@ -120,7 +120,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(
             "--out",
             metavar="DIR",
-            type=Path,
+            type=folder,
             default=Path("outputs", script.removesuffix("_gan")),
             help="where results go (%(default)s)",
         )
@@ -129,7 +129,7 @@ class Parser(argparse.ArgumentParser):
         if gan:
             self.add_generator_options()
         else:
-            self.set_defaults(generate=None)
+            self.set_defaults(generate=None, interpolate=None)
 
     def add_training_options(self) -> None:
         """Adds an option for each of SETTINGS."""
@@ -162,8 +162,20 @@ class Parser(argparse.ArgumentParser):
         make_folder(options.out)
         return settings
 
+    def parse_args(self, *args: Any, **settings: Any) -> argparse.Namespace:  # type: ignore[override]
+        """As argparse; refuses options of a training where none takes place."""
+        options = super().parse_args(*args, **settings)
+        if options.show and (options.generate or options.interpolate):
+            self.error("--show is for training; leave it out to use the saved generator")
+        return options
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see --help\n")
+
+
+def folder(text: str) -> Path:
+    """The type of an option: a folder; ~ is that of the user."""
+    return Path(text).expanduser()
 
 
 def number(text: str, kind: Callable[[str], float] = int, least: float = 1) -> float:
@@ -246,6 +258,7 @@ def model_files(name: str, model: nn.Module, inputs: int | tuple[int, ...]) -> d
     """A model of any number of rows as two files: TorchScript (.pt) and torch.export (.pt2)."""
     # Few rows: torch.jit.trace keeps all activations in memory
     example = torch.zeros(16, *input_shape(inputs))
+    model.register_buffer("inputs", torch.tensor(input_shape(inputs)))  # to be read from the file
     rows = torch.export.Dim("rows", max=2**48)  # torch 2.7 refuses to go up to 2**63
     script = io.BytesIO()
     program = io.BytesIO()
@@ -254,6 +267,14 @@ def model_files(name: str, model: nn.Module, inputs: int | tuple[int, ...]) -> d
         exported = torch.export.export(model, (example,), dynamic_shapes=({0: rows},), strict=False)
         torch.export.save(exported, program)
     return {f"{name}.pt": script.getvalue(), f"{name}.pt2": program.getvalue()}
+
+
+def saved_inputs(model: nn.Module, folder: Path) -> list[int]:
+    """The shape of an input of a saved model; Failure if it was saved by something else."""
+    buffers = dict(model.named_buffers())
+    if "inputs" not in buffers:
+        raise Failure(f"the model in {folder} was not saved by this script; train again")
+    return buffers["inputs"].tolist()
 
 
 def input_shape(inputs: int | tuple[int, ...]) -> tuple[int, ...]:
@@ -307,7 +328,8 @@ def report(options: argparse.Namespace, training: Any) -> int:
         ending += ", diverged (lower --lr)"
     samples = training.metrics["samples"]
     kept = f"kept epoch {training.stopping.kept_epoch}"
-    print(f"Trained on {samples:,} samples for {len(training.history)} epochs{ending}, {kept}.")
+    epochs = f"{len(training.history)} of at most {options.epochs} epochs"
+    print(f"Trained on {samples:,} samples for {epochs}{ending}, {kept}.")
     print(training.verdict)
     if options.show:
         Image.open(options.out / "samples.png").show()
@@ -343,7 +365,6 @@ def load_model(path: Path, inputs: int | tuple[int, ...] | None = None) -> nn.Mo
 
 def use_generator(
     options: argparse.Namespace,
-    latent_dim: int,
     names: Sequence[str],
     decode: Callable[[Tensor], Tensor] = lambda rows: rows,
 ) -> int:
@@ -351,7 +372,13 @@ def use_generator(
 
     `decode` turns rows of the saved generator into samples, (n,) or (n, columns).
     """
-    generator = load_model(options.out / "generator.pt", latent_dim)
+    if options.data:
+        raise InputError("--data is for training; leave it out to use the saved generator")
+    generator = load_model(options.out / "generator.pt")
+    (latent_dim,) = saved_inputs(generator, options.out)
+    columns = decode(generator(torch.zeros(2, latent_dim))).reshape(2, -1).shape[1]
+    if columns != len(names):
+        names = [f"column {i + 1}" for i in range(columns)]
     if options.generate:
         random = common.random_generator("samples", options.seed)
         print(",".join(names))

@@ -7,6 +7,7 @@ What makes a script a command (options, files, messages) is in cli.py.
 import functools
 import io
 import math
+import pickle
 import warnings
 import zlib
 from collections import Counter
@@ -70,6 +71,30 @@ def random_generator(use: str, seed: int = 0) -> torch.Generator:
 # --- One-hot codec -----------------------------------------------------------------------------
 
 
+def isolated(train: Callable) -> Callable:
+    """Decorates a `train`: it leaves the caller's random state and settings of torch as they are.
+
+    Nor does it depend on them, be it a default dtype, or autocast.
+    """
+
+    @functools.wraps(train)
+    def wrapper(*args: Any, **settings: Any) -> Any:
+        dtype = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+        try:
+            with (
+                torch.random.fork_rng(),
+                torch.autocast("cpu", enabled=False),
+                torch.inference_mode(False),
+                torch.enable_grad(),
+            ):
+                return train(*args, **settings)
+        finally:
+            torch.set_default_dtype(dtype)
+
+    return wrapper
+
+
 def one_hot_encode(integers: Tensor, depth: int) -> Tensor:
     """Integers (n,) from 0 to depth - 1 as one-hot rows (n, depth), float32.
 
@@ -90,6 +115,7 @@ def one_hot_decode(rows: Tensor) -> Tensor:
 # --- Data --------------------------------------------------------------------------------------
 
 LARGEST = 1e37  # absolute value of a number in the data: sums of larger ones may overflow float32
+TORCH_FLOATS = (np.float16, np.float32, np.float64)
 EXACT_IN_FLOAT32 = (torch.float32, torch.float16, torch.bfloat16, torch.bool)
 
 
@@ -100,14 +126,18 @@ def as_rows(data: object) -> Tensor:
     rows of finite numbers.
     """
     try:
-        if not isinstance(data, Tensor):
-            array = np.array(data)
-            if array.dtype == object:  # as of a DataFrame with columns of several types
-                array = array.astype(np.float64)
-            data = torch.from_numpy(array)
-        dtype = torch.float32 if data.dtype in EXACT_IN_FLOAT32 else torch.float64
-        rows = data.detach().cpu().to(dtype)
-    except (TypeError, ValueError):
+        if isinstance(data, list | tuple) and any(isinstance(row, Tensor) for row in data):
+            data = torch.stack([torch.as_tensor(row).detach() for row in data])
+        tensor = data if isinstance(data, Tensor) else torch.from_numpy(as_array(data))
+        if tensor.is_complex():
+            raise InputError("data must be real numbers, not complex ones")
+        if tensor.layout != torch.strided:
+            tensor = tensor.to_dense()
+        dtype = torch.float32 if tensor.dtype in EXACT_IN_FLOAT32 else torch.float64
+        rows = tensor.detach().cpu().to(dtype, copy=True)
+    except InputError:
+        raise
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         raise InputError("data must be rows of numbers, all of the same length") from None
     if rows.ndim != 2:
         raise InputError(f"data must have the shape (n, columns), not {tuple(rows.shape)}")
@@ -119,6 +149,18 @@ def as_rows(data: object) -> Tensor:
     return rows
 
 
+def as_array(data: object) -> np.ndarray:
+    """What numpy reads as numbers, in a type that torch has; InputError for missing ones."""
+    if np.ma.is_masked(data):
+        raise InputError("data must be numbers, but some are masked, so missing")
+    array = np.array(data)
+    if array.dtype.kind in "iu" and array.size and int(np.abs(array).max()) > 2**53:
+        raise InputError("data must be numbers; integers above 2**53 would be rounded")
+    if array.dtype.kind in "Of" and array.dtype.newbyteorder("=") not in TORCH_FLOATS:
+        return array.astype(np.float64)  # long doubles, or objects of several types
+    return array.astype(array.dtype.newbyteorder("="))
+
+
 def random_subset(rows: Tensor, size: int) -> Tensor:
     """At most `size` of the rows (n, ...), drawn at random: the first ones might all be alike."""
     if len(rows) <= size:
@@ -127,11 +169,91 @@ def random_subset(rows: Tensor, size: int) -> Tensor:
     return rows[order[:size]]
 
 
+def prepare_rows(data: object, names: Sequence[str] = ()) -> tuple[Tensor, list[str]]:
+    """Data as by `as_rows`, without rows that lie far outside, and notes that say what was done.
+
+    A typo, or -9999 for a missing number, would decide the scale of its column and hide the rest.
+    """
+    rows = as_rows(data)
+    if len(names) != rows.shape[1]:
+        names = [f"column {i + 1}" for i in range(rows.shape[1])]
+    far = far_numbers(rows)
+    kept = rows[~far.any(dim=1)]
+    tails = LongTails(kept)
+    notes = []
+    for i, name in enumerate(names):
+        outside = rows[far[:, i], i]
+        if len(outside) > 0:
+            listed = ", ".join(f"{number:g}" for number in outside.unique()[:5].tolist())
+            notes.append(f"{name} lies far outside in {len(outside)} rows, left out: {listed}")
+        if tails.positive[i]:
+            notes.append(f"{name} has a long tail: its logarithm is learned and compared")
+        if tails.both_sides[i]:
+            notes.append(f"{name} has long tails: they are shortened to be learned and compared")
+    return kept, notes
+
+
+def far_numbers(rows: Tensor) -> Tensor:
+    """Mask (n, columns) of the few numbers that lie far outside, as typos do.
+
+    They are five times as far from the median as 99 % of their column.
+    """
+    numbers = LongTails(rows)(rows)
+    distances = (numbers - numbers.median(dim=0).values).abs()
+    radius = distances.sort(dim=0).values[math.ceil(0.99 * len(rows)) - 1]
+    far = (distances > 5 * radius) & (radius > 0)
+    few = far.sum(dim=0) <= max(1, 0.005 * len(rows))  # more of them are a part of the data
+    return far & few
+
+
+class LongTails(nn.Module):
+    """Shortens the long tails of columns (n, columns), which would squeeze all the rest.
+
+    If 1 % of a positive column are above ten times its median, the column is replaced by its
+    logarithm. If another column reaches 15 times as far as its middle half, it is replaced by its
+    inverse hyperbolic sine, which is linear in the middle and logarithmic outside.
+    """
+
+    positive: Tensor  # (columns,), whether the logarithm replaces it
+    both_sides: Tensor  # (columns,), whether the inverse hyperbolic sine replaces it
+    median: Tensor
+    spread: Tensor  # of the middle half
+
+    def __init__(self, rows: Tensor) -> None:
+        super().__init__()
+        places = torch.tensor([0.01, 0.25, 0.5, 0.75, 0.99]) * (len(rows) - 1)
+        low, first, median, third, high = rows.sort(dim=0).values[places.round().long()]
+        spread = third - first
+        positive = (low > 0) & (high > 10 * median)
+        both_sides = ~positive & (spread > 0) & (high - low > 15 * spread)
+        self.any = bool((positive | both_sides).any())
+        self.register_buffer("positive", positive)
+        self.register_buffer("both_sides", both_sides)
+        self.register_buffer("median", median)
+        self.register_buffer("spread", torch.where(spread > 0, spread, 1))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        if not self.any:
+            return rows
+        sines = ((rows - self.median) / self.spread).asinh()
+        logarithms = rows.clamp(min=1e-37).log()
+        shortened = torch.where(self.both_sides, sines, rows)
+        return torch.where(self.positive, logarithms, shortened)
+
+    def inverse(self, rows: Tensor) -> Tensor:
+        """Turns shortened columns back."""
+        if not self.any:
+            return rows
+        sines = rows.sinh() * self.spread + self.median
+        lengthened = torch.where(self.both_sides, sines, rows)
+        return torch.where(self.positive, rows.exp(), lengthened)
+
+
 class Standardize(nn.Module):
     """Shifts columns (n, columns) to mean 0 and scales them to standard deviation 1, as float32.
 
-    With a `limit`, a column is scaled down further if need be, until 99.5 % of it lie between
-    -limit and limit: numbers far out would be learned badly.
+    Long tails are shortened first. With a `limit`, a column is scaled down further if need be,
+    until 99.5 % of it lie between -limit and limit: numbers far out would be learned badly.
     """
 
     mean: Tensor  # (columns,)
@@ -139,6 +261,8 @@ class Standardize(nn.Module):
 
     def __init__(self, rows: Tensor, limit: float = math.inf) -> None:
         super().__init__()
+        self.tails = LongTails(rows)
+        rows = self.tails(rows)
         # float64, as float32 loses the variance of columns with a large mean
         scale, mean = torch.std_mean(rows.double(), dim=0, correction=0)
         if limit < math.inf:
@@ -151,11 +275,11 @@ class Standardize(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         divisor = torch.where(self.scale > 0, self.scale, 1)
-        return ((rows - self.mean) / divisor).float()
+        return ((self.tails(rows) - self.mean) / divisor).float()
 
     def inverse(self) -> nn.Module:
         """The module that turns standardised rows back."""
-        return Unstandardize(self.mean, self.scale)
+        return Unstandardize(self.mean, self.scale, self.tails)
 
 
 class Unstandardize(nn.Module):
@@ -164,14 +288,15 @@ class Unstandardize(nn.Module):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, mean: Tensor, scale: Tensor) -> None:
+    def __init__(self, mean: Tensor, scale: Tensor, tails: LongTails) -> None:
         super().__init__()
+        self.tails = tails
         self.register_buffer("mean", mean)
         self.register_buffer("scale", scale)
 
     def forward(self, rows: Tensor) -> Tensor:
         # The buffers stay on the CPU, as an Apple GPU has no float64; so rows move there
-        return rows.to(self.mean) * self.scale + self.mean
+        return self.tails.inverse(rows.to(self.mean) * self.scale + self.mean)
 
 
 class Batches:
@@ -318,14 +443,14 @@ def fresh_distance(rows: Tensor) -> float:
 def precision_and_coverage(real: Tensor, generated: Tensor) -> tuple[float, float]:
     """Share of generated rows (m, columns) near real ones, and of real ones near generated ones.
 
-    A real row reaches as far as its fifth nearest other one, at least 0.1 standard deviations; what
-    is within its reach is near. This is precision (Kynkaanniemi et al. 2019) and coverage (Naeem et
-    al. 2020). At most 4,096 real rows and 8,192 generated ones are compared.
+    A real row reaches as far as its fifth nearest other one, at least 0.03 standard deviations;
+    what is within its reach is near. This is precision (Kynkaanniemi et al. 2019) and coverage
+    (Naeem et al. 2020). At most 4,096 real rows and 8,192 generated ones are compared.
     """
     real = random_subset(real, 4096)
     generated = random_subset(generated, 8192)
     rank = min(1 + 5, len(real))  # each row is its own nearest one
-    reach = torch.cdist(real, real).kthvalue(rank, dim=1).values.clamp(min=0.1)
+    reach = torch.cdist(real, real).kthvalue(rank, dim=1).values.clamp(min=0.03)
     near = torch.cdist(generated, real) <= reach
     precision = near.any(dim=1).float().mean().item()
     coverage = near.any(dim=0).float().mean().item()
@@ -432,6 +557,7 @@ class Training:
     """
 
     generator: nn.Module  # the kept one, on the CPU, in eval mode, in the units of the data
+    latent_dim: int  # how many numbers of noise it needs
     samples: Tensor  # (m, columns), or pictures (m, channels, height, width)
     distance: float  # between samples and data
     ratio: float  # distance / limit; above 1, samples are further off than new real rows would be
@@ -442,18 +568,25 @@ class Training:
         self,
         data: Tensor,
         *,
-        seed: int,
+        seed: int | None,
         epochs: int,
         patience: int,
         cooldown: int = 0,
         progress: bool = True,
         features: Callable[[Tensor], Tensor] | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
-        """For `data`, rows (n, columns) or pictures; seeds torch.
+        """For `data`, rows (n, columns) or pictures; seeds torch. The verdict ends with the notes.
+
+        Without a `seed`, one is drawn; metrics["seed"] has it.
 
         `features` turns them into rows (n, m) that are compared: by default, standardised columns.
         Raises InputError if a setting is invalid.
         """
+        if seed is None:
+            seed = torch.Generator().seed() % 2**32
+        if not isinstance(seed, int | np.integer):
+            raise InputError(f"seed must be an integer, or None for another one, not {seed!r}")
         self.data = data
         self.progress = progress  # whether to show a bar
         self.features = features or Standardize(data)
@@ -464,7 +597,8 @@ class Training:
         self.history: list[Evaluation] = []
         self.snapshots: list[Tensor] = []  # samples of each epoch, for the animation
         self.checks: list[Check] = []
-        self.metrics: dict[str, Any] = {"samples": len(data), "seed": seed}
+        self.notes = list(notes)
+        self.metrics: dict[str, Any] = {"samples": len(data), "seed": int(seed)}
         self.epochs_asked = epochs
         torch.manual_seed(random_generator("training", seed).initial_seed())
 
@@ -513,6 +647,7 @@ class Training:
         """
         self.generator = self.stopping.load_best(generator)
         self.samples = self.generator(noise)
+        self.latent_dim = noise.shape[1]
         generated = self.features(self.samples)
         self.distance = sliced_wasserstein(self.real, generated)
         self.ratio = self.distance / max(self.distance_limit, 1e-3)  # constant data have 0
@@ -625,16 +760,22 @@ class Training:
     @property
     def verdict(self) -> str:
         """The verdict: a sentence, then a line for each check, and advice if one failed."""
-        return write_verdict(
-            self.checks, "the samples are as close to the data as new data would be."
-        )
+        good = "the samples are as close to the data as new data would be."
+        return write_verdict(self.checks, good, self.notes)
+
+    def __getstate__(self) -> bytes:
+        # To another process, torch would send each tensor as an open file, of which there are few
+        return pickle.dumps(self.__dict__)
+
+    def __setstate__(self, state: bytes) -> None:
+        self.__dict__.update(pickle.loads(state))
 
     def __repr__(self) -> str:
         return f"<{self.verdict.splitlines()[0]}>"
 
 
-def write_verdict(checks: Sequence[Check], good: str) -> str:
-    """A verdict as text: a sentence, then a line for each check, and advice if one failed."""
+def write_verdict(checks: Sequence[Check], good: str, notes: Sequence[str] = ()) -> str:
+    """A verdict as text: a sentence, a line for each check and each note, advice if one failed."""
     failed = [check for check in checks if not check.passed]
     first = f"Good: {good}"
     if failed or not checks:
@@ -644,6 +785,7 @@ def write_verdict(checks: Sequence[Check], good: str) -> str:
     for check in checks:
         mark = "ok  " if check.passed else "FAIL"
         lines.append(f"  {mark}  {check.name:{width}}  {check.measured:>7}  {check.limit}")
+    lines += [f"  note  {note}" for note in notes]
     advice = [check.advice for check in failed]
     return "\n".join(lines + list(dict.fromkeys(advice)))
 
@@ -673,8 +815,16 @@ def draw_points(
 ) -> None:
     """Draws generated points over real ones: the first two columns of rows (n, columns).
 
-    The axes are those of the data; stray points may lie outside.
+    The axes are those of the data; stray points may lie outside. One column is a histogram.
     """
+    if data.shape[1] == 1:
+        bins = np.linspace(float(data.min()), float(data.max()), 41)
+        numbers = [rows.flatten().numpy() for rows in (data, samples)]
+        labels = ["real", "generated"]
+        axes.hist(numbers, bins, density=True, color=[REAL, GENERATED], label=labels)
+        axes.set(xlabel=names[0], ylabel="density")
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize="small")
+        return
     real = random_subset(data, 2048)
     generated = random_subset(samples, 2048)
     axes.scatter(real[:, 0], real[:, 1], s=20, color=REAL, linewidths=0, label="real")

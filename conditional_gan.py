@@ -128,12 +128,13 @@ def score(discriminator: nn.Module, pictures: Tensor, labels: Tensor) -> Tensor:
     return (discriminator(pictures) * labels).sum(dim=1)
 
 
+@common.isolated
 def train(
     pictures: Tensor,
     labels: Tensor,
     *,
     names: Sequence[str] = DIGITS,
-    seed: int = 0,
+    seed: int | None = 0,
     device: str | torch.device = "auto",
     epochs: int = 40,
     patience: int = 40,

@@ -103,10 +103,11 @@ class Translators(nn.Module):
         return torch.cat([self.to_digit(outlines), self.to_outline(digits)], dim=1)
 
 
+@common.isolated
 def train(
     data: Tensor,
     *,
-    seed: int = 0,
+    seed: int | None = 0,
     device: str | torch.device = "auto",
     epochs: int = 30,
     patience: int = 30,

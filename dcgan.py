@@ -113,10 +113,11 @@ def build_discriminator(channels: int = 1, size: int = 28) -> nn.Module:
     return nn.Sequential(*layers)
 
 
+@common.isolated
 def train(
     data: Tensor,
     *,
-    seed: int = 0,
+    seed: int | None = 0,
     device: str | torch.device = "auto",
     epochs: int = 18,
     patience: int = 18,

@@ -83,10 +83,11 @@ def build_discriminator() -> nn.Module:
     )
 
 
+@common.isolated
 def train(
     data: Tensor,
     *,
-    seed: int = 0,
+    seed: int | None = 0,
     device: str | torch.device = "auto",
     epochs: int = 40,
     patience: int = 40,

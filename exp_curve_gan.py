@@ -14,6 +14,7 @@ from how well its points fool the discriminator, which learns to tell them from 
 import copy
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -30,7 +31,7 @@ X_MAX = 50.0
 BASE = 1.08
 COLUMNS = ["x", "y"]
 
-LATENT_DIM = 2  # how many random numbers become one point
+LATENT_DIM = 2  # how many random numbers become one point; of more columns, as many as these
 BATCHES_PER_EPOCH = 45  # an epoch is not one pass over the data, but so many steps
 COOLDOWN = 20  # the last epochs, in which the learning rate falls to zero
 BETAS = (0.0, 0.95)  # of Adam: no momentum, with which the two networks would chase each other
@@ -46,13 +47,13 @@ def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
 
 
 class Generator(nn.Module):
-    """Turns standard normal noise (n, LATENT_DIM) into standardised points (n, columns)."""
+    """Turns standard normal noise (n, latent_dim) into standardised points (n, columns)."""
 
-    def __init__(self, columns: int) -> None:
+    def __init__(self, latent_dim: int, columns: int) -> None:
         super().__init__()
-        self.layers = fourier_mlp(LATENT_DIM, 128, columns, nn.ReLU())
+        self.layers = fourier_mlp(latent_dim, 128, columns, nn.ReLU())
         # At first each point is its noise: a cloud as wide as the data. A narrow one might stay so
-        self.skip = nn.Linear(LATENT_DIM, columns, bias=False)
+        self.skip = nn.Linear(latent_dim, columns, bias=False)
         nn.init.eye_(self.skip.weight)
 
     def forward(self, noise: Tensor) -> Tensor:
@@ -67,10 +68,11 @@ def build_discriminator(columns: int) -> nn.Module:
     return fourier_mlp(columns, 64, 1, nn.LeakyReLU(0.1))
 
 
+@common.isolated
 def train(
     data: Tensor,
     *,
-    seed: int = 0,
+    seed: int | None = 0,
     device: str | torch.device = "auto",
     epochs: int = 60,
     patience: int = 3,
@@ -84,18 +86,25 @@ def train(
     training ends. Raises InputError if the data or a setting are invalid.
     """
     device = common.choose_device(device)
-    rows = common.as_rows(data)
+    rows, notes = common.prepare_rows(data, COLUMNS)
     training = Training(
-        rows, seed=seed, epochs=epochs, patience=patience, cooldown=COOLDOWN, progress=progress
+        rows,
+        notes=notes,
+        seed=seed,
+        epochs=epochs,
+        patience=patience,
+        cooldown=COOLDOWN,
+        progress=progress,
     )
     columns = rows.shape[1]
+    latent_dim = max(LATENT_DIM, columns)
     batch_size = min(batch_size, len(rows))
     # The data get the range of the uniform noise, where the generator starts
     standardize = common.Standardize(rows, limit=UNIFORM_MAX)
     batches = common.Batches(standardize(rows).to(device), batch_size)
-    noises = common.even_noise(batch_size, LATENT_DIM, device)
+    noises = common.even_noise(batch_size, latent_dim, device)
 
-    generator = Generator(columns).to(device)
+    generator = Generator(latent_dim, columns).to(device)
     ema_generator = copy.deepcopy(generator)  # with a moving average of the weights: it wavers less
     discriminator = build_discriminator(columns).to(device)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
@@ -105,7 +114,7 @@ def train(
 
     # The averaged generator, and then back to the units of the data: measured, kept and saved
     data_generator = nn.Sequential(ema_generator, standardize.inverse())
-    fixed_noise = torch.randn(1024, LATENT_DIM, device=device)  # so that epochs can be compared
+    fixed_noise = torch.randn(1024, latent_dim, device=device)  # so that epochs can be compared
 
     # One step: a function, as the decorator makes it faster on a GPU. On a CPU it does nothing
     @common.cuda_graph(device, g_optimizer, d_optimizer)
@@ -138,7 +147,7 @@ def train(
                 # The penalty in every fourth step is enough (Karras et al. 2020)
                 d_loss, g_loss = step(next(batches), next(noises), apply_penalty=i % 4 == 0)
             training.evaluate(data_generator, fixed_noise, d_loss.item(), g_loss.item())
-    return training.finish(data_generator, torch.randn(16384, LATENT_DIM))
+    return training.finish(data_generator, torch.randn(16384, latent_dim))
 
 
 @cli.command
@@ -149,17 +158,18 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     torch.set_num_threads(1)  # faster, for networks as small as these
     if options.generate or options.interpolate:
-        return cli.use_generator(options, LATENT_DIM, COLUMNS)
+        return cli.use_generator(options, COLUMNS)
 
     if options.data:
         data = cli.read_numbers(options.data, columns=len(COLUMNS))
     else:
         data = real_samples(2048, common.random_generator("data", options.seed))
     training = train(data, **parser.settings(options))
-    cli.save(options, training, LATENT_DIM, generator=training.generator)
-    cli.save_picture(options, "samples.png", common.plot(training))
+    draw = partial(common.draw_points, names=COLUMNS)
+    cli.save(options, training, training.latent_dim, generator=training.generator)
+    cli.save_picture(options, "samples.png", common.plot(training, draw))
     if options.animate:
-        cli.save_picture(options, "training.gif", common.animate(training))
+        cli.save_picture(options, "training.gif", common.animate(training, draw))
     return cli.report(options, training)
 
 

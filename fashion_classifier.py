@@ -127,6 +127,7 @@ class Result:
         return common.write_verdict(self.checks, "pictures are classified well.")
 
 
+@common.isolated
 def train(
     pictures: Tensor,
     labels: Tensor,

@@ -68,10 +68,11 @@ def build_discriminator(depth: int) -> nn.Linear:
     return nn.Linear(depth, 1)
 
 
+@common.isolated
 def train(
     data: Tensor,
     *,
-    seed: int = 0,
+    seed: int | None = 0,
     device: str | torch.device = "auto",
     epochs: int = 60,
     patience: int = 3,
@@ -160,7 +161,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     torch.set_num_threads(1)  # faster, for networks as small as these
     if options.generate or options.interpolate:
-        return cli.use_generator(options, LATENT_DIM, ["integer"], common.one_hot_decode)
+        return cli.use_generator(options, ["integer"], common.one_hot_decode)
 
     if options.data:
         integers = cli.read_numbers(options.data, columns=1, depth=DEPTH).flatten().long()

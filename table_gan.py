@@ -114,11 +114,12 @@ def build_discriminator(width: int) -> nn.Module:
     return fourier_mlp(width, 64, 1, nn.LeakyReLU(0.1))
 
 
+@common.isolated
 def train(
     data: Any,
     *,
     types: Mapping[str, str] | None = None,
-    seed: int = 0,
+    seed: int | None = 0,
     device: str | torch.device = "auto",
     epochs: int = 60,
     patience: int = 3,

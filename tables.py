@@ -574,10 +574,12 @@ class TableTraining(Training):
     (n, columns), and lets the generator do so.
     """
 
-    def __init__(self, table: Table, *, seed: int, **settings: Any) -> None:
+    def __init__(self, table: Table, *, seed: int | None, **settings: Any) -> None:
         super().__init__(table.rows, seed=seed, **settings)
         self.table = table
-        self.held_out = hold_out(len(table.rows), seed)  # (n,): rows not to train on
+        self.held_out = hold_out(
+            len(table.rows), self.metrics["seed"]
+        )  # (n,): rows not to train on
         self.metrics["ids"] = table.ids
 
     def advice(self) -> str:

@@ -16,6 +16,7 @@ import copy
 import math
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,7 +32,7 @@ RADIUS = 2.0  # of the ring
 DEVIATION = 0.05  # of the points of a cluster from its centre
 COLUMNS = ["x", "y"]
 
-LATENT_DIM = 2  # how many random numbers become one point
+LATENT_DIM = 2  # how many random numbers become one point; of more columns, as many as these
 BATCHES_PER_EPOCH = 40  # an epoch is not one pass over the data, but so many steps
 CRITIC_STEPS = 2  # per generator step, so that the estimate keeps up
 COOLDOWN = 20  # the last epochs, in which the learning rate falls to zero
@@ -57,9 +58,9 @@ class Uniform(nn.Module):
         return 3**0.5 * torch.erf(noise / 2**0.5)
 
 
-def build_generator(columns: int) -> nn.Module:
-    """Turns standard normal noise (n, LATENT_DIM) into standardised points (n, columns)."""
-    return nn.Sequential(Uniform(), fourier_mlp(LATENT_DIM, 128, columns, nn.ReLU()))
+def build_generator(latent_dim: int, columns: int) -> nn.Module:
+    """Turns standard normal noise (n, latent_dim) into standardised points (n, columns)."""
+    return nn.Sequential(Uniform(), fourier_mlp(latent_dim, 128, columns, nn.ReLU()))
 
 
 def build_discriminator(columns: int) -> nn.Module:
@@ -75,10 +76,11 @@ def slope_penalty(critic: nn.Module, points: Tensor, fakes: Tensor) -> Tensor:
     return (slopes.norm(dim=1) - 1).square().mean()
 
 
+@common.isolated
 def train(
     data: Tensor,
     *,
-    seed: int = 0,
+    seed: int | None = 0,
     device: str | torch.device = "auto",
     epochs: int = 60,
     patience: int = 3,
@@ -92,18 +94,25 @@ def train(
     training ends. Raises InputError if the data or a setting are invalid.
     """
     device = common.choose_device(device)
-    rows = common.as_rows(data)
+    rows, notes = common.prepare_rows(data, COLUMNS)
     training = Training(
-        rows, seed=seed, epochs=epochs, patience=patience, cooldown=COOLDOWN, progress=progress
+        rows,
+        notes=notes,
+        seed=seed,
+        epochs=epochs,
+        patience=patience,
+        cooldown=COOLDOWN,
+        progress=progress,
     )
     columns = rows.shape[1]
+    latent_dim = max(LATENT_DIM, columns)
     batch_size = min(batch_size, len(rows))
     standardize = common.Standardize(rows)
     real = standardize(rows).to(device)
     batches = common.Batches(real, batch_size)
-    noises = common.even_noise(batch_size, LATENT_DIM, device)
+    noises = common.even_noise(batch_size, latent_dim, device)
 
-    generator = build_generator(columns).to(device)
+    generator = build_generator(latent_dim, columns).to(device)
     ema_generator = copy.deepcopy(generator)  # with a moving average of the weights: it wavers less
     critic = build_discriminator(columns).to(device)
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
@@ -111,7 +120,7 @@ def train(
 
     # The averaged generator, and then back to the units of the data: measured, kept and saved
     data_generator = nn.Sequential(ema_generator, standardize.inverse())
-    fixed_noise = torch.randn(1024, LATENT_DIM, device=device)  # so that epochs can be compared
+    fixed_noise = torch.randn(1024, latent_dim, device=device)  # so that epochs can be compared
 
     # Steps are functions, as the decorator makes them faster on a GPU. On a CPU it does nothing
     @common.cuda_graph(device, c_optimizer)
@@ -146,7 +155,7 @@ def train(
             with torch.no_grad():  # of the averaged generator, which the critic has not seen
                 c_loss = critic(ema_generator(fixed_noise)).mean() - critic(real).mean()
             training.evaluate(data_generator, fixed_noise, c_loss.item(), g_loss.item())
-    return training.finish(data_generator, torch.randn(16384, LATENT_DIM))
+    return training.finish(data_generator, torch.randn(16384, latent_dim))
 
 
 def plot_estimate(training: Training) -> Figure:
@@ -170,18 +179,19 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     torch.set_num_threads(1)  # faster, for networks as small as these
     if options.generate or options.interpolate:
-        return cli.use_generator(options, LATENT_DIM, COLUMNS)
+        return cli.use_generator(options, COLUMNS)
 
     if options.data:
         data = cli.read_numbers(options.data, columns=len(COLUMNS))
     else:
         data = real_samples(2048, common.random_generator("data", options.seed))
     training = train(data, **parser.settings(options))
-    cli.save(options, training, LATENT_DIM, generator=training.generator)
-    cli.save_picture(options, "samples.png", common.plot(training))
+    draw = partial(common.draw_points, names=COLUMNS)
+    cli.save(options, training, training.latent_dim, generator=training.generator)
+    cli.save_picture(options, "samples.png", common.plot(training, draw))
     cli.save_picture(options, "estimate.png", plot_estimate(training))
     if options.animate:
-        cli.save_picture(options, "training.gif", common.animate(training))
+        cli.save_picture(options, "training.gif", common.animate(training, draw))
     return cli.report(options, training)
 
 

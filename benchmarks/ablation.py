@@ -82,7 +82,7 @@ class Points:
     def build_generator(self, columns: int) -> nn.Module:
         """Noise (n, LATENT_DIM) to rows (n, columns)."""
         generator_class = sine_gan.Generator if self.uniform_noise else GeneratorOfNormalNoise
-        generator = generator_class(columns)
+        generator = generator_class(self.LATENT_DIM, columns)
         if not self.generator_waves:
             remove_waves(generator.layers, self.LATENT_DIM)
         if not self.wide_output:

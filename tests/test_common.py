@@ -64,6 +64,10 @@ READABLE = {
     "integers": (ROWS.long(), torch.float64),
     "list": (ROWS.tolist(), torch.float64),
     "DataFrame": (pd.DataFrame({"a": [1, 3], "b": [-2.0, 0.5]}), torch.float64),
+    "big-endian array": (ROWS.double().numpy().astype(">f8"), torch.float64),
+    "long doubles": (ROWS.numpy().astype(np.longdouble), torch.float64),
+    "sparse": (ROWS.to_sparse(), torch.float32),
+    "list of tensors with gradients": ([*ROWS.clone().requires_grad_()], torch.float32),
     "DataFrame of objects": (pd.DataFrame({"a": [1, 3], "b": [True, False]}), torch.float64),
 }
 
@@ -72,7 +76,12 @@ READABLE = {
 def test_rows_of_numbers_are_read_without_loss(name):
     data, dtype = READABLE[name]
     rows = common.as_rows(data)
-    expected = np.asarray(data.detach().double() if torch.is_tensor(data) else data, dtype=float)
+    expected = data
+    if torch.is_tensor(data):
+        expected = data.detach().to_dense().double()
+    if name.startswith("list of tensors"):
+        expected = ROWS
+    expected = np.asarray(expected, dtype=float)
     assert (rows.dtype, rows.requires_grad) == (dtype, False)
     assert np.array_equal(rows.double(), expected)
 
@@ -87,6 +96,10 @@ def test_rows_of_numbers_are_read_without_loss(name):
         ([[1.0, 2.0], [3.0]], "rows of numbers"),
         ([["a", "b"]], "rows of numbers"),
         (None, ""),
+        (torch.rand(3, 2) + 1j, "not complex"),
+        (np.ma.masked_array([[1.0, 2.0]], mask=[[True, False]]), "masked"),
+        (np.array([[2**53 + 1, 0]]), "rounded"),
+        ([[10**400, 2]], "rows of numbers"),
     ],
 )
 def test_other_data_are_refused(data, reason):

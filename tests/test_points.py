@@ -1,5 +1,8 @@
 """Points and integers: their data, unusual data, users' files, Jupyter."""
 
+import os
+import sys
+
 import pytest
 import torch
 from helpers import DEVICES, POINT_GANS, ROOT, seeded, shorten
@@ -141,6 +144,80 @@ def pictures(cells):
 def printed(cell, name):
     """What a cell printed on "stdout" or "stderr"."""
     return "".join(output.text for output in cell.outputs if output.get("name") == name)
+
+
+@pytest.mark.parametrize("columns", [1, 3, 10])
+@pytest.mark.parametrize("script", POINT_GANS)
+def test_any_number_of_columns_is_learned_drawn_and_generated(
+    script, columns, run, tmp_path, monkeypatch
+):
+    def real_samples(n, generator=None):
+        return torch.rand(n, columns, generator=generator)
+
+    shorten(monkeypatch, script)
+    monkeypatch.setattr(script, "real_samples", real_samples)
+    run(script, "--epochs", 1, "--animate")
+    assert (tmp_path / "samples.png").exists()
+    assert (tmp_path / "training.gif").exists()
+    header, *lines = run(script, "--generate", 3, "--interpolate", 5).out.splitlines()
+    assert header.split(",") == [f"column {i + 1}" for i in range(columns)]
+    assert [len(line.split(",")) for line in lines] == [columns] * 3
+    saved = torch.jit.load(tmp_path / "generator.pt")
+    latent_dim = max(script.LATENT_DIM, columns)
+    assert dict(saved.named_buffers())["inputs"].tolist() == [latent_dim]
+    assert saved(torch.randn(4, latent_dim)).shape == (4, columns)
+
+
+def test_training_leaves_the_settings_of_torch_alone_and_ignores_them(monkeypatch):
+    shorten(monkeypatch, sine_gan)
+    data = sine_gan.real_samples(100, seeded(0))
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.autocast("cpu"), torch.inference_mode():
+            training = sine_gan.train(data, epochs=2, progress=False)
+        assert torch.get_default_dtype() == torch.float64
+        assert torch.rand(3, dtype=torch.float32).equal(expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    plain = sine_gan.train(data, epochs=2, progress=False)
+    assert training.samples.equal(plain.samples)
+
+
+def test_no_seed_is_another_seed_each_time(monkeypatch):
+    shorten(monkeypatch, sine_gan)
+    data = sine_gan.real_samples(100, seeded(0))
+    first, second = (sine_gan.train(data, seed=None, epochs=1, progress=False) for _ in range(2))
+    assert first.metrics["seed"] != second.metrics["seed"]
+    again = sine_gan.train(data, seed=first.metrics["seed"], epochs=1, progress=False)
+    assert again.samples.equal(first.samples)
+    with pytest.raises(common.InputError, match="seed"):
+        sine_gan.train(data, seed="1")
+
+
+MANY_TRAININGS = """
+import multiprocessing, resource
+import common, sine_gan
+
+def learn(seed):
+    sine_gan.BATCHES_PER_EPOCH = 2
+    return sine_gan.train(sine_gan.real_samples(60), seed=seed, epochs=3, progress=False)
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        print(len([training.verdict for training in pool.map(learn, range(20))]))
+"""
+
+
+def test_many_trainings_come_back_from_other_processes(tmp_path, start):
+    """Each would hold an open file for each of its tensors."""
+    program = tmp_path / "many.py"
+    program.write_text(MANY_TRAININGS)
+    process = start([sys.executable, "-W", "ignore", program], env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert process.communicate(timeout=280)[0].strip().endswith("20")
 
 
 def test_the_notebook_and_the_scripts_run_in_jupyter(tmp_path, monkeypatch):

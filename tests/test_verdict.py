@@ -142,3 +142,76 @@ def test_the_verdict_is_a_sentence_and_a_line_for_each_check():
     assert bad.verdict.splitlines()[0] == f"WARNING: {bad.checks[0].problem}"
     bad.check("copies", False, "9%", "at most 1%", "it copies.", "Use more rows.")
     assert bad.verdict.endswith("Use more rows.")
+
+
+def waves(noise, frequency):
+    """Points on a sine of many periods."""
+    x = 10 * uniform(noise) - 5
+    return torch.stack([x, (frequency * x).sin()], dim=1)
+
+
+def independent(noise, frequency):
+    """Points whose columns are those of `waves`, and know nothing of each other."""
+    points = waves(noise, frequency)
+    return torch.stack([points[:, 0], points[torch.randperm(len(points)), 1]], dim=1)
+
+
+@pytest.mark.parametrize("frequency", [5, 10])
+def test_narrow_waves_must_be_learned(frequency):
+    data = waves(torch.randn(2048, 2), frequency)
+    assert judge(data, lambda noise: waves(noise, frequency)).converged
+    assert not judge(data, lambda noise: independent(noise, frequency)).converged
+
+
+@pytest.mark.parametrize("rows", [10_000, 40_000])
+def test_the_order_of_rows_does_not_matter(rows):
+    """Integers in turn, as one-hot rows: each k-th of them would leave some out."""
+    turns = 5 * torch.arange(rows).remainder(20)
+    data = common.one_hot_encode(turns, 100)
+
+    def generate(noise):
+        chosen = (20 * uniform(noise)).long().clamp(max=19)
+        return common.one_hot_encode(5 * chosen, 100)
+
+    assert judge(data, generate).converged
+
+
+@pytest.mark.parametrize(("typo", "count"), [(10_000.0, 1), (-9999.0, 10), (999.0, 4)])
+def test_far_rows_are_named_and_do_not_hide_the_rest(typo, count):
+    data = waves(torch.randn(2000, 2), 1)
+    data[:count, 1] = typo
+    rows, notes = common.prepare_rows(data, ["x", "y"])
+    assert len(rows) == 2000 - count
+    assert notes == [f"y lies far outside in {count} rows, left out: {typo:g}"]
+    assert judge(rows, lambda noise: waves(noise, 1)).converged
+    assert not judge(rows, lambda noise: independent(noise, 1)).converged
+
+
+@pytest.mark.parametrize("data", [torch.randn, torch.rand, lambda *size: -torch.rand(*size).log()])
+def test_rows_of_usual_data_are_neither_far_nor_long_tailed(data):
+    rows, notes = common.prepare_rows(data(2000, 2))
+    assert (len(rows), notes) == (2000, [])
+
+
+@pytest.mark.parametrize(
+    "stretch",
+    [
+        lambda normal: (1.5 * normal).exp(),
+        lambda normal: (3 * normal).exp(),
+        lambda normal: 2.0 ** (25 + 8 * normal),
+        lambda normal: normal**5,
+    ],
+)
+def test_long_tails_are_shortened_and_restored(stretch):
+    """Numbers of many orders of magnitude: near the middle, errors are seen as in the tail."""
+    data = stretch(torch.randn(2000, 2).double())
+    standardize = common.Standardize(data)
+    assert standardize(data).abs().max() < 10
+    restored = standardize.inverse()(standardize(data))
+    assert torch.allclose(restored, data, rtol=1e-4, atol=1e-6)
+    rows, notes = common.prepare_rows(data, ["a", "b"])
+    assert len(rows) == 2000
+    assert [note[0] for note in notes] == ["a", "b"]
+    assert judge(rows, lambda noise: stretch(noise.double())).converged
+    if (data > 0).all():
+        assert not judge(rows, lambda noise: stretch(noise.double()) - 0.3).converged

@@ -269,14 +269,6 @@ def model_files(name: str, model: nn.Module, inputs: int | tuple[int, ...]) -> d
     return {f"{name}.pt": script.getvalue(), f"{name}.pt2": program.getvalue()}
 
 
-def saved_inputs(model: nn.Module, folder: Path) -> list[int]:
-    """The shape of an input of a saved model; Failure if it was saved by something else."""
-    buffers = dict(model.named_buffers())
-    if "inputs" not in buffers:
-        raise Failure(f"the model in {folder} was not saved by this script; train again")
-    return buffers["inputs"].tolist()
-
-
 def input_shape(inputs: int | tuple[int, ...]) -> tuple[int, ...]:
     """The shape of one input of a model, given as such or as a number of inputs."""
     return (inputs,) if isinstance(inputs, int) else inputs
@@ -323,13 +315,16 @@ def save_picture(options: argparse.Namespace, name: str, picture: Figure | bytes
 
 def report(options: argparse.Namespace, training: Any) -> int:
     """Prints the verdict, shows the picture if asked to, and returns the exit status."""
-    ending = ", interrupted" if training.interrupted else ""
-    if training.stopping.diverged:
-        ending += ", diverged (lower --lr)"
+    ending = ""
+    if training.interrupted:
+        ending = ", interrupted"
+    elif training.stopping.diverged:
+        ending = ", diverged (lower --lr)"
+    elif len(training.history) < options.epochs:
+        ending = ", stopped as there was no more progress"
     samples = training.metrics["samples"]
     kept = f"kept epoch {training.stopping.kept_epoch}"
-    epochs = f"{len(training.history)} of at most {options.epochs} epochs"
-    print(f"Trained on {samples:,} samples for {epochs}{ending}, {kept}.")
+    print(f"Trained on {samples:,} samples for {len(training.history)} epochs{ending}, {kept}.")
     print(training.verdict)
     if options.show:
         Image.open(options.out / "samples.png").show()
@@ -342,9 +337,9 @@ BLOCK = 4096  # rows generated at once: activations fit the CPU cache
 
 
 def load_model(path: Path, inputs: int | tuple[int, ...] | None = None) -> nn.Module:
-    """A model saved as TorchScript; Failure if it is missing, damaged or has other `inputs`.
+    """A model saved as TorchScript; Failure if it is missing, damaged or has other inputs.
 
-    These are as for `save`; None if they are not known.
+    `inputs` are as for `save`, of a model that does not tell them; None if they are not known.
     """
     try:
         content = path.read_bytes()
@@ -356,15 +351,24 @@ def load_model(path: Path, inputs: int | tuple[int, ...] | None = None) -> nn.Mo
         with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # TorchScript is deprecated
             model = torch.jit.load(io.BytesIO(content), map_location="cpu").eval()
             if inputs is not None:
-                model(torch.zeros(2, *input_shape(inputs)))
+                model(torch.zeros(2, *saved_shape(model, inputs)))
     except Exception:  # torch raises many kinds of errors for files that it cannot use
         reason = f"{path} is damaged, or was not saved by this script; train again"
         raise Failure(reason) from None
     return model
 
 
+def saved_shape(model: nn.Module, inputs: int | tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of an input that a saved model asks for; that of `inputs` if it does not tell."""
+    buffers = dict(model.named_buffers())
+    if "inputs" in buffers:
+        return tuple(buffers["inputs"].tolist())
+    return input_shape(inputs)
+
+
 def use_generator(
     options: argparse.Namespace,
+    latent_dim: int,
     names: Sequence[str],
     decode: Callable[[Tensor], Tensor] = lambda rows: rows,
 ) -> int:
@@ -374,8 +378,8 @@ def use_generator(
     """
     if options.data:
         raise InputError("--data is for training; leave it out to use the saved generator")
-    generator = load_model(options.out / "generator.pt")
-    (latent_dim,) = saved_inputs(generator, options.out)
+    generator = load_model(options.out / "generator.pt", latent_dim)
+    (latent_dim,) = saved_shape(generator, latent_dim)
     columns = decode(generator(torch.zeros(2, latent_dim))).reshape(2, -1).shape[1]
     if columns != len(names):
         names = [f"column {i + 1}" for i in range(columns)]

@@ -158,7 +158,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     torch.set_num_threads(1)  # faster, for networks as small as these
     if options.generate or options.interpolate:
-        return cli.use_generator(options, COLUMNS)
+        return cli.use_generator(options, LATENT_DIM, COLUMNS)
 
     if options.data:
         data = cli.read_numbers(options.data, columns=len(COLUMNS))

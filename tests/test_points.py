@@ -216,7 +216,9 @@ def test_many_trainings_come_back_from_other_processes(tmp_path, start):
     """Each would hold an open file for each of its tensors."""
     program = tmp_path / "many.py"
     program.write_text(MANY_TRAININGS)
-    process = start([sys.executable, "-W", "ignore", program], env=os.environ | {"PYTHONPATH": str(ROOT)})
+    process = start(
+        [sys.executable, "-W", "ignore", program], env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
     assert process.communicate(timeout=280)[0].strip().endswith("20")
 
 

@@ -68,13 +68,10 @@ def random_generator(use: str, seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(zlib.crc32(f"{use} {seed}".encode()))
 
 
-# --- One-hot codec -----------------------------------------------------------------------------
-
-
 def isolated(train: Callable) -> Callable:
-    """Decorates a `train`: it leaves the caller's random state and settings of torch as they are.
+    """Decorates a `train`: it leaves torch's random state and settings as the caller has them.
 
-    Nor does it depend on them, be it a default dtype, or autocast.
+    Nor does it depend on them: on a default dtype, say, or on autocast.
     """
 
     @functools.wraps(train)
@@ -93,6 +90,9 @@ def isolated(train: Callable) -> Callable:
             torch.set_default_dtype(dtype)
 
     return wrapper
+
+
+# --- One-hot codec -----------------------------------------------------------------------------
 
 
 def one_hot_encode(integers: Tensor, depth: int) -> Tensor:

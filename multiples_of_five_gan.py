@@ -40,7 +40,8 @@ PENALTY = 0.003  # weight of the gradient penalty
 
 def real_samples(n: int, generator: torch.Generator | None = None) -> Tensor:
     """Returns `n` of the integers 0, 5, ..., 95, equally likely, as one-hot rows (n, 100)."""
-    integers = MULTIPLE_OF * torch.randint(DEPTH // MULTIPLE_OF, (n,), generator=generator)
+    count = (DEPTH - 1) // MULTIPLE_OF + 1
+    integers = MULTIPLE_OF * torch.randint(count, (n,), generator=generator)
     return common.one_hot_encode(integers, DEPTH)
 
 

@@ -28,13 +28,15 @@ def test_real_samples_lie_on_a_curve(script, low, high, curve):
     assert torch.allclose(y, curve(x))
 
 
-def test_real_samples_are_eight_clusters_or_multiples_of_five():
+def test_real_samples_are_eight_clusters_or_multiples(monkeypatch):
     points = wgan.real_samples(1000)
     assert torch.allclose(points.norm(dim=1), torch.tensor(wgan.RADIUS), atol=0.3)
     eighths = (torch.atan2(points[:, 1], points[:, 0]) / (torch.pi / 4)).round() % 8
     assert eighths.long().bincount().min() > 80
-    integers = common.one_hot_decode(multiples_of_five_gan.real_samples(2000))
-    assert set(integers.tolist()) == set(range(0, 100, 5))
+    for step in (5, 7, 3):
+        monkeypatch.setattr(multiples_of_five_gan, "MULTIPLE_OF", step)
+        integers = common.one_hot_decode(multiples_of_five_gan.real_samples(2000))
+        assert set(integers.tolist()) == set(range(0, 100, step))
 
 
 ROWS = torch.randn(60, 2, generator=seeded(0))

@@ -76,11 +76,12 @@ def isolated(train: Callable) -> Callable:
 
     @functools.wraps(train)
     def wrapper(*args: Any, **settings: Any) -> Any:
+        gpus = range(torch.cuda.device_count())
         dtype = torch.get_default_dtype()
         torch.set_default_dtype(torch.float32)
         try:
             with (
-                torch.random.fork_rng(),
+                torch.random.fork_rng(gpus),
                 torch.autocast("cpu", enabled=False),
                 torch.inference_mode(False),
                 torch.enable_grad(),

@@ -356,14 +356,15 @@ class Conditions(nn.Module):
         self.fixed = nn.Buffer(fixed.bool())  # (conditions, width): where they are not
         self.inputs = nn.Buffer(codes[:, has_codes])  # (conditions, codes), for networks
         shares = counts.double() / counts.sum()
-        self.upper = nn.Buffer(shares.cumsum(dim=0))  # (conditions,), of the share of each
+        # (conditions,), of the share of each; float32, as an Apple GPU has no float64
+        self.upper = nn.Buffer(shares.cumsum(dim=0).float())
 
     def choose(self, noise: Tensor) -> Tensor:
         """The indices (n,) of the conditions that normal noise (n,) chooses.
 
         They are of a random column, and each as often as its category in the data.
         """
-        chosen = torch.searchsorted(self.upper, torch.special.ndtr(noise.double()))
+        chosen = torch.searchsorted(self.upper, torch.special.ndtr(noise))
         return chosen.clamp(max=len(self.upper) - 1)
 
     def snap(self, rows: Tensor) -> Tensor:
@@ -416,7 +417,7 @@ class AugmentedBatches:
         self.scores = scores.to(device)  # (n, numbers)
         self.low = low.to(device)  # (conditions, numbers)
         self.high = high.to(device)
-        self.upper = upper_probabilities(indices).to(device)  # (m * n,)
+        self.upper = upper_probabilities(indices)  # (m * n,), on the CPU
         self.neighbours = torch.arange(len(rows), device=device).unsqueeze(1)  # (n, neighbours)
         if len(rows) <= MAX_AUGMENTED:
             count = min(max(20, 3 * scores.shape[1] // 2), 100, len(rows))
@@ -441,10 +442,9 @@ class AugmentedBatches:
 
         They are evenly spread over all pairs of a row and a column.
         """
-        device = self.rows.device
-        places = torch.arange(self.size, device=device) + torch.rand(self.size, device=device)
+        places = torch.arange(self.size) + torch.rand(self.size)
         pairs = torch.searchsorted(self.upper, places.double() / self.size)
-        pairs = pairs.clamp(max=len(self.upper) - 1)
+        pairs = pairs.clamp(max=len(self.upper) - 1).to(self.rows.device)
         return pairs % len(self.rows), pairs // len(self.rows)
 
     def new_scores(self, row: Tensor, column: Tensor, condition: Tensor) -> Tensor:
@@ -509,7 +509,7 @@ def generate(
     InputError if there is no such category; Failure if too few of many rows are of that kind.
     """
     wanted = find_conditions(columns, where or {})
-    upper = dict(generator.named_buffers())["0.conditions.upper"]
+    upper = dict(generator.named_buffers())["0.conditions.upper"].double()
     shares = upper.diff(prepend=upper.new_zeros(1))
     # The generator is told the rarest condition; rows that do not fulfil the others are dropped
     told = min(wanted, key=lambda condition: shares[condition], default=None)

@@ -350,6 +350,19 @@ def test_a_missing_category_and_equal_columns_are_noticed(judge):
     assert training.metrics["auc"] > tables.MAX_AUC
 
 
+def test_nothing_on_the_device_is_float64():
+    """An Apple GPU has none; all but `upper`, which stays on the CPU, is on the device."""
+    table = tables.Table(table_gan.real_samples(60, seeded(0)).double())
+    assert all(buffer.dtype != torch.float64 for buffer in table.conditions.buffers())
+    batches = tables.AugmentedBatches(table.rows, table.indices, table.conditions, 8)
+    rows, _ = next(batches)
+    assert rows.dtype == torch.float32
+    on_device = [value for name, value in vars(batches).items() if name != "upper"]
+    tensors = [value for value in on_device if isinstance(value, torch.Tensor)]
+    assert all(tensor.dtype != torch.float64 for tensor in tensors)
+    assert batches.upper.device.type == "cpu"
+
+
 @pytest.mark.parametrize("rows", [[[1.0, 2.0]], [[3.0, 3.0]] * 50, [[0.0]] * 50])
 def test_the_smallest_and_oddest_tables_work(rows, monkeypatch):
     shorten(monkeypatch, table_gan)

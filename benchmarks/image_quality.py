@@ -45,7 +45,7 @@ NAMES = [
     "cycle_gan",
     "textbook",
 ]
-README_NAMES = [name for name in NAMES if name != "dcgan_multigpu"]
+SUMMARY_NAMES = [name for name in NAMES if name != "dcgan_multigpu"]
 TEXTBOOK_SECONDS = 220.0  # as long as dcgan.py takes, if that is not measured now
 DIGIT_COLUMNS = [
     "KL",
@@ -59,7 +59,7 @@ DIGIT_COLUMNS = [
     "recognised",
     "seconds",
 ]
-README_COLUMNS = [name for name in DIGIT_COLUMNS if name not in ("KL", "clear")]
+SUMMARY_COLUMNS = [name for name in DIGIT_COLUMNS if name not in ("KL", "clear")]
 PICTURE_COLUMNS = ["Frechet", "precision", "coverage", "near-copies", "seconds"]
 
 
@@ -200,8 +200,8 @@ def measure_digits(options: argparse.Namespace) -> None:
     page = measure.RESULTS / "images.md"
     for name in options.only:
         measure.require_row(page, name)
-        if name in README_NAMES:
-            measure.require_row(measure.README, name)
+        if name in SUMMARY_NAMES:
+            measure.require_row(measure.SUMMARY, name)
     bench = Bench(options.data_dir, **options.settings)
     limit = TEXTBOOK_SECONDS
     for name in [name for name in NAMES if name in options.only]:
@@ -217,8 +217,8 @@ def measure_digits(options: argparse.Namespace) -> None:
         figures = measure.one_cell(runs, DIGIT_COLUMNS)
         origin = f"{measure.count_seeds(runs)}, {date.today()}, `{measure.command()}`"
         measure.write_row(page, [name, figures, origin])
-        if name in README_NAMES:
-            measure.write_readme_row(name, runs, README_COLUMNS)
+        if name in SUMMARY_NAMES:
+            measure.write_summary_row(name, runs, SUMMARY_COLUMNS)
     recognised = bench.recognised(bench.test_digits)
     classifier = f"{recognised:.1%} of {len(bench.test_digits):,} test digits are recognised.\n"
     measure.write_page(page.name, classifier=classifier)

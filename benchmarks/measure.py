@@ -34,7 +34,7 @@ import multiples_of_five_gan
 import sine_gan
 
 ROOT = Path(common.__file__).parent
-README = ROOT / "README.md"
+SUMMARY = ROOT / "docs" / "results.md"
 RESULTS = ROOT / "benchmarks" / "results"
 SAMPLES = 2048  # of a training set
 GENERATED = 100_000  # rows compared with the true distribution
@@ -440,10 +440,10 @@ def write_row(page: Path, row: Sequence[str]) -> None:
     replace(page, rf"(?m)^\| {re.escape(row[0])} \|.*\n", f"| {' | '.join(row)} |\n")
 
 
-def write_readme_row(name: str, runs: Sequence[Figures], columns: Sequence[str]) -> None:
-    """Replace a script's row in README: figures, number of seeds and date."""
+def write_summary_row(name: str, runs: Sequence[Figures], columns: Sequence[str]) -> None:
+    """Replace a script's row in docs/results.md: figures, number of seeds and date."""
     write_row(
-        README, [name, f"{one_cell(runs, columns)} ({count_seeds(runs)}, {datetime.date.today()})"]
+        SUMMARY, [name, f"{one_cell(runs, columns)} ({count_seeds(runs)}, {datetime.date.today()})"]
     )
 
 

@@ -38,7 +38,7 @@ COLUMNS = [
     "warned",
     "seconds",
 ]
-SHORT = ["excess", "off-curve", "present"]  # for README
+SHORT = ["excess", "off-curve", "present"]  # for docs/results.md
 RING = "ring of 8, deviation 0.05"  # the data of wgan.py
 RING_COLUMNS = ["clusters found", "near", "excess", "correlation", "seconds"]
 # Seeds, at most; of the scripts' own data, as many as asked for
@@ -103,7 +103,7 @@ def seeds_of_all(most: int) -> dict[str, int]:
 
 
 def short_table(ours: Runs, book: Runs) -> str:
-    """README's table."""
+    """The table of docs/results.md."""
     rows = []
     for name in book:
         for figure in SHORT:
@@ -166,8 +166,8 @@ def main() -> None:
         sets=table(runs, OTHER_SETS),
         ring=measure.runs_table("script", ring, RING_COLUMNS, 3),
     )
-    measure.write_blocks(measure.README, quality=f"{short_table(runs, book)}\n{measure.source()}")
-    measure.write_readme_row("wgan", ring["wgan"], RING_COLUMNS)
+    measure.write_blocks(measure.SUMMARY, quality=f"{short_table(runs, book)}\n{measure.source()}")
+    measure.write_summary_row("wgan", ring["wgan"], RING_COLUMNS)
     plot_shapes(runs).savefig(measure.RESULTS / "quality.png", dpi=80)
 
 

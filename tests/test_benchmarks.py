@@ -26,9 +26,9 @@ import wgan
 def trial(monkeypatch, tmp_path):
     """Little data, in one process; a function that runs a benchmark, with a copy of its pages."""
     shutil.copytree(measure.RESULTS, tmp_path / "results")
-    shutil.copy(measure.README, tmp_path)
+    shutil.copy(measure.SUMMARY, tmp_path)
     monkeypatch.setattr(measure, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(measure, "README", tmp_path / "README.md")
+    monkeypatch.setattr(measure, "SUMMARY", tmp_path / "results.md")
     monkeypatch.setattr(measure, "SAMPLES", 200)
     monkeypatch.setattr(measure, "GENERATED", 1000)
     monkeypatch.setattr(measure, "ProcessPoolExecutor", lambda **_: ThreadPoolExecutor(1))

@@ -129,7 +129,7 @@ class Parser(argparse.ArgumentParser):
         if gan:
             self.add_generator_options()
         else:
-            self.set_defaults(generate=None, interpolate=None)
+            self.set_defaults(generate=None)
 
     def add_training_options(self) -> None:
         """Adds an option for each of SETTINGS."""
@@ -161,13 +161,6 @@ class Parser(argparse.ArgumentParser):
         settings["progress"] = not options.quiet
         make_folder(options.out)
         return settings
-
-    def parse_args(self, *args: Any, **settings: Any) -> argparse.Namespace:  # type: ignore[override]
-        """As argparse; refuses options of a training where none takes place."""
-        options = super().parse_args(*args, **settings)
-        if options.show and (options.generate or options.interpolate):
-            self.error("--show is for training; leave it out to use the saved generator")
-        return options
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see --help\n")
@@ -344,7 +337,8 @@ def load_model(path: Path, inputs: int | tuple[int, ...] | None = None) -> nn.Mo
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise Failure(f"cannot read {path}: {error.strerror}; train first") from None
+        reason = f"cannot read {path}: {error.strerror}"
+        raise Failure(f"{reason}; train first, or give the --out of the training") from None
     try:
         if zipfile.ZipFile(io.BytesIO(content)).testzip():  # torch checks no checksums
             raise ValueError("a file in the archive is damaged")
@@ -366,6 +360,13 @@ def saved_shape(model: nn.Module, inputs: int | tuple[int, ...]) -> tuple[int, .
     return input_shape(inputs)
 
 
+def require_no_training_options(options: argparse.Namespace) -> None:
+    """Raises InputError if an option that has an effect on training alone is given."""
+    for name in ("data", "show"):
+        if getattr(options, name, None):
+            raise InputError(f"--{name} is for training; leave it out to use the saved generator")
+
+
 def use_generator(
     options: argparse.Namespace,
     latent_dim: int,
@@ -376,8 +377,7 @@ def use_generator(
 
     `decode` turns rows of the saved generator into samples, (n,) or (n, columns).
     """
-    if options.data:
-        raise InputError("--data is for training; leave it out to use the saved generator")
+    require_no_training_options(options)
     generator = load_model(options.out / "generator.pt", latent_dim)
     (latent_dim,) = saved_shape(generator, latent_dim)
     columns = decode(generator(torch.zeros(2, latent_dim))).reshape(2, -1).shape[1]

@@ -134,6 +134,8 @@ def as_rows(data: object) -> Tensor:
             raise InputError("data must be real numbers, not complex ones")
         if tensor.layout != torch.strided:
             tensor = tensor.to_dense()
+        if tensor.dtype == torch.int64 and (tensor.abs() > 2**53).any():
+            raise InputError("data must be numbers; integers above 2**53 would be rounded")
         dtype = torch.float32 if tensor.dtype in EXACT_IN_FLOAT32 else torch.float64
         rows = tensor.detach().cpu().to(dtype, copy=True)
     except InputError:
@@ -155,7 +157,7 @@ def as_array(data: object) -> np.ndarray:
     if np.ma.is_masked(data):
         raise InputError("data must be numbers, but some are masked, so missing")
     array = np.array(data)
-    if array.dtype.kind in "iu" and array.size and int(np.abs(array).max()) > 2**53:
+    if array.dtype == np.uint64 and (array > 2**53).any():
         raise InputError("data must be numbers; integers above 2**53 would be rounded")
     if array.dtype.kind in "Of" and array.dtype.newbyteorder("=") not in TORCH_FLOATS:
         return array.astype(np.float64)  # long doubles, or objects of several types
@@ -186,7 +188,7 @@ def prepare_rows(data: object, names: Sequence[str] = ()) -> tuple[Tensor, list[
         outside = rows[far[:, i], i]
         if len(outside) > 0:
             listed = ", ".join(f"{number:g}" for number in outside.unique()[:5].tolist())
-            notes.append(f"{name} lies far outside in {len(outside)} rows, left out: {listed}")
+            notes.append(f"rows left out, as {name} is far from others: {len(outside)} ({listed})")
         if tails.positive[i]:
             notes.append(f"{name} has a long tail: its logarithm is learned and compared")
         if tails.both_sides[i]:
@@ -225,7 +227,9 @@ class LongTails(nn.Module):
         places = torch.tensor([0.01, 0.25, 0.5, 0.75, 0.99]) * (len(rows) - 1)
         low, first, median, third, high = rows.sort(dim=0).values[places.round().long()]
         spread = third - first
-        positive = (low > 0) & (high > 10 * median)
+        # A few others are left out as far rows
+        nearly_positive = (rows <= 0).sum(dim=0) <= max(1, 0.005 * len(rows))
+        positive = nearly_positive & (low > 0) & (high > 10 * median)
         both_sides = ~positive & (spread > 0) & (high - low > 15 * spread)
         self.any = bool((positive | both_sides).any())
         self.register_buffer("positive", positive)
@@ -301,7 +305,7 @@ class Unstandardize(nn.Module):
 
 
 class Batches:
-    """Endless batches (size, ...) of shuffled rows (n, ...). Used up, they are shuffled anew."""
+    """Endless batches (size, ...) of rows (n, ...), which are shuffled again after each pass."""
 
     def __init__(self, rows: Tensor, size: int) -> None:
         require_count("batch_size", size)
@@ -325,7 +329,7 @@ def even_noise(size: int, columns: int, device: str | torch.device) -> Iterator[
     """Endless batches (size, columns) of normal noise that is spread evenly.
 
     Random numbers leave gaps by chance, and the discriminator would blame the generator for them.
-    These are Sobol points, scrambled anew after 64 batches (Owen 1998).
+    These are scrambled Sobol points (Owen 1998), with another scrambling after 64 batches.
     """
     require_count("batch_size", size)
     while True:

@@ -206,6 +206,7 @@ def draw(axes: Any, data: Tensor, samples: Tensor) -> None:
 
 def use_generators(options: Namespace) -> int:
     """Serves --translate, --generate and --interpolate; returns the exit status."""
+    cli.require_no_training_options(options)
     to_digit = cli.load_model(options.out / "to_digit.pt", SHAPE)
     to_outline = cli.load_model(options.out / "to_outline.pt", SHAPE)
     if options.translate:

@@ -55,7 +55,7 @@ def add_data_options(parser: ArgumentParser, datasets: Sequence[str]) -> None:
 def add_folder_options(parser: ArgumentParser) -> None:
     """Adds --data and --size, to learn the pictures in a folder."""
     parser.add_argument(
-        "--data", metavar="FOLDER", type=Path, help="learn the pictures in this folder"
+        "--data", metavar="FOLDER", type=cli.folder, help="learn the pictures in this folder"
     )
     sizes = ", ".join(map(str, SIZES))
     parser.add_argument(
@@ -64,9 +64,7 @@ def add_folder_options(parser: ArgumentParser) -> None:
 
 
 def require_matching_options(options: Namespace) -> None:
-    """InputError if --data or --size would have no effect."""
-    if options.data and (options.generate or options.interpolate):
-        raise InputError("--data is for training; leave it out to use the saved generator")
+    """Raises InputError if --size would have no effect."""
     if options.size and not options.data:
         raise InputError("--size is for the pictures of --data")
 
@@ -526,6 +524,7 @@ def use_generator(options: Namespace, latent_dim: int, labelled: bool = False) -
 
     If `labelled`, the generator's inputs end with a label: that of --label, or all in turn.
     """
+    cli.require_no_training_options(options)
     generator = cli.load_model(options.out / "generator.pt", None if labelled else latent_dim)
     labels = torch.empty(1, 0)  # one-hot rows, to be taken in turn
     if labelled:
@@ -533,6 +532,8 @@ def use_generator(options: Namespace, latent_dim: int, labelled: bool = False) -
         labels = torch.eye(len(names))
         if options.label:
             labels = labels[[find_label(options.label, names)]]
+    (inputs,) = cli.saved_shape(generator, latent_dim + labels.shape[1])
+    latent_dim = inputs - labels.shape[1]
 
     if options.generate:
         random = common.random_generator("samples", options.seed)
@@ -675,5 +676,6 @@ def report(options: Namespace, training: Training, checkpoint: Path) -> int:
     if training.interrupted:
         print("Add --resume to continue.", file=sys.stderr)
     else:
-        checkpoint.unlink(missing_ok=True)
+        with cli.saving_in(checkpoint.parent):
+            checkpoint.unlink(missing_ok=True)
     return cli.report(options, training)

@@ -802,8 +802,6 @@ def parse_options(parser: cli.Parser, argv: list[str] | None) -> argparse.Namesp
     require_packages()
     if options.where and not options.generate:
         raise InputError("--where chooses rows to generate; give --generate too")
-    if options.data and (options.generate or options.interpolate):
-        raise InputError("--data is for training; leave it out to use the saved generator")
     options.types = parse_types(options.types)
     options.where = parse_where(options.where)
     return options
@@ -832,6 +830,7 @@ def parse_where(pairs: list[str]) -> dict[str, str]:
 
 def use_saved(options: argparse.Namespace) -> int:
     """Serves --generate and --interpolate; returns the exit status."""
+    cli.require_no_training_options(options)
     generator = cli.load_model(options.out / "generator.pt", LATENT_DIM)
     columns = from_json(bytes(dict(generator.named_buffers())["columns"]))
     if options.generate:

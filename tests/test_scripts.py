@@ -154,6 +154,11 @@ def test_generates_and_interpolates(saved, run):
     assert not is_blank(saved.out / "interpolation.png")
 
 
+@pytest.mark.parametrize("script", GANS)
+def test_show_is_for_training(script, run):
+    assert "--show is for training" in run(script, "--generate", 2, "--show", status=2).err
+
+
 @pytest.mark.parametrize("saved", [exp_curve_gan], indirect=True)
 def test_examples_in_the_readme_run(saved, tmp_path, monkeypatch):
     monkeypatch.setattr(sine_gan, "train", partial(sine_gan.train, epochs=2))

@@ -182,7 +182,7 @@ def test_far_rows_are_named_and_do_not_hide_the_rest(typo, count):
     data[:count, 1] = typo
     rows, notes = common.prepare_rows(data, ["x", "y"])
     assert len(rows) == 2000 - count
-    assert notes == [f"y lies far outside in {count} rows, left out: {typo:g}"]
+    assert notes == [f"rows left out, as y is far from others: {count} ({typo:g})"]
     assert judge(rows, lambda noise: waves(noise, 1)).converged
     assert not judge(rows, lambda noise: independent(noise, 1)).converged
 

@@ -296,7 +296,12 @@ def augment(pictures: Tensor) -> Tensor:
 
 DETAIL_WEIGHTS = (12.0, 6.0, 3.0)  # with these, details of each scale vary about as colours do
 # What `Training.finish` asks of good pictures
-LIMITS: dict[str, Any] = {"max_ratio": 1.2, "min_precision": 0.8, "min_coverage": 0.93}
+LIMITS: dict[str, Any] = {
+    "max_ratio": 1.2,
+    "min_precision": 0.8,
+    "min_coverage": 0.93,
+    "check_detail": False,  # features do not have it
+}
 
 
 class Standardize(nn.Module):

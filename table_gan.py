@@ -194,6 +194,7 @@ def train(
         min_rows=200,
         min_precision=0.8,
         min_coverage=0.95,
+        check_detail=False,  # a forest sees it
     )
 
 

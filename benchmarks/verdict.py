@@ -1,6 +1,6 @@
 """How often the verdict is wrong, for samples of known quality.
 
-python benchmarks/verdict.py     points: results/verdict.md, half an hour on 2 cores
+python benchmarks/verdict.py     points: results/verdict.md, an hour on 2 cores
 python benchmarks/verdict.py --seeds 20 --data-dir DIR --data FOLDER ...     an hour
 
 The second judges images, of MNIST in DIR and of folders with a folder of pictures for each class:
@@ -22,8 +22,9 @@ from torch.nn.functional import pad
 import common
 import images
 
-GOOD = {"the truth", "blurred by 1 %", "fresh images"}
-MEMORISED = {"resampled rows", "resampled images"}  # the data; the distance cannot tell
+TRUTH = {"the truth", "fresh images"}
+GOOD = {*TRUTH, "blurred by 1 %"}
+MEMORISED = {"resampled rows", "resampled images"}  # the data; these checks cannot tell
 SMALL_FAULTS = {"a cluster of 2 % lost", "a class missing", "300 images repeated"}  # not counted
 
 Draw = Callable[..., Tensor]  # gives n samples
@@ -35,6 +36,8 @@ def judge(
     name: str, draw: Draw, data: Tensor, seed: int, features: Any = None, **limits: Any
 ) -> Judged:
     """How samples are judged, as if a training on rows or pictures had ended with them."""
+    if data.ndim == 2:
+        data, _ = common.prepare_rows(data)
     training = common.Training(
         data, seed=seed, epochs=1, patience=1, progress=False, features=features
     )
@@ -130,6 +133,150 @@ def judge_points(case: tuple[str, int, int, str], seed: int) -> Judged:
     return judge(name, generators(points, columns, data)[name], data, seed)
 
 
+# --- Unusual points ----------------------------------------------------------------------------
+
+
+def wave(n: int, frequency: float = 1) -> Tensor:
+    """Points (n, 2) on a sine."""
+    x = 10 * torch.rand(n) - 5
+    return torch.stack([x, (frequency * x).sin()], dim=1)
+
+
+def waves_in_turn(n: int) -> Tensor:
+    """Points (n, 2) on a sine and on another one above it, in turn."""
+    points = wave(n)
+    points[1::2, 1] += 4
+    return points
+
+
+def shuffled(points: Tensor) -> Tensor:
+    """Points whose columns know nothing of each other."""
+    columns = [column[torch.randperm(len(points))] for column in points.T]
+    return torch.stack(columns, dim=1)
+
+
+def with_far_rows(points: Tensor, number: float, count: int) -> Tensor:
+    """Points, `count` of which have the number as y, as for a missing one."""
+    points[:count, 1] = number
+    return points
+
+
+def exponential(n: int, base: float) -> Tensor:
+    """Points (n, 2) on an exponential curve."""
+    x = 50 * torch.rand(n).double()
+    return torch.stack([x, base**x], dim=1)
+
+
+def amounts(n: int, sigma: float) -> Tensor:
+    """Two columns (n, 2) of amounts, log-normal; large ones come with large ones."""
+    first, second = torch.randn(2, n)
+    return (sigma * torch.stack([first, 0.8 * first + 0.6 * second], dim=1)).exp()
+
+
+def moved_down(points: Tensor) -> Tensor:
+    """Points with a tenth of them below zero in the last column."""
+    points[:, -1] -= points[:, -1].quantile(0.1)
+    return points
+
+
+def rings(n: int) -> Tensor:
+    """Points (n, 2) on rings with radius 1 and 1.1."""
+    angle = 2 * math.pi * torch.rand(n)
+    radius = 1 + 0.1 * torch.randint(2, (n,))
+    return torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1)
+
+
+def thick_ring(n: int) -> Tensor:
+    """Points (n, 2) anywhere between the two rings, and a little beyond."""
+    angle = 2 * math.pi * torch.rand(n)
+    radius = 0.98 + 0.14 * torch.rand(n)
+    return torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1)
+
+
+def grid(n: int) -> Tensor:
+    """Points (n, 2) on a grid of 40 by 40."""
+    return torch.randint(40, (n, 2)).float()
+
+
+def square(n: int) -> Tensor:
+    """Points (n, 2) anywhere in the square of the grid."""
+    return 40 * torch.rand(n, 2) - 0.5
+
+
+def normals(n: int, columns: int) -> Tensor:
+    """Independent normal numbers (n, columns)."""
+    return torch.randn(n, columns)
+
+
+Unusual = tuple[Callable[[int], Tensor], tuple[int, ...], Draw, dict[str, Draw]]
+
+
+def with_shuffled(draw: Callable[[int], Tensor], *rows: int) -> Unusual:
+    """Data, numbers of rows, the truth, and columns that are independent as a fault."""
+    return draw, rows, draw, {"independent columns": lambda n: shuffled(draw(n))}
+
+
+def far_rows(number: float, count: int) -> Unusual:
+    """A sine with some far rows, which are no part of the truth."""
+    _, rows, truth, faults = with_shuffled(wave, 2000)
+    return lambda n: with_far_rows(wave(n), number, count), rows, truth, faults
+
+
+def below_zero(draw: Callable[[int], Tensor]) -> Unusual:
+    """Numbers above zero, of which a generator makes some below."""
+    data, _, truth, faults = with_shuffled(draw)
+    return data, (500, 2000), truth, faults | {"a tenth below zero": lambda n: moved_down(draw(n))}
+
+
+def narrower(n: int, columns: int) -> Tensor:
+    """Normal numbers (n, columns), with the tails cut off."""
+    return 0.8 * normals(n, columns).clamp(-1.5, 1.5)
+
+
+def half_of_the_columns(n: int, columns: int) -> Tensor:
+    """Normal numbers (n, columns), half of which repeat the others."""
+    half = normals(n, (columns + 1) // 2)
+    return half.repeat(1, 2)[:, :columns]
+
+
+def many_columns(columns: int) -> Unusual:
+    """Independent columns."""
+    draw = functools.partial(normals, columns=columns)
+    faults: dict[str, Draw] = {
+        "narrower": functools.partial(narrower, columns=columns),
+        "half of the columns repeated": functools.partial(half_of_the_columns, columns=columns),
+    }
+    return draw, (500, 2000), draw, faults
+
+
+UNUSUAL: dict[str, Unusual] = {
+    "two sines in turn": with_shuffled(waves_in_turn, 10_000, 40_000),
+    "a sine, and a row at 10,000": far_rows(10_000, 1),
+    "a sine, and 10 rows at -9999": far_rows(-9999, 10),
+    "1.2**x": below_zero(functools.partial(exponential, base=1.2)),
+    "2.0**x": below_zero(functools.partial(exponential, base=2.0)),
+    "amounts, sigma 1.5": below_zero(functools.partial(amounts, sigma=1.5)),
+    "amounts, sigma 3": below_zero(functools.partial(amounts, sigma=3)),
+    "sin(5 x)": with_shuffled(functools.partial(wave, frequency=5), 500, 2000),
+    "sin(7 x)": with_shuffled(functools.partial(wave, frequency=7), 500, 2000),
+    "sin(10 x)": with_shuffled(functools.partial(wave, frequency=10), 500, 2000),
+    "rings of radius 1 and 1.1": (rings, (500, 2000), rings, {"one thick ring": thick_ring}),
+    "a grid of 40 by 40": (grid, (2000, 5000), grid, {"a square": square}),
+    "3 normal columns": many_columns(3),
+    "10 normal columns": many_columns(10),
+}
+
+
+def judge_unusual(case: tuple[str, int, str], seed: int) -> Judged:
+    """The verdict on samples with that name, for so many rows of unusual data."""
+    kind, rows, name = case
+    torch.set_num_threads(1)
+    torch.manual_seed(1000 * seed + rows)
+    draw_data, _, truth, faults = UNUSUAL[kind]
+    draw = truth if name == "the truth" else faults[name]
+    return judge(name, draw, draw_data(rows), seed)
+
+
 # --- Images ------------------------------------------------------------------------------------
 
 PICTURE_ROWS = (500, 950)
@@ -209,7 +356,7 @@ def judge_all(function: Callable, cases: Iterable[tuple], seeds: int) -> Runs:
     """Judge each case with so many seeds, and real samples with more."""
     counts = {}
     for case in cases:
-        real = case[-1] in ("the truth", "fresh images")
+        real = case[-1] in TRUTH
         counts[case] = min(100, 20 * seeds) if real else seeds
     runs = measure.over_seeds(function, counts)
     return {case: torch.tensor(judged) for case, judged in runs.items()}
@@ -230,15 +377,22 @@ def quality_of(name: str) -> str:
 
 def errors(runs: Runs) -> str:
     """How many verdicts on good samples, on bad ones and on memorised ones are wrong."""
-    bad = {name for *_, name in runs} - GOOD - MEMORISED - SMALL_FAULTS
-    warned = wrong(runs, GOOD)
-    passed = wrong(runs, bad)
-    memorised = wrong(runs, MEMORISED)
-    return f"""\
-- False WARNING: {warned.sum():.0f} of {len(warned)}, {warned.mean():.1%}
-- False Good: {passed.sum():.0f} of {len(passed)}, {passed.mean():.1%}, without small faults
-- False Good for the data themselves, memorised: {memorised.sum():.0f} of {len(memorised)}
-"""
+    names = {name for *_, name in runs}
+    lines = [
+        count_wrong("False WARNING", runs, GOOD),
+        count_wrong(
+            "False Good, without small faults", runs, names - GOOD - MEMORISED - SMALL_FAULTS
+        ),
+    ]
+    if names & MEMORISED:
+        lines.append(count_wrong("False Good for the data themselves, memorised", runs, MEMORISED))
+    return "".join(lines)
+
+
+def count_wrong(kind: str, runs: Runs, names: Container[str]) -> str:
+    """How many verdicts on samples with such names are wrong, as a line."""
+    judged = wrong(runs, names)
+    return f"- {kind}: {judged.sum():.0f} of {len(judged)}, {judged.mean():.1%}\n"
 
 
 def write_points(seeds: int) -> None:
@@ -253,15 +407,40 @@ def write_points(seeds: int) -> None:
     for name in dict.fromkeys(name for *_, name in cases):
         shares = [f"{wrong(runs, [name], rows).mean():.0%}" for rows in ROWS]
         lines.append([quality_of(name), name, *shares, f"{wrong(runs, [name]).mean():.1%}"])
-    truth = [runs[case][:, 3] for case in cases if case[-1] == "the truth"]
-    least = 1 - max(judged.mean() for judged in truth)
     first_seeds = {case: judged[:seeds] for case, judged in runs.items()}
     summary = f"""\
-- The truth: "Good" in at least {least:.0%} of {len(truth[0])} draws, for each number of
+- The truth: "Good" in at least {least_right(runs):.0%} of the draws, for each number of
   rows and columns
 {errors(first_seeds)}"""
     header = ["quality", "generator", *[f"{rows:,} rows" for rows in ROWS], "all"]
-    measure.write_page("verdict.md", summary=summary, generators=measure.table(header, lines))
+    generated = measure.table(header, lines)
+    measure.write_page(
+        "verdict.md", summary=summary, generators=generated, unusual=judge_all_unusual(seeds)
+    )
+
+
+def judge_all_unusual(seeds: int) -> str:
+    """Judge unusual points; the results as text."""
+    cases = []
+    for kind, (_, numbers_of_rows, _, faults) in UNUSUAL.items():
+        for rows, name in itertools.product(numbers_of_rows, ["the truth", *faults]):
+            cases.append((kind, rows, name))
+    runs = judge_all(judge_unusual, cases, seeds)
+    lines = []
+    for (kind, rows, name), judged in runs.items():
+        wrong_share = f"{judged[:, 3].mean():.0%}"
+        lines.append([kind, rows, quality_of(name), name, len(judged), wrong_share])
+    header = ["data", "rows", "quality", "generator", "draws", "wrong"]
+    return f"""\
+- The truth: "Good" in at least {least_right(runs):.0%} of the draws, for each kind of data
+{errors(runs)}
+{measure.table(header, lines)}"""
+
+
+def least_right(runs: Runs) -> float:
+    """The lowest share of right verdicts on the truth, of all kinds of data."""
+    shares = [judged[:, 3].mean().item() for case, judged in runs.items() if case[-1] in TRUTH]
+    return 1 - max(shares)
 
 
 def write_images(seeds: int, sets: list[Path]) -> None:

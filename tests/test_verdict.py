@@ -133,7 +133,7 @@ def test_the_verdict_is_a_sentence_and_a_line_for_each_check():
     good = judge(data, clusters)
     first, *lines = good.verdict.splitlines()
     assert first == "Good: the samples are as close to the data as new data would be."
-    assert len(lines) == len(good.checks) == 3
+    assert len(lines) == len(good.checks) == 4
     assert all(line.startswith("  ok ") for line in lines)
     assert repr(good) == f"<{first}>"
 
@@ -156,11 +156,40 @@ def independent(noise, frequency):
     return torch.stack([points[:, 0], points[torch.randperm(len(points)), 1]], dim=1)
 
 
-@pytest.mark.parametrize("frequency", [5, 10])
+@pytest.mark.parametrize("frequency", [5, 7, 10])
 def test_narrow_waves_must_be_learned(frequency):
     data = waves(torch.randn(2048, 2), frequency)
     assert judge(data, lambda noise: waves(noise, frequency)).converged
     assert not judge(data, lambda noise: independent(noise, frequency)).converged
+
+
+def square(noise):
+    """Points anywhere in a square of 40 by 40."""
+    return 40 * (1 + torch.erf(noise / 2**0.5)) / 2
+
+
+def grid(noise):
+    """Points on a grid of 40 by 40."""
+    return square(noise).floor()
+
+
+def half_of_the_grid(noise):
+    """Points on every second line of the grid."""
+    return (square(noise) / torch.tensor([1, 2])).floor() * torch.tensor([1, 2])
+
+
+def test_fine_detail_must_be_learned():
+    data = grid(torch.randn(2000, 2))
+    assert judge(data, grid).converged
+    for fault in (square, half_of_the_grid):
+        failed = [check.name for check in judge(data, fault).checks if not check.passed]
+        assert failed[0] == "fine detail missed"
+
+
+def test_many_columns_are_not_asked_for_more_than_new_rows_have():
+    """Of rows in ten columns, one in fourteen lies near no other row."""
+    assert judge(torch.randn(1000, 10), torch.clone, latent_dim=10).converged
+    assert not judge(torch.randn(1000, 10), lambda noise: 0.8 * noise, latent_dim=10).converged
 
 
 @pytest.mark.parametrize("rows", [10_000, 40_000])

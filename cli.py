@@ -4,6 +4,7 @@ Copy this file and common.py along with a script. A `train` alone needs only com
 """
 
 import argparse
+import errno
 import functools
 import inspect
 import io
@@ -13,12 +14,16 @@ import re
 import shutil
 import signal
 import sys
+import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, NoReturn
+
+if not os.access(Path.home(), os.W_OK):  # where matplotlib would keep its list of fonts
+    os.environ.setdefault("MPLCONFIGDIR", tempfile.gettempdir())
 
 import numpy as np
 import torch
@@ -44,9 +49,10 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
         in_notebook = "ipykernel" in sys.modules and Path(sys.argv[0]).name != script
         if argv is None and in_notebook:
             argv = []  # the command line is Jupyter's own
+        open_closed_streams()
         accept_any_character()
         try:
-            with sigterm_as_ctrl_c():
+            with sigterm_as_ctrl_c(), redirect_stdout(Output(sys.stdout)):
                 status = main(argv)
                 print(end="", flush=True)
                 return status
@@ -54,15 +60,13 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
             reason, status = str(error), error.status
         except KeyboardInterrupt as interrupt:
             reason, status = str(interrupt) or "interrupted, results were not saved", 130
-        except OSError as error:
-            if error.filename or error.errno is None:  # not an error of printing
-                raise
-            discard_stdout()
-            if isinstance(error, BrokenPipeError):  # as by `| head`
+        except OutputError as error:
+            discard_output()
+            if isinstance(error.__cause__, BrokenPipeError):  # as by `| head`
                 return 0
-            reason, status = f"cannot print: {error.strerror}", 1
+            reason, status = str(error), 1
         except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "allocate" not in str(error):
+            if not is_out_of_memory(error):
                 raise
             reason, status = "out of memory; lower --batch-size, or use less data", 1
         print(f"{script}: {reason}", file=sys.stderr)
@@ -85,6 +89,13 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def open_closed_streams() -> None:
+    """Lets scripts print where there are no streams, as under pythonw."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, io.StringIO())
+
+
 def accept_any_character() -> None:
     """Lets standard output print any character: a file is UTF-8, a terminal shows escapes."""
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -92,9 +103,49 @@ def accept_any_character() -> None:
         sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
 
 
-def discard_stdout() -> None:
+class OutputError(Exception):
+    """Standard output cannot be written to; other errors of the system are not its."""
+
+
+class Output:
+    """Standard output as a stream that raises OutputError."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self.stream.write(text)
+        except OSError as error:
+            raise OutputError(f"cannot print: {error.strerror}") from error
+
+    def flush(self) -> None:
+        try:
+            self.stream.flush()
+        except OSError as error:
+            raise OutputError(f"cannot print: {error.strerror}") from error
+
+
+def discard_output() -> None:
     """Throws away what is still to be printed, so that Python's last flush does not fail."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    output = sys.stdout.fileno()
+    before = os.dup(output)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, output)
+    sys.stdout.flush()
+    os.dup2(before, output)
+    os.close(before)
+    os.close(nowhere)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether there was too little memory, of this machine or of a GPU."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return "can't allocate memory" in str(error)  # torch's words for a CPU
 
 
 # --- Options -----------------------------------------------------------------------------------
@@ -105,9 +156,20 @@ SETTINGS = ["seed", "device", "epochs", "patience", "batch_size", "lr"]  # of ea
 class Parser(argparse.ArgumentParser):
     """A parser with the options that all scripts have; an error is one line."""
 
-    def __init__(self, file: str, about: str | None, train: Callable, gan: bool = True) -> None:
-        """For a script's file. `about` is the text of --help; defaults are those of `train`."""
+    def __init__(
+        self,
+        file: str,
+        about: str | None,
+        train: Callable,
+        gan: bool = True,
+        several_processes: bool = False,
+    ) -> None:
+        """For a script's file. `about` is the text of --help; defaults are those of `train`.
+
+        With `several_processes`, torchrun may start it more than once.
+        """
         script = Path(file).stem
+        self.several_processes = several_processes
         super().__init__(
             f"{script}.py",
             description=about,
@@ -156,10 +218,13 @@ class Parser(argparse.ArgumentParser):
 
     def settings(self, options: argparse.Namespace) -> dict[str, Any]:
         """The options that `train` takes; makes the folder for its results first."""
+        if not self.several_processes and os.environ.get("WORLD_SIZE", "1") != "1":
+            raise InputError("start it once, not by torchrun; dcgan_multigpu.py is for that")
         settings = {name: getattr(options, name) for name in SETTINGS}
         settings["device"] = common.choose_device(options.device)
         settings["progress"] = not options.quiet
         make_folder(options.out)
+        show_step(options, "Training")
         return settings
 
     def error(self, message: str) -> NoReturn:
@@ -169,6 +234,12 @@ class Parser(argparse.ArgumentParser):
 def folder(text: str) -> Path:
     """The type of an option: a folder; ~ is that of the user."""
     return Path(text).expanduser()
+
+
+def show_step(options: argparse.Namespace, step: str) -> None:
+    """Says on standard error what the next seconds are spent on."""
+    if not options.quiet:
+        print(f"{step} ...", file=sys.stderr, flush=True)
 
 
 def number(text: str, kind: Callable[[str], float] = int, least: float = 1) -> float:
@@ -202,7 +273,9 @@ def saving_in(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        remedy = "free some space, or choose another --out"
+        remedy = "choose another --out"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy = f"free some space, or {remedy}"
         raise Failure(f"cannot save in {folder}: {error.strerror or error}; {remedy}") from None
 
 
@@ -211,7 +284,7 @@ def make_folder(folder: Path) -> None:
     with saving_in(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
-            raise PermissionError(None, "it is read-only")
+            raise PermissionError(errno.EACCES, "it is read-only")
 
 
 def write(path: Path, content: bytes) -> None:
@@ -234,6 +307,8 @@ def save(options: argparse.Namespace, training: Any, inputs: Any, **models: nn.M
     if training.interrupted:
         message = f"Interrupted after epoch {len(training.history)}, saving what was learned"
         print(f"{message}; press Ctrl-C again to stop at once.", file=sys.stderr, flush=True)
+    else:
+        show_step(options, "Saving")
     files: dict[str, bytes] = {}
     for name, model in models.items():
         files |= model_files(name, model, inputs)
@@ -244,6 +319,8 @@ def save(options: argparse.Namespace, training: Any, inputs: Any, **models: nn.M
     with saving_in(options.out):
         for name in LEFTOVERS:
             remove(options.out / name)
+        for partial in options.out.glob(".*.partial"):  # of a training that was killed
+            remove(partial)
     print(f"Saved in {options.out}: {', '.join(files)}")
 
 
@@ -386,21 +463,30 @@ def use_generator(
     if options.generate:
         random = common.random_generator("samples", options.seed)
         print(",".join(names))
+        formats = None
         for start in range(0, options.generate, BLOCK):
             # Whole blocks, the last one too: randn draws the numbers of a part in another order
             rows = generator(torch.randn(BLOCK, latent_dim, generator=random))
             rows = decode(rows[: options.generate - start])
-            np.savetxt(sys.stdout, rows.reshape(len(rows), -1).numpy(), exact_format(rows), ",")
+            rows = rows.reshape(len(rows), -1)
+            formats = formats or number_formats(rows)
+            np.savetxt(sys.stdout, rows.numpy(), formats, ",")
     if options.interpolate:
         save_interpolation(options, lambda noise: decode(generator(noise)), latent_dim, names)
     return 0
 
 
-def exact_format(rows: Tensor) -> str:
-    """The format that writes numbers so that nothing is lost."""
+def number_formats(rows: Tensor) -> list[str]:
+    """For each column of rows (n, columns), a format with the digits that networks can make.
+
+    These are nine digits, as float32 has them, of the range of the column.
+    """
     if not rows.is_floating_point():
-        return "%d"
-    return "%.17g" if rows.dtype == torch.float64 else "%.9g"
+        return ["%d"] * rows.shape[1]
+    largest = rows.abs().amax(dim=0)
+    extent = rows.amax(dim=0) - rows.amin(dim=0)
+    more = (largest / extent).log10().ceil().nan_to_num(0, 0).clamp(0, 8)
+    return [f"%.{9 + int(digits)}g" for digits in more]
 
 
 def save_interpolation(
@@ -423,32 +509,57 @@ def save_interpolation(
 def read_numbers(path: Path, columns: int, depth: int | None = None) -> Tensor:
     """Rows (n, columns) of a CSV file, float64; with `depth`, integers from 0 to depth - 1.
 
-    Commas, semicolons, tabs, bars or blanks separate the numbers; the first line may be a header.
+    Semicolons, tabs, bars, commas or blanks separate the numbers; the first line may be a header.
     Failure if the file cannot be read, InputError with the line of a number that is wrong.
     """
     wanted = f"{columns} finite number(s)"
     if depth:
         wanted = f"an integer in 0..{depth - 1}"
+    texts = read_text(path).splitlines()
+    lines = [split_line(text) for text in texts]
     rows = []
-    for i, line in enumerate(read_text(path).splitlines(), start=1):
-        row = parse_numbers(line)
-        if row == [] or (row is None and i == 1):  # a blank line, a header
+    for i, cells in enumerate(lines):
+        if cells == [] or (i == 0 and is_header(cells, lines)):
             continue
+        row = parse_numbers(cells)
         if row is None or len(row) != columns or not all(allowed(x, depth) for x in row):
-            raise InputError(f"{path}, line {i}: expected {wanted}, found {line[:40]!r}")
+            raise InputError(f"{path}, line {i + 1}: expected {wanted}, found {texts[i][:40]!r}")
         rows.append(row)
     if not rows:
         raise InputError(f"{path} has no numbers; expected {wanted} per line")
     return torch.tensor(rows, dtype=torch.float64)
 
 
-def parse_numbers(line: str) -> list[float] | None:
-    """The numbers in a line; None if something is not a number."""
-    cells = re.split(r"\s*[,;\t|]\s*|\s+", line.strip().rstrip(",;|").strip())
-    if cells == [""]:
+def split_line(line: str) -> list[str]:
+    """The cells of a line; decimal commas, which need another separator, become points."""
+    line = line.strip().rstrip(",;|").strip()
+    if not line:
         return []
+    for separator in (";", "\t", "|"):
+        if separator in line:
+            return [clean(cell).replace(",", ".") for cell in line.split(separator)]
+    return [clean(cell) for cell in re.split(r"\s*,\s*|\s+", line)]
+
+
+def clean(cell: str) -> str:
+    """A cell without blanks and quotes around it."""
+    return cell.strip().strip('"')
+
+
+def is_header(cells: list[str], lines: list[list[str]]) -> bool:
+    """Whether the first of the lines is a header: none of its cells is a number.
+
+    Names may also be 0, 1, 2, ..., as pandas writes them; such a line comes once.
+    """
+    if cells == [str(i) for i in range(len(cells))]:
+        return lines.count(cells) == 1
+    return all(parse_numbers([cell]) is None for cell in cells)
+
+
+def parse_numbers(cells: list[str]) -> list[float] | None:
+    """Cells as numbers; None if one of them is not a number."""
     try:
-        return [float(cell.strip('"')) for cell in cells]
+        return [float(cell) for cell in cells]
     except ValueError:
         return None
 
@@ -466,6 +577,8 @@ def read_text(path: Path) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise Failure(f"cannot read {path}: {error.strerror}") from None
+    if b"\0" in content:
+        raise Failure(f"cannot read {path}: it is not text in UTF-8")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -57,6 +57,8 @@ def choose_device(name: str | torch.device = "auto") -> torch.device:
         available += [str(kind), *(f"{kind}:{i}" for i in range(count))]
     if str(name) == "auto":
         return torch.device(available[1] if len(available) > 1 else "cpu")
+    if str(name) == "cpu:0":  # torch's other name of it
+        return torch.device("cpu")
     if str(name) not in available:
         choices = ", ".join(["auto", *available])
         raise InputError(f"device {str(name)!r} is not available; choose from {choices}")
@@ -83,6 +85,7 @@ def isolated(train: Callable) -> Callable:
             with (
                 torch.random.fork_rng(gpus),
                 torch.autocast("cpu", enabled=False),
+                torch.autocast("cuda", enabled=False),
                 torch.inference_mode(False),
                 torch.enable_grad(),
             ):
@@ -126,6 +129,7 @@ def as_rows(data: object) -> Tensor:
     Integers and float64 become float64, narrower floats float32. Raises InputError if they are not
     rows of finite numbers.
     """
+    require_numeric_columns(data)
     try:
         if isinstance(data, list | tuple) and any(isinstance(row, Tensor) for row in data):
             data = torch.stack([torch.as_tensor(row).detach() for row in data])
@@ -150,6 +154,15 @@ def as_rows(data: object) -> Tensor:
     if len(wrong) > 0:
         raise InputError(f"data must be finite numbers up to {LARGEST:g}, but hold {wrong[0]:g}")
     return rows
+
+
+def require_numeric_columns(data: Any) -> None:
+    """InputError that names the first column without numbers, if the data are a DataFrame."""
+    for name in getattr(data, "columns", []):
+        try:
+            np.asarray(data[name], dtype=np.float64)
+        except (TypeError, ValueError):
+            raise InputError(f"data must be numbers, unlike those of column {name!r}") from None
 
 
 def as_array(data: object) -> np.ndarray:

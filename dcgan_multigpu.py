@@ -209,7 +209,7 @@ def device_of_process(name: str, local_rank: int) -> torch.device:
 @cli.command
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = cli.Parser(__file__, __doc__, train)
+    parser = cli.Parser(__file__, __doc__, train, several_processes=True)
     images.add_data_options(parser, ["mnist", "fashion"])
     options = parser.parse_args(argv)
     if options.generate or options.interpolate:

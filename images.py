@@ -246,10 +246,14 @@ def as_pictures(
 
 def as_labels(data: Any, pictures: int, classes: int) -> Tensor:
     """Labels (pictures,) in 0..classes - 1 as int64 on the CPU; InputError for others."""
-    labels = torch.as_tensor(data).detach().cpu()
+    wanted = f"labels must be integers from 0 to {classes - 1}, one for each picture"
+    try:
+        labels = torch.as_tensor(data).detach().cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(wanted) from None
     known = torch.isin(labels, torch.arange(classes)).all()
     if labels.shape != (pictures,) or not known:
-        raise InputError(f"labels must be integers from 0 to {classes - 1}, one for each picture")
+        raise InputError(wanted)
     return labels.long()
 
 

@@ -5,6 +5,7 @@ import io
 import os
 import re
 import signal
+import stat
 import sys
 import time
 from contextlib import nullcontext
@@ -62,6 +63,8 @@ def earlier(tmp_path_factory):
         (ValueError("a mistake in the code"), None),
         (FileNotFoundError(2, "None", "mine.csv"), None),
         (OSError("image file is truncated"), None),
+        (BrokenPipeError(32, "a connection of one's own"), None),
+        (RuntimeError("could not allocate a license"), None),
     ],
 )
 def test_an_error_is_one_line_and_a_status_or_a_traceback(error, status, capsys):
@@ -147,6 +150,8 @@ def test_help_shows_the_defaults_of_train(script, capsys):
         '"x";"y"\r\n"1";"2"\r\n-3.5 ; 1700000000.25;\r\n',
         "größe\tx\n1\t2\n-3.5\t1700000000.25\n",
         "1 2\n -3.5   1700000000.25 \n",
+        "0,1\n1,2\n-3.5,1700000000.25\n",
+        "1,0;2,0\n-3,5;1700000000,25\n",
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1"])
@@ -167,6 +172,7 @@ def test_numbers_are_read_with_or_without_a_header(text, encoding, tmp_path):
         ("1\n2.5\n", 10, r"line 2: expected an integer in 0\.\.9"),
         ("1\ninf\n", 10, "line 2"),
         ("x\n", None, "no numbers"),
+        ("1,x\n2\n", None, "line 1"),
     ],
 )
 def test_a_file_without_such_numbers_is_refused_with_the_line(text, depth, complaint, tmp_path):
@@ -190,9 +196,10 @@ def test_a_new_training_removes_what_would_not_fit_it(run, tmp_path):
     (tmp_path / "generated").mkdir()
     (tmp_path / "generated" / "00000.png").touch()
     (tmp_path / "mine.txt").touch()
+    (tmp_path / ".history.csv.partial").touch()  # of a run that was killed
     assert set(contents(tmp_path)) > {"training.gif", "interpolation.png"}
     run(sine_gan, *EPOCH)
-    assert set(contents(tmp_path)) == {*FILES, "mine.txt"}
+    assert {path.name for path in tmp_path.iterdir()} == {*FILES, "mine.txt"}
     assert not (tmp_path / "generated").exists()
 
 
@@ -214,7 +221,8 @@ def test_a_picture_that_fails_costs_nothing_else_and_shows_its_own_error(
 def test_a_folder_that_cannot_be_made(run, tmp_path):
     (tmp_path / "file").touch()
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
-        assert "choose another --out" in run(sine_gan, *EPOCH, "--out", out, status=1).err
+        message = run(sine_gan, *EPOCH, "--out", out, status=1).err
+        assert message.endswith("; choose another --out\n")
 
 
 def test_a_full_disk(run, earlier):
@@ -260,6 +268,22 @@ def test_a_run_that_is_killed_leaves_a_whole_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_a_script_for_one_process_is_not_started_by_torchrun(run, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "torchrun" in run(sine_gan, *EPOCH, status=2).err
+
+
+def test_a_training_shows_what_it_is_at(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "model_files", lambda *_: {})  # it takes seconds
+    options = ["--device", "cpu", "--out", str(tmp_path), *EPOCH]
+    assert sine_gan.main(options) == 0
+    printed = capsys.readouterr().err
+    assert printed.startswith("Training ...\n")
+    assert printed.endswith("Saving ...\n")
+    monkeypatch.setattr(sys, "stderr", None)  # like `2>&-` in a shell, or pythonw
+    assert sine_gan.main(options) == 0
+
+
 # --- Standard output ---------------------------------------------------------------------------
 
 
@@ -287,6 +311,7 @@ def test_a_reader_may_stop_reading_and_a_full_output_is_one_line(
     with open(writer, "w", buffering) as pipe, open("/dev/full", "w", buffering) as full:
         monkeypatch.setattr(sys, "stdout", pipe)
         assert run(sine_gan, *options).err == ""
+        assert stat.S_ISFIFO(os.fstat(writer).st_mode)  # it was not replaced
         monkeypatch.setattr(sys, "stdout", full)
         message = run(sine_gan, *options, status=1).err
     assert message == "sine_gan.py: cannot print: No space left on device\n"
@@ -305,6 +330,12 @@ def test_generated_rows_are_printed_in_full_and_more_begin_with_the_same(run, tm
     noise = torch.randn(4096, 2, generator=common.random_generator("samples"))
     assert rows[:4096].equal(noise)
     assert len(rows.unique(dim=0)) == 9999
+
+
+def test_numbers_have_the_digits_that_networks_make():
+    rows = torch.tensor([[1.7e9, 0.1], [1.7e9 + 100, 5.1]], dtype=torch.float64)
+    assert cli.number_formats(rows) == ["%.17g", "%.10g"]
+    assert cli.number_formats(torch.ones(2, 1, dtype=torch.int64)) == ["%d"]
 
 
 class Code:

@@ -23,6 +23,7 @@ from common import EarlyStopping, InputError, sliced_wasserstein
 
 def test_a_device_is_chosen_by_name_or_refused():
     assert common.choose_device("cpu") == torch.device("cpu")
+    assert common.choose_device("cpu:0") == torch.device("cpu")
     assert common.choose_device(torch.device("cpu")) == torch.device("cpu")
     assert (common.choose_device().type != "cpu") == torch.accelerator.is_available()
     for name in ("quantum", "cuda:99"):
@@ -95,6 +96,7 @@ def test_rows_of_numbers_are_read_without_loss(name):
         ([[3e38, 1.0]], "finite numbers"),
         ([[1.0, 2.0], [3.0]], "rows of numbers"),
         ([["a", "b"]], "rows of numbers"),
+        (pd.DataFrame({"a": [1], "b": ["x"]}), "column 'b'"),
         (None, ""),
         (torch.rand(3, 2) + 1j, "not complex"),
         (np.ma.masked_array([[1.0, 2.0]], mask=[[True, False]]), "masked"),

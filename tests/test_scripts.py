@@ -16,6 +16,8 @@ import pytest
 import torch
 from helpers import GANS, IMAGE_GANS, POINT_GANS, ROOT, SCRIPTS, arguments, own_data, shorten
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import common
 import conditional_gan
@@ -196,16 +198,38 @@ def test_same_seed_same_results_another_seed_others(script, data_dir, monkeypatc
     assert copied.verdict == first.verdict
 
 
-@each_gan
-def test_a_loop_keeps_to_its_device(script, data_dir, monkeypatch):
-    """The meta device refuses tensors of the CPU, as a GPU does; it cannot give its own away."""
+def pretend_to_train(script, data_dir, monkeypatch, convert):
+    """Trains on the meta device, which computes nothing and cannot give its tensors away."""
     shorten(monkeypatch, script)
-    data = own_data(script, data_dir)
+    data = [convert(rows) for rows in own_data(script, data_dir)]
     monkeypatch.setattr(common, "choose_device", lambda _: torch.device("meta"))
     monkeypatch.setattr(script, "Adam", lambda *given, **_: torch.optim.Adam(*given))  # not fused
     monkeypatch.setattr(torch.Tensor, "item", lambda _: 1.0)  # of a loss
     with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
         script.train(*data, epochs=1, progress=False)  # when samples are to be measured
+
+
+@each_gan
+def test_a_loop_keeps_to_its_device(script, data_dir, monkeypatch):
+    """The meta device refuses tensors of the CPU, as a GPU does."""
+    pretend_to_train(script, data_dir, monkeypatch, torch.clone)
+
+
+class NoFloat64(TorchDispatchMode):
+    """Like an Apple GPU, the device has no float64."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves([args, result]):
+            if isinstance(tensor, torch.Tensor) and tensor.device.type == "meta":
+                assert tensor.dtype != torch.float64, function
+        return result
+
+
+@each_gan
+def test_no_float64_is_on_the_device(script, data_dir, monkeypatch):
+    with NoFloat64():
+        pretend_to_train(script, data_dir, monkeypatch, torch.Tensor.double)
 
 
 @pytest.mark.parametrize("script", [*POINT_GANS, table_gan])

@@ -7,6 +7,7 @@ What makes a script a command (options, files, messages) is in cli.py.
 import functools
 import io
 import math
+import os
 import pickle
 import warnings
 import zlib
@@ -43,6 +44,9 @@ def require_count(name: str, count: int) -> None:
 
 
 # --- Devices and random numbers ----------------------------------------------------------------
+
+if hasattr(os, "register_at_fork"):  # a forked process would wait for threads that it has not
+    os.register_at_fork(after_in_child=functools.partial(torch.set_num_threads, 1))
 
 
 def choose_device(name: str | torch.device = "auto") -> torch.device:

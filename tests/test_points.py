@@ -1,5 +1,6 @@
 """Points and integers: their data, unusual data, users' files, Jupyter."""
 
+import multiprocessing
 import os
 import sys
 
@@ -200,8 +201,8 @@ def test_no_seed_is_another_seed_each_time(monkeypatch):
 
 
 MANY_TRAININGS = """
-import multiprocessing, resource
-import common, sine_gan
+import multiprocessing, resource, sys
+import sine_gan, torch
 
 def learn(seed):
     sine_gan.BATCHES_PER_EPOCH = 2
@@ -209,17 +210,23 @@ def learn(seed):
 
 if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
+    torch.set_num_threads(2)
+    learn(20)
+    with multiprocessing.get_context(sys.argv[1]).Pool(2) as pool:
         print(len([training.verdict for training in pool.map(learn, range(20))]))
 """
 
 
-def test_many_trainings_come_back_from_other_processes(tmp_path, start):
-    """Each would hold an open file for each of its tensors."""
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_many_trainings_come_back_from_other_processes(method, tmp_path, start):
+    """They have few open files, and a forked process does not wait for threads of its parent."""
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip("processes cannot fork")
     program = tmp_path / "many.py"
     program.write_text(MANY_TRAININGS)
     process = start(
-        [sys.executable, "-W", "ignore", program], env=os.environ | {"PYTHONPATH": str(ROOT)}
+        [sys.executable, "-W", "ignore", program, method],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     assert process.communicate(timeout=280)[0].strip().endswith("20")
 

@@ -213,12 +213,12 @@ if __name__ == "__main__":
     torch.set_num_threads(2)
     learn(20)
     with multiprocessing.get_context(sys.argv[1]).Pool(2) as pool:
-        print(len([training.verdict for training in pool.map(learn, range(20))]))
+        print(len([training.verdict for training in pool.map(learn, range(int(sys.argv[2])))]))
 """
 
 
-@pytest.mark.parametrize("method", ["spawn", "fork"])
-def test_many_trainings_come_back_from_other_processes(method, tmp_path, start):
+@pytest.mark.parametrize(("method", "count"), [("spawn", "20"), ("fork", "4")])
+def test_many_trainings_come_back_from_other_processes(method, count, tmp_path, start):
     """They have few open files, and a forked process does not wait for threads of its parent."""
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip("processes cannot fork")
@@ -228,7 +228,7 @@ def test_many_trainings_come_back_from_other_processes(method, tmp_path, start):
         [sys.executable, "-W", "ignore", program, method],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
-    assert process.communicate(timeout=280)[0].strip().endswith("20")
+    assert process.communicate(timeout=280)[0].strip().endswith(count)
 
 
 def test_the_notebook_and_the_scripts_run_in_jupyter(tmp_path, monkeypatch):

@@ -466,11 +466,10 @@ def use_generator(
         formats = None
         for start in range(0, options.generate, BLOCK):
             # Whole blocks, the last one too: randn draws the numbers of a part in another order
-            rows = generator(torch.randn(BLOCK, latent_dim, generator=random))
-            rows = decode(rows[: options.generate - start])
-            rows = rows.reshape(len(rows), -1)
+            block = decode(generator(torch.randn(BLOCK, latent_dim, generator=random)))
+            rows = block.reshape(BLOCK, -1)
             formats = formats or number_formats(rows)
-            np.savetxt(sys.stdout, rows.numpy(), formats, ",")
+            np.savetxt(sys.stdout, rows[: options.generate - start].numpy(), formats, ",")
     if options.interpolate:
         save_interpolation(options, lambda noise: decode(generator(noise)), latent_dim, names)
     return 0
@@ -481,8 +480,9 @@ def number_formats(rows: Tensor) -> list[str]:
 
     These are nine digits, as float32 has them, of the range of the column.
     """
-    if not rows.is_floating_point():
-        return ["%d"] * rows.shape[1]
+    columns = rows.shape[1]
+    if rows.dtype != torch.float64:
+        return ["%.9g" if rows.is_floating_point() else "%d"] * columns
     largest = rows.abs().amax(dim=0)
     extent = rows.amax(dim=0) - rows.amin(dim=0)
     more = (largest / extent).log10().ceil().nan_to_num(0, 0).clamp(0, 8)

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import date, time
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -22,13 +22,14 @@ import torch
 from torch import Tensor
 
 from common import InputError
-from dates import DateStyle, WrongText, find_dates, require_no_typo, strip_zeros
+from dates import DateStyle, WrongText, are_typos, find_dates, strip_zeros
 
 with suppress(ImportError):  # tables.require_packages says so
     import pandas as pd
 
 LARGEST = 1e37  # allowed absolute value: sums of larger ones may overflow float32
 EXACT = 2**53  # float64 holds all whole numbers up to this one
+FLOAT_DIGITS = 15  # digits of numbers that were calculated, and not rounded
 
 
 # --- Columns -----------------------------------------------------------------------------------
@@ -73,6 +74,11 @@ class Grid:
         return (steps * self.step + first) / unit
 
 
+def coarser(step: int) -> int:
+    """The step, in units of one decimal less, of those numbers on a grid that do not need it."""
+    return math.lcm(step, 10) // 10
+
+
 @dataclasses.dataclass
 class NumberStyle:
     """How the numbers of a column are written."""
@@ -85,9 +91,12 @@ class NumberStyle:
     zero: str = "0"  # before the point; "" if 0.5 is written as .5
     min_decimals: int | None = None  # zeros after these are left out; None: all are written
     float_format: str | None = None  # Python's format of numbers that are written as floats
+    digits: int | None = None  # how many a number has at most, without zeros around them
 
     def write(self, number: float | Decimal) -> str:
         """A number as text."""
+        if self.digits:
+            number = Context(prec=self.digits).create_decimal(number)
         if self.float_format is not None:
             text = format(abs(float(number)), self.float_format)
         elif isinstance(number, Decimal):
@@ -125,7 +134,7 @@ class Column:
     date: DateStyle | None = None
     missing: str | float | None = None  # how a missing number or date is written
     repeated: bool = False  # whether new numbers would be wrong: they repeat, or begin months
-    # The share of numbers that are rounded to 0 decimals, to at most 1, to at most 2, ...
+    # The share of numbers that are rounded to no decimals, to at most 1, to at most 2, ...
     rounded: list[float] = dataclasses.field(default_factory=list)
 
     def nearest(self, cells: Tensor) -> Tensor:
@@ -134,8 +143,10 @@ class Column:
         # Each number chooses its decimals by its own digits, which look random
         mantissa, _ = torch.frexp(cells)
         chance = (mantissa * 1e6 * math.pi).frac().abs()
+        step = self.grid.step if self.grid else 1
         for decimals in reversed(range(len(self.rounded))):
-            rounded = numbers.round(decimals=decimals)
+            step = coarser(step)
+            rounded = Grid(decimals, step=step).nearest(numbers)
             is_rounded = (chance < self.rounded[decimals]) & (rounded != 0)
             numbers = rounded.where(is_rounded, numbers)
         return numbers
@@ -271,21 +282,19 @@ def reason_to_leave_out(parsed: Parsed | None, different: int, present: "pd.Seri
 
 
 def parse_dates(name: str, texts: list[str], *, is_sure: bool = False) -> Parsed | None:
-    """Texts that are dates, to the second or the microsecond; None or WrongText as find_dates."""
+    """Texts that are dates, exact to the microsecond; None or WrongText as find_dates."""
     found = find_dates(texts, is_sure=is_sure)
     if found is None:
         return None
     dates = found.moments.dt
-    microseconds = dates.microsecond.tolist()
-    unit, decimals = ("us", 6) if any(microseconds) else ("s", 0)
-    units = dates.as_unit(unit).astype("int64").tolist()
-    grid = Grid.through(units, decimals)
+    lengths = [len(f"{microseconds:06}".rstrip("0")) for microseconds in dates.microsecond]
+    decimals = max(lengths)
+    units = dates.as_unit("us").astype("int64") // 10 ** (6 - decimals)
+    grid = Grid.through(units.tolist(), decimals)
     column = Column(name, grid=grid, date=found.style)
     column.repeated = bool(dates.is_month_start.all() or dates.is_month_end.all())
-    if decimals:
-        lengths = [len(f"{x:06}".rstrip("0")) for x in microseconds]
-        column.rounded = rounded_shares(lengths)
-    return column, grid.cells(units)
+    column.rounded = rounded_shares(lengths, grid.step)
+    return column, grid.cells(units.tolist())
 
 
 def parse_categories(series: "pd.Series") -> Parsed:
@@ -311,7 +320,7 @@ NUMBER = rf"""
     )
     (?= \D?\d )                                         # there are digits before or after a point
     (?P<whole> 0 | [1-9]\d?\d? (?: {{group}}\d\d\d )* )?  # 0, but not 007
-    (?: {{point}} (?P<decimals> \d+ ) )?
+    (?: {{point}} (?P<decimals> \d* ) )?
     (?P<power> E[-+]\d+ | e[-+]?\d+ )?
     (?P<after> [ ]? (?: [$€£¥₹%] | [A-Za-z/°]{{{{1,5}}}} )? (?(bracket) \) ) )
 """
@@ -340,9 +349,10 @@ class NumberText(NamedTuple):
             decimals -= int(self.power[1:])
         return max(decimals, 0)
 
-    def is_zero(self) -> bool:
-        """Whether all digits are zero."""
-        return not (self.whole + self.decimals).strip("0")
+    @property
+    def digits(self) -> str:
+        """The digits without zeros around them."""
+        return re.sub(r"\D", "", self.whole + self.decimals).strip("0")
 
 
 def parse_numbers(name: str, texts: list[str], *, is_sure: bool = False) -> Parsed | None:
@@ -353,13 +363,12 @@ def parse_numbers(name: str, texts: list[str], *, is_sure: bool = False) -> Pars
     """
     style, found = find_number_style(texts, 0 if is_sure else 0.9)
     wrong = [text for text, number in zip(texts, found, strict=True) if number is None]
-    if is_sure and wrong:
-        raise WrongText(wrong[0], f"expected a number, found {why_no_number(wrong[0], style)}")
-    if wrong:
-        if not all(has_zero_in_front(text) for text in wrong):
-            require_no_typo(texts, wrong, "a number")
-        return None
     numbers = [number for number in found if number is not None]
+    if wrong:
+        are_zip_codes = all(has_zero_in_front(text) for text in wrong)
+        if is_sure or (are_typos(wrong, texts) and not are_zip_codes):
+            raise WrongText(wrong[0], "a number", why_no_number(wrong[0], style))
+        return None
     if not is_sure and are_codes(numbers, style):
         return None
     return number_column(name, texts, numbers, style, is_sure)
@@ -376,8 +385,7 @@ def number_column(
     cells = torch.tensor([float(literal) for literal in literals], dtype=torch.float64)
     if cells.abs().max() > LARGEST:
         raise InputError(f"column {name!r} has numbers above {LARGEST:g}")
-    lengths = [number.needed_decimals for number in numbers]
-    decimals = max(lengths)
+    decimals = max(number.needed_decimals for number in numbers)
     powers = sum(number.power != "" for number in numbers)
     column = Column(name, style=style)
     if powers < len(numbers):
@@ -393,8 +401,7 @@ def number_column(
         style.float_format = find_float_format(style, longest, cells, texts)
     if style.float_format is None:
         style.min_decimals = min(len(number.decimals) for number in numbers)
-    if column.grid is None or column.grid.step == 1:
-        column.rounded = rounded_shares(lengths)
+    set_precision(column, numbers)
     return column, cells
 
 
@@ -443,7 +450,7 @@ def style_of(numbers: list[NumberText], group: str, point: str) -> NumberStyle:
     bare = without_sign(style.positive)
     alike = [template for template in with_minus if without_sign(template) == bare]
     style.negative = alike[0] if alike else f"-{bare}"
-    zeros = [number.template for number in numbers if number.is_zero()]
+    zeros = [number.template for number in numbers if not number.digits]
     style.neutral = bare if bare in zeros else style.positive
     if not all(number.whole for number in numbers):
         style.zero = ""
@@ -463,7 +470,7 @@ def without_sign(template: str) -> str:
 def fits(number: NumberText, style: NumberStyle) -> bool:
     """Whether a number is written in this style."""
     templates = [style.positive, style.negative]
-    if number.is_zero():
+    if not number.digits:
         templates.append(style.neutral)
     return number.template in templates
 
@@ -474,13 +481,12 @@ def has_zero_in_front(text: str) -> bool:
 
 
 def why_no_number(text: str, style: NumberStyle) -> str:
-    """A text, and what is wrong with it as a number of a style."""
-    found = repr(text[:40])
+    """What is wrong with a text as a number of a style, if that is not plain to see."""
     if has_zero_in_front(text):
-        return f"{found}, which has a zero in front"
+        return ", which has a zero in front"
     if match_all([text], style.group, style.point) != [None]:
-        return f"{found}, where others are written as {style.positive!r}"
-    return found
+        return f", where others are written as {style.positive.replace('#', '5')!r}"
+    return ""
 
 
 def are_codes(numbers: list[NumberText], style: NumberStyle) -> bool:
@@ -532,16 +538,40 @@ def find_float_format(
     return None
 
 
-def rounded_shares(lengths: list[int]) -> list[float]:
-    """The share of numbers to round to 0 decimals, to at most 1, to at most 2, ...
+def set_precision(column: Column, numbers: list[NumberText]) -> None:
+    """Lets numbers have as many digits as in the table, or as many decimals."""
+    longest = max(number.needed_decimals for number in numbers)
+    lengths = []
+    digits = []
+    for number in numbers:
+        count = min(len(number.digits), FLOAT_DIGITS)
+        digits.append(count)
+        lengths.append(longest if count == FLOAT_DIGITS else number.needed_decimals)
+    rounded = rounded_shares(lengths, column.grid.step if column.grid else 1)
+    most = max(digits)
+    if digits.count(most) < 0.85 * len(digits):
+        column.rounded = rounded
+    elif rounded and most < FLOAT_DIGITS:
+        column.style.digits = most
 
-    With it they have as many decimals as those with these `lengths`. Of numbers with at most one
-    decimal more, a tenth does not need it by chance.
+
+def rounded_shares(lengths: list[int], step: int) -> list[float]:
+    """The share of numbers to round to no decimals, to at most 1, to at most 2, ...
+
+    With it they have as many decimals as those with these `lengths`. Some do not need the last
+    decimal by chance: a tenth of them, if the step between numbers is one unit of it.
     """
-    counts = np.bincount(lengths)
-    shares = counts.cumsum() / len(lengths)
-    rounded = (shares[:-1] - 0.1 * shares[1:]) / 0.9
-    return [] if (rounded < 0.05).all() else rounded.clip(0).tolist()
+    if len(set(lengths)) == 1:
+        return []
+    shares = np.bincount(lengths).cumsum() / len(lengths)
+    rounded = shares.copy()
+    for decimals in reversed(range(len(shares) - 1)):
+        by_chance = math.gcd(step, 10) / 10
+        more = shares[decimals] - by_chance * shares[decimals + 1]
+        rounded[decimals] = max(more / (1 - by_chance), 0)
+        step = coarser(step)
+    has_too_few = (rounded[:-1] < 0.05).all()
+    return [] if has_too_few else rounded[:-1].tolist()
 
 
 # --- DataFrames --------------------------------------------------------------------------------

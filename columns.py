@@ -239,10 +239,11 @@ def parse(series: "pd.Series", kind: str | None = None) -> Parsed | str:
 
 def as_texts(series: "pd.Series") -> "pd.Series":
     """The cells of a column as texts, without blanks around them; durations in seconds."""
-    if pd.api.types.is_datetime64_any_dtype(series):
-        series = series.dt.tz_localize(None).dt.as_unit("us")  # in local time, days have 24 hours
-    if pd.api.types.is_timedelta64_dtype(series):
-        series = series.dt.total_seconds()
+    inferred = series.infer_objects()
+    if pd.api.types.is_datetime64_any_dtype(inferred):
+        series = inferred.dt.tz_localize(None).dt.as_unit("us")  # in local time, days have 24 hours
+    if pd.api.types.is_timedelta64_dtype(inferred):
+        series = inferred.dt.total_seconds()
     return series.astype(str).str.strip()
 
 
@@ -299,7 +300,11 @@ def parse_dates(name: str, texts: list[str], *, is_sure: bool = False) -> Parsed
 
 def parse_categories(series: "pd.Series") -> Parsed:
     """A column of categories; missing cells, if there are any, are the last one: None."""
-    categorical = pd.Categorical(series).remove_unused_categories()
+    try:
+        categorical = pd.Categorical(series)
+    except TypeError:  # lists
+        categorical = pd.Categorical(series.astype(str))
+    categorical = categorical.remove_unused_categories()
     categories = categorical.categories.tolist()
     indices = categorical.codes.astype(np.float64)  # -1 for missing ones
     if categorical.isna().any():
@@ -602,11 +607,10 @@ OBJECTS: dict[str, Callable[[str], Any]] = {  # what pandas infers, and how it i
 
 def dtypes_of(series: "pd.Series", column: Column) -> tuple:
     """What texts of a column are converted to, one after the other; see `convert`."""
-    inferred = series.infer_objects().dtype
     objects = pd.api.types.infer_dtype(series, skipna=True)
-    if inferred.kind == "O" and objects in OBJECTS and not column.categories:
-        return objects, object
-    return inferred, series.dtype
+    if series.dtype.kind == "O" and objects in OBJECTS and not column.categories:
+        return objects, series.dtype
+    return series.infer_objects().dtype, series.dtype
 
 
 def convert(texts: "pd.Series", dtypes: tuple) -> "pd.Series":

@@ -167,8 +167,11 @@ def require_header(path: Path, frame: "pd.DataFrame") -> None:
     if are_years:
         comes_again = (frame == frame.columns)[numbers].any(axis=None)
         are_years = not comes_again
-    if frame.empty or not (numbers == counted or are_years):
-        raise InputError(f"{path}: expected a header with a name for each column, and rows")
+    wanted = f"{path}: expected a header with a name for each column, and rows"
+    if frame.empty:
+        raise InputError(wanted)
+    if numbers != counted and not are_years:
+        raise InputError(f"{wanted}; {numbers[0]} is no name")
 
 
 def is_row_of_years(names: list[str]) -> bool:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from common import InputError
-from dates import DateStyle, WrongText, are_typos, find_dates, strip_zeros
+from dates import DateStyle, WrongText, are_typos, find_dates, some_of, strip_zeros
 
 with suppress(ImportError):  # tables.require_packages says so
     import pandas as pd
@@ -89,23 +89,20 @@ class NumberStyle:
     group: str = ""  # between thousands
     point: str = "."
     zero: str = "0"  # before the point; "" if 0.5 is written as .5
-    min_decimals: int | None = None  # zeros after these are left out; None: all are written
-    float_format: str | None = None  # Python's format of numbers that are written as floats
+    min_decimals: int = 0  # zeros after these are left out
+    float_format: str | None = None  # Python's format of numbers that have powers of ten
     digits: int | None = None  # how many a number has at most, without zeros around them
 
     def write(self, number: float | Decimal) -> str:
         """A number as text."""
+        absolute = abs(Decimal(str(number)))
         if self.digits:
-            number = Context(prec=self.digits).create_decimal(number)
-        if self.float_format is not None:
-            text = format(abs(float(number)), self.float_format)
-        elif isinstance(number, Decimal):
-            text = format(abs(number), ",f")
-        else:
-            text = format(abs(number), ".15g")
-        whole, _, decimals = text.partition(".")
-        if self.min_decimals is not None and "e" not in text:
+            absolute = Context(prec=self.digits).plus(absolute)
+        if self.float_format is None:
+            whole, _, decimals = format(absolute, ",f").partition(".")
             decimals = strip_zeros(decimals, self.min_decimals)
+        else:
+            whole, _, decimals = format(float(absolute), self.float_format).partition(".")
         if decimals and whole == "0":
             whole = self.zero
         digits = whole.replace(",", self.group)
@@ -317,7 +314,7 @@ def parse_categories(series: "pd.Series") -> Parsed:
 
 POINTS = [".", ","]
 GROUPS = ["", ",", ".", "'", "\u2019", " ", "\u00a0", "\u202f"]  # between thousands
-MINUS = "\u2212-"  # as in [+-], the hyphen comes last
+MINUS = "\u2212\u2013-"  # a minus, a dash, a hyphen; as in [+-], the hyphen comes last
 NUMBER = rf"""
     (?P<before>
         (?P<bracket> \( )?                              # (5) is -5
@@ -356,8 +353,8 @@ class NumberText(NamedTuple):
 
     @property
     def digits(self) -> str:
-        """The digits without zeros around them."""
-        return re.sub(r"\D", "", self.whole + self.decimals).strip("0")
+        """The digits, and what separates thousands, without zeros around them."""
+        return (self.whole + self.decimals).strip("0")
 
 
 def parse_numbers(name: str, texts: list[str], *, is_sure: bool = False) -> Parsed | None:
@@ -390,7 +387,8 @@ def number_column(
     cells = torch.tensor([float(literal) for literal in literals], dtype=torch.float64)
     if cells.abs().max() > LARGEST:
         raise InputError(f"column {name!r} has numbers above {LARGEST:g}")
-    decimals = max(number.needed_decimals for number in numbers)
+    lengths = [number.needed_decimals for number in numbers]
+    decimals = max(lengths)
     powers = sum(number.power != "" for number in numbers)
     column = Column(name, style=style)
     if powers < len(numbers):
@@ -401,12 +399,13 @@ def number_column(
     if column.grid is None and decimals == 0 and powers == 0 and not is_sure:
         return None
 
-    if powers or column.grid is None:
+    style.min_decimals = min(len(number.decimals) for number in numbers)
+    if powers:
         longest = max(len(number.decimals) for number in numbers)
-        style.float_format = find_float_format(style, longest, cells, texts)
-    if style.float_format is None:
-        style.min_decimals = min(len(number.decimals) for number in numbers)
-    set_precision(column, numbers)
+        some = some_of(cells), some_of(texts)
+        style.float_format = find_float_format(style, longest, *some)
+    if decimals:
+        set_precision(column, numbers, lengths)
     return column, cells
 
 
@@ -417,18 +416,20 @@ def find_number_style(
 
     Only separators that fit at least this share of the texts are tried.
     """
-    found: list[NumberText | None] = [None] * len(texts)
     best = NumberStyle()
-    some = texts[:: len(texts) // 100 + 1]
+    found: list[NumberText | None] = [None] * len(texts)
+    fewest = len(texts)
+    some = some_of(texts)
     for point, group in itertools.product(POINTS, GROUPS):
         if match_all(some, group, point).count(None) > (1 - least) * len(some):
             continue
         numbers = match_all(texts, group, point)
         style = style_of([number for number in numbers if number], group, point)
         fitting = [number if number and fits(number, style) else None for number in numbers]
-        if fitting.count(None) < found.count(None):
-            best, found = style, fitting
-        if None not in found:
+        wrong = sum(number is None for number in fitting)
+        if wrong < fewest:
+            best, found, fewest = style, fitting, wrong
+        if wrong == 0:
             break
     return best, found
 
@@ -455,8 +456,7 @@ def style_of(numbers: list[NumberText], group: str, point: str) -> NumberStyle:
     bare = without_sign(style.positive)
     alike = [template for template in with_minus if without_sign(template) == bare]
     style.negative = alike[0] if alike else f"-{bare}"
-    zeros = [number.template for number in numbers if not number.digits]
-    style.neutral = bare if bare in zeros else style.positive
+    style.neutral = bare if bare in frequent else style.positive
     if not all(number.whole for number in numbers):
         style.zero = ""
     return style
@@ -474,10 +474,9 @@ def without_sign(template: str) -> str:
 
 def fits(number: NumberText, style: NumberStyle) -> bool:
     """Whether a number is written in this style."""
-    templates = [style.positive, style.negative]
-    if not number.digits:
-        templates.append(style.neutral)
-    return number.template in templates
+    if number.template in (style.positive, style.negative):
+        return True
+    return number.template == style.neutral and not number.digits
 
 
 def has_zero_in_front(text: str) -> bool:
@@ -534,30 +533,31 @@ def python_literal(number: NumberText, style: NumberStyle) -> str:
 def find_float_format(
     style: NumberStyle, decimals: int, cells: Tensor, texts: list[str]
 ) -> str | None:
-    """Python's format that writes the cells (n,) as the texts; None if there is none."""
-    for float_format in (f".{decimals}f", f".{decimals}e", f".{decimals}E", ""):
+    """Python's format that writes most cells (n,) as the texts; None if no powers of ten do so."""
+
+    def count_written(float_format: str | None) -> int:
         trial = dataclasses.replace(style, float_format=float_format)
         pairs = zip(cells.tolist(), texts, strict=True)
-        if all(trial.write(cell) == text for cell, text in pairs):
-            return float_format
-    return None
+        return sum(trial.write(cell) == text for cell, text in pairs)
+
+    return max([f".{decimals}e", f".{decimals}E", "", None], key=count_written)
 
 
-def set_precision(column: Column, numbers: list[NumberText]) -> None:
-    """Lets numbers have as many digits as in the table, or as many decimals."""
-    longest = max(number.needed_decimals for number in numbers)
-    lengths = []
-    digits = []
-    for number in numbers:
-        count = min(len(number.digits), FLOAT_DIGITS)
-        digits.append(count)
-        lengths.append(longest if count == FLOAT_DIGITS else number.needed_decimals)
+def set_precision(column: Column, numbers: list[NumberText], lengths: list[int]) -> None:
+    """Lets a column have numbers with as many digits, or decimals, as these with `lengths`."""
+    digits = [len(number.digits.replace(column.style.group, "")) for number in numbers]
+    longest = max(lengths)
+    lengths = [
+        longest if count >= FLOAT_DIGITS else length
+        for count, length in zip(digits, lengths, strict=True)
+    ]
     rounded = rounded_shares(lengths, column.grid.step if column.grid else 1)
-    most = max(digits)
-    if digits.count(most) < 0.85 * len(digits):
+    most = min(max(digits), FLOAT_DIGITS)
+    have_most = sum(count >= most for count in digits)
+    if have_most < 0.85 * len(digits):
         column.rounded = rounded
-    elif rounded and most < FLOAT_DIGITS:
-        column.style.digits = most
+    elif max(digits) <= FLOAT_DIGITS and (rounded or column.grid is None):
+        column.style.digits = max(digits)
 
 
 def rounded_shares(lengths: list[int], step: int) -> list[float]:

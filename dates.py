@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -123,7 +123,7 @@ DIGITS = {  # how many a part of a format has
 WITH_NAME = ["%d %Y", "%Y %d", "%d %y", "%y %d", "%Y", "%y", "%d"]  # with the name of a month
 DAY_FIRST = ["%d %m %Y", "%m %d %Y", "%d %m %y", "%m %d %y"]
 MONTH_FIRST = ["%m %d %Y", "%d %m %Y", "%m %d %y", "%d %m %y"]
-YEAR_FIRST = ["%Y %m %d", "%y %m %d", "%Y %m", "%m %Y", "%Y %j", "%Y%m%d"]
+YEAR_FIRST = ["%Y %m %d", "%y %m %d", "%Y %m", "%m %Y", "%m %y", "%Y %j", "%Y%m%d"]
 CLOCKS = ["", " %H %M", " %H %M %S", " %H%M", " %H%M%S"]  # without colons
 DIGITS_ALONE = {  # by their number
     6: ["%Y%m", "%y%m%d", "%m%d%y", "%d%m%y"],
@@ -133,6 +133,11 @@ DIGITS_ALONE = {  # by their number
     14: ["%Y%m%d%H%M%S"],
 }
 UNPADDED = [[], ["%d", "%m", "%H", "%I"], ["%H", "%I"], ["%d", "%m"], ["%d"], ["%m"], ["%y"]]
+
+
+def some_of(values: Any) -> Any:
+    """Up to a hundred of a list, a tensor or a series, from all parts of it."""
+    return values[:: len(values) // 100 + 1]
 
 
 class Dates(NamedTuple):
@@ -170,8 +175,11 @@ def find_digits(texts: list[str], is_sure: bool) -> Dates | None:
     digits = [text.removesuffix(".0") for text in texts]
     length = max(len(text) for text in digits)
     length += length % 2  # an odd one lacks a zero in front
+    padded = [text.zfill(length) for text in digits]
     for date_format in DIGITS_ALONE.get(length, []):
-        dates = to_dates([text.zfill(length) for text in digits], date_format)
+        if to_dates(some_of(padded), date_format).isna().any():
+            continue
+        dates = to_dates(padded, date_format)
         if dates.isna().any():
             continue
         numbers = [int(text) for text in digits]
@@ -187,7 +195,7 @@ def find_format(texts: list[str], is_sure: bool) -> tuple[str, "pd.Series"]:
     """The format of strftime with which most texts are dates, and these; NaT for other texts."""
     examples = [*texts[:10], max(texts, key=len), min(texts, key=len)]
     formats = [form for text in examples for form in date_formats(text)]
-    some = texts[:: len(texts) // 100 + 1]
+    some = some_of(texts)
     wanted = 1 if is_sure else 0.9 * len(some)
     best = ""
     found = pd.Series(pd.NaT, range(len(texts)))
@@ -279,8 +287,7 @@ def find_style(texts: list[str], date_format: str, moments: "pd.Series") -> Date
         set_clock(style, texts)
     zone = datetime.strptime(style.zone or "Z", "%z").tzinfo
     local = moments.dt.tz_convert(zone).dt.tz_localize(None)
-    every = len(texts) // 100 + 1
-    style, share = best_style(style, local[::every], texts[::every])
+    style, share = best_style(style, some_of(local), some_of(texts))
     # In a country with summer time, only about a half has the most frequent zone
     return Dates(style, local) if share > 0.3 else None
 

@@ -260,7 +260,7 @@ def parse_texts(name: str, texts: list[str], kind: str | None) -> Parsed | None:
 def describe_wrong_text(texts: "pd.Series", error: WrongText) -> str:
     """A wrong text as a message, with its line in the file, or its row."""
     label = texts.index[texts == error.text][0]
-    place = f"line {label}" if texts.index.name == "line" else f"row {label!r}"
+    place = f"line {label}" if texts.index.name == "line" else f"row {label}"
     name = str(texts.name)
     return f"{place}, column {name!r}: {error}; or --types {name}=category"
 

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -87,7 +87,7 @@ def are_typos(wrong: list[str], texts: list[str]) -> bool:
     return 0 < len(wrong) <= MAX_WRONG * len(texts)
 
 
-# --- Forms of dates -----------------------------------------------------------------------------
+# --- Forms of dates ----------------------------------------------------------------------------
 
 TIME = re.compile(
     r"""
@@ -97,7 +97,7 @@ TIME = re.compile(
     (?P<decimals> [.,]\d+ )?
     (?P<half> [ \u202f]? [AP]M )?
     (?(point) (?<= M ) )        # 5.03 PM is a time, 5.03 is none
-    (?P<zone> Z | [ ]?[+-]\d\d:?\d\d )?
+    (?P<zone> (?-i: Z ) | [ ]?[+-]\d\d:?\d\d )?
     (?! \w | : )""",
     re.VERBOSE | re.IGNORECASE,
 )
@@ -269,7 +269,12 @@ def to_dates(texts: list[str], date_format: str) -> "pd.Series":
         mark = date_format[date_format.index("%f") - 1]
         texts = [TIME.sub(lambda time: with_decimals(time, mark), text) for text in texts]
     dates = pd.to_datetime(texts, format=date_format, errors="coerce", utc=True)
-    return pd.Series(dates)
+    series = pd.Series(dates).dt.as_unit("us")
+    for i in np.flatnonzero(series.isna()):  # for pandas before 3, years end in 2262
+        with suppress(ValueError):
+            moment = datetime.strptime(texts[i], date_format)
+            series[i] = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return series
 
 
 def with_decimals(time: re.Match, mark: str) -> str:

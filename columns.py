@@ -211,10 +211,11 @@ def parse(series: "pd.Series", kind: str | None = None) -> Parsed | str:
     present = series.notna() & ~texts.str.lower().isin(MISSING)
     indices, different_texts = pd.factorize(texts.where(present))  # -1 for missing ones
     different = list(different_texts)
+    counts = np.bincount(indices[indices >= 0])
     parsed = None
     if different and kind != "category" and not isinstance(series.dtype, pd.CategoricalDtype):
         try:
-            parsed = parse_texts(str(series.name), different, kind)
+            parsed = parse_texts(different, counts, kind)
         except WrongText as error:
             raise InputError(describe_wrong_text(texts, error)) from None
 
@@ -225,6 +226,7 @@ def parse(series: "pd.Series", kind: str | None = None) -> Parsed | str:
     if parsed is None or (kind is None and has_few_values):
         return parse_categories(series)
     column, cells = parsed
+    column.name = str(series.name)
     column.repeated = column.repeated or len(different) <= len(series) / 10
     if column.repeated:
         column.rounded = []
@@ -244,16 +246,16 @@ def as_texts(series: "pd.Series") -> "pd.Series":
     return series.astype(str).str.strip()
 
 
-def parse_texts(name: str, texts: list[str], kind: str | None) -> Parsed | None:
-    """Texts, none of them missing, as dates or numbers; None if they are neither.
+def parse_texts(texts: list[str], counts: np.ndarray, kind: str | None) -> Parsed | None:
+    """Different texts, with their counts (n,), as dates or numbers; None if they are neither.
 
     WrongText for one that is not of the `kind`, or unlike nearly all others.
     """
     parsed = None
     if kind != "number":
-        parsed = parse_dates(name, texts, is_sure=kind == "date")
+        parsed = parse_dates(texts, counts, is_sure=kind == "date")
     if kind != "date" and parsed is None:
-        parsed = parse_numbers(name, texts, is_sure=kind == "number")
+        parsed = parse_numbers(texts, counts, is_sure=kind == "number")
     return parsed
 
 
@@ -279,7 +281,7 @@ def reason_to_leave_out(parsed: Parsed | None, different: int, present: "pd.Seri
     return COUNTING if counts_rows else None
 
 
-def parse_dates(name: str, texts: list[str], *, is_sure: bool = False) -> Parsed | None:
+def parse_dates(texts: list[str], counts: np.ndarray, *, is_sure: bool = False) -> Parsed | None:
     """Texts that are dates, exact to the microsecond; None or WrongText as find_dates."""
     found = find_dates(texts, is_sure=is_sure)
     if found is None:
@@ -289,9 +291,9 @@ def parse_dates(name: str, texts: list[str], *, is_sure: bool = False) -> Parsed
     decimals = max(lengths)
     units = dates.as_unit("us").astype("int64") // 10 ** (6 - decimals)
     grid = Grid.through(units.tolist(), decimals)
-    column = Column(name, grid=grid, date=found.style)
+    column = Column("", grid=grid, date=found.style)
     column.repeated = bool(dates.is_month_start.all() or dates.is_month_end.all())
-    column.rounded = rounded_shares(lengths, grid.step)
+    column.rounded = rounded_shares(lengths, counts, grid.step)
     return column, grid.cells(units.tolist())
 
 
@@ -357,11 +359,10 @@ class NumberText(NamedTuple):
         return (self.whole + self.decimals).strip("0")
 
 
-def parse_numbers(name: str, texts: list[str], *, is_sure: bool = False) -> Parsed | None:
+def parse_numbers(texts: list[str], counts: np.ndarray, *, is_sure: bool = False) -> Parsed | None:
     """Texts that are numbers, all written in one style; None if they are not, or codes.
 
-    WrongText if nearly all are numbers, or all should be as `is_sure`. InputError for numbers above
-    LARGEST.
+    WrongText if nearly all are numbers, or all should be as `is_sure`, and for those above LARGEST.
     """
     style, found = find_number_style(texts, 0 if is_sure else 0.9)
     wrong = [text for text, number in zip(texts, found, strict=True) if number is None]
@@ -373,11 +374,15 @@ def parse_numbers(name: str, texts: list[str], *, is_sure: bool = False) -> Pars
         return None
     if not is_sure and are_codes(numbers, style):
         return None
-    return number_column(name, texts, numbers, style, is_sure)
+    return number_column(texts, counts, numbers, style, is_sure)
 
 
 def number_column(
-    name: str, texts: list[str], numbers: list[NumberText], style: NumberStyle, is_sure: bool
+    texts: list[str],
+    counts: np.ndarray,
+    numbers: list[NumberText],
+    style: NumberStyle,
+    is_sure: bool,
 ) -> Parsed | None:
     """Texts that are numbers in a style; None if they are whole, and of too large a range.
 
@@ -385,12 +390,13 @@ def number_column(
     """
     literals = [python_literal(number, style) for number in numbers]
     cells = torch.tensor([float(literal) for literal in literals], dtype=torch.float64)
-    if cells.abs().max() > LARGEST:
-        raise InputError(f"column {name!r} has numbers above {LARGEST:g}")
+    largest = int(cells.abs().argmax())
+    if cells[largest].abs() > LARGEST:
+        raise WrongText(texts[largest], f"a number up to {LARGEST:g}")
     lengths = [number.needed_decimals for number in numbers]
     decimals = max(lengths)
     powers = sum(number.power != "" for number in numbers)
-    column = Column(name, style=style)
+    column = Column("", style=style)
     if powers < len(numbers):
         units = [int(Decimal(literal).scaleb(decimals)) for literal in literals]
         if max(units) - min(units) <= EXACT:
@@ -405,7 +411,7 @@ def number_column(
         some = some_of(cells), some_of(texts)
         style.float_format = find_float_format(style, longest, *some)
     if decimals:
-        set_precision(column, numbers, lengths)
+        set_precision(column, numbers, lengths, counts)
     return column, cells
 
 
@@ -543,7 +549,9 @@ def find_float_format(
     return max([f".{decimals}e", f".{decimals}E", "", None], key=count_written)
 
 
-def set_precision(column: Column, numbers: list[NumberText], lengths: list[int]) -> None:
+def set_precision(
+    column: Column, numbers: list[NumberText], lengths: list[int], counts: np.ndarray
+) -> None:
     """Lets a column have numbers with as many digits, or decimals, as these with `lengths`."""
     digits = [len(number.digits.replace(column.style.group, "")) for number in numbers]
     longest = max(lengths)
@@ -551,7 +559,7 @@ def set_precision(column: Column, numbers: list[NumberText], lengths: list[int])
         longest if count >= FLOAT_DIGITS else length
         for count, length in zip(digits, lengths, strict=True)
     ]
-    rounded = rounded_shares(lengths, column.grid.step if column.grid else 1)
+    rounded = rounded_shares(lengths, counts, column.grid.step if column.grid else 1)
     most = min(max(digits), FLOAT_DIGITS)
     have_most = sum(count >= most for count in digits)
     if have_most < 0.85 * len(digits):
@@ -560,15 +568,17 @@ def set_precision(column: Column, numbers: list[NumberText], lengths: list[int])
         column.style.digits = max(digits)
 
 
-def rounded_shares(lengths: list[int], step: int) -> list[float]:
+def rounded_shares(lengths: list[int], counts: np.ndarray, step: int) -> list[float]:
     """The share of numbers to round to no decimals, to at most 1, to at most 2, ...
 
-    With it they have as many decimals as those with these `lengths`. Some do not need the last
-    decimal by chance: a tenth of them, if the step between numbers is one unit of it.
+    With it they have as many decimals as those with these `lengths` and counts (n,). Some do not
+    need the last decimal by chance: a tenth of them, if the step between numbers is one unit of it.
     """
     if len(set(lengths)) == 1:
         return []
-    shares = np.bincount(lengths).cumsum() / len(lengths)
+    # A frequent number comes out as it is, and says nothing on others
+    weights = np.where(counts > counts.sum() / 100, 1, counts)
+    shares = np.bincount(lengths, weights).cumsum() / weights.sum()
     rounded = shares.copy()
     for decimals in reversed(range(len(shares) - 1)):
         by_chance = math.gcd(step, 10) / 10

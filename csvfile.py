@@ -88,8 +88,13 @@ def decode(path: Path, content: bytes, encoding: str) -> str:
 
 # --- Lines and cells ---------------------------------------------------------------------------
 
-SEPARATORS = ",;\t| "  # of columns
-NUMBER = re.compile(r"[-+(]?[$€£]?\d[\d.,' ]*[%)€]?")  # roughly, with any separators in it
+SEPARATORS = {  # of columns, each with those that are rarer in texts and numbers
+    ",": ";\t|",
+    ";": "\t|",
+    "\t": "",
+    "|": "\t",
+    " ": ",;\t|",
+}
 
 
 def split_lines(text: str, separator: str, count: int | None = None) -> dict[int, list[str]]:
@@ -116,7 +121,7 @@ def fit(text: str, separator: str) -> float:
     """How well a separator fits a text, from 0 to 1; 0 if the header has one cell.
 
     It is the share of lines with as many cells as the header, or one more, times the share of
-    cells that are numbers, or without other separators.
+    cells without a separator that is rarer.
     """
     try:
         lines = list(split_lines(text, separator, 200).values())
@@ -131,8 +136,8 @@ def fit(text: str, separator: str) -> float:
     if length not in (len(header), len(header) + 1):
         share /= 2
     cells = list(itertools.chain(*rows))
-    others = set(SEPARATORS) - {separator, " "}
-    whole = sum(NUMBER.fullmatch(cell) is not None or not others & set(cell) for cell in cells)
+    rarer = set(SEPARATORS[separator])
+    whole = sum(rarer.isdisjoint(cell) for cell in cells)
     return share * whole / len(cells)
 
 

@@ -269,7 +269,7 @@ def to_dates(texts: list[str], date_format: str) -> "pd.Series":
         mark = date_format[date_format.index("%f") - 1]
         texts = [TIME.sub(lambda time: with_decimals(time, mark), text) for text in texts]
     dates = pd.to_datetime(texts, format=date_format, errors="coerce", utc=True)
-    series = pd.Series(dates).dt.as_unit("us")
+    series = pd.Series(dates.as_unit("us"))
     for i in np.flatnonzero(series.isna()):  # for pandas before 3, years end in 2262
         with suppress(ValueError):
             moment = datetime.strptime(texts[i], date_format)

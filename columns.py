@@ -187,7 +187,7 @@ def from_json(text: bytes) -> list[Column]:
 KINDS = ("number", "date", "category", "id")
 # How cells are written that have no number and no date, in small letters
 NAMES_OF_NOTHING = ["", "na", "n/a", "n.a.", "<na>", "nan", "-nan", "nat", "null", "none", "nil"]
-MARKS_OF_NOTHING = ["-", "--", "?", ".", "..", "...", r"\n"]
+MARKS_OF_NOTHING = ["-", "--", "?", ".", "..", "...", r"\n", "0000-00-00"]
 ERRORS_OF_EXCEL = ["#n/a", "#na", "#null!", "#value!", "#div/0!", "#ref!", "#num!", "#name?"]
 INFINITE = ["inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"]
 MISSING = {*NAMES_OF_NOTHING, *MARKS_OF_NOTHING, *ERRORS_OF_EXCEL, *INFINITE}
@@ -315,18 +315,24 @@ def parse_categories(series: "pd.Series") -> Parsed:
 # --- Numbers -----------------------------------------------------------------------------------
 
 POINTS = [".", ","]
-GROUPS = ["", ",", ".", "'", "\u2019", " ", "\u00a0", "\u202f"]  # between thousands
+BLANKS = " \u00a0\u202f"
+GROUPS = ["", ",", ".", "'", "\u2019", *BLANKS]  # between thousands
+CURRENCIES = "€£¥₹₽₩₺₴₫₪฿"
 MINUS = "\u2212\u2013-"  # a minus, a dash, a hyphen; as in [+-], the hyphen comes last
 NUMBER = rf"""
     (?P<before>
         (?P<bracket> \( )?                              # (5) is -5
-        [+{MINUS}]? (?: US[$] | [$€£¥₹] | USD | EUR | GBP | CHF )? [ ]? [+{MINUS}]?
+        [+{MINUS}]?
+        (?: [A-Z]{{{{0,2}}}}[$] | [{CURRENCIES}] | USD | EUR | GBP | CHF )? [{BLANKS}]?
+        [+{MINUS}]?
     )
     (?= \D?\d )                                         # there are digits before or after a point
     (?P<whole> 0 | [1-9]\d?\d? (?: {{group}}\d\d\d )* )?  # 0, but not 007
     (?: {{point}} (?P<decimals> \d* ) )?
     (?P<power> E[-+]\d+ | e[-+]?\d+ )?
-    (?P<after> [ ]? (?: [$€£¥₹%] | [A-Za-z/°]{{{{1,5}}}} )? (?(bracket) \) ) )
+    (?P<after>
+        [{BLANKS}]? (?: [%${CURRENCIES}] | (?: [^\W\d_] | [/°²³] ){{{{1,5}}}} )? (?(bracket) \) )
+    )
 """
 
 

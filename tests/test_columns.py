@@ -152,6 +152,8 @@ ODD_NUMBERS = {
     "points for missing": ["." if x > 100 else f"{x:.1f}" for x in NUMBERS],
     "infinite ones": ["-inf" if x > 100 else f"{x:.1f}" for x in NUMBERS],
     "16 digits": [str(4 * 10**15 + 7 * int(x)) for x in SECONDS],
+    "money of Brazil": [f"R$ {x:.2f}".replace(".", ",") for x in NUMBERS],
+    "money of Poland": [f"{x:.2f}\u00a0zł".replace(".", ",") for x in NUMBERS],
     "ranks": [str(rank) for rank in RANDOM.permutation(ROWS) + 1],
 }
 

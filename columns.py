@@ -330,9 +330,7 @@ NUMBER = rf"""
     (?P<whole> 0 | [1-9]\d?\d? (?: {{group}}\d\d\d )* )?  # 0, but not 007
     (?: {{point}} (?P<decimals> \d* ) )?
     (?P<power> E[-+]\d+ | e[-+]?\d+ )?
-    (?P<after>
-        [{BLANKS}]? (?: [%${CURRENCIES}] | (?: [^\W\d_] | [/°²³] ){{{{1,5}}}} )? (?(bracket) \) )
-    )
+    (?P<after> (?: [{BLANKS}]? [^\d\s.,:;_#()+{MINUS}]{{{{1,5}}}} )? (?(bracket) \) ) )  # a unit
 """
 
 
@@ -518,6 +516,8 @@ def are_versions(numbers: list[NumberText]) -> bool:
 
     One such zero in a column of prices is none of this.
     """
+    if len({len(number.decimals) for number in numbers}) == 1:
+        return False
     decimals = [number.decimals for number in numbers if number.decimals[1:]]
     with_zero = [text for text in decimals if text.endswith("0")]
     if len(with_zero) <= len(decimals) / 20:

@@ -68,7 +68,7 @@ def read_text(path: Path, encoding: str | None = None) -> str:
         except UnicodeDecodeError:
             assumed = "cp1252"
             text = content.decode(assumed, errors="replace")
-    text = text.rstrip("\x1a")  # DOS ends files so
+    text = text.replace("\x1a", "")  # DOS ends files so
     if NOT_IN_TEXT.search(text):
         raise InputError(f"{path} is not text")
     if assumed:

@@ -34,8 +34,9 @@ from torch.optim import Adam
 import cli
 import common
 import tables
-from columns import Column, Grid, read_table, to_frame
+from columns import Column, Grid, to_frame
 from common import fourier_mlp
+from csvfile import read_table
 from tables import LATENT_DIM, Conditions, Table, TableTraining
 
 SPECIES = ["Adelie", "Chinstrap", "Gentoo"]
@@ -208,7 +209,7 @@ def main(argv: list[str] | None = None) -> int:
         return tables.use_saved(options)
 
     if options.data:
-        frame = read_table(options.data)
+        frame = read_table(options.data, options.encoding)
     else:
         penguins = real_samples(500, common.random_generator("data", options.seed))
         frame = to_frame(penguins, COLUMNS)

@@ -1,4 +1,5 @@
-"""What a GAN needs to learn a table: copy this file and columns.py along with table_gan.py.
+"""What a GAN needs to learn a table: copy this file along with table_gan.py, columns.py, dates.py
+and csvfile.py.
 
 A table is a DataFrame. Its cells are a tensor (n, columns) of numbers and of indices of categories,
 as columns.py reads them. They are encoded as rows (n, width), which a GAN learns: a category is a
@@ -9,6 +10,7 @@ import argparse
 import functools
 import itertools
 import math
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -22,7 +24,7 @@ from torch import Tensor, nn
 
 import cli
 import common
-from columns import KINDS, Column, from_json, parse, to_frame, to_json
+from columns import KEPT_AS, KINDS, Column, dtypes_of, from_json, parse, to_frame, to_json
 from common import GENERATED, REAL, Failure, Figure, InputError, Training
 
 with suppress(ImportError):  # require_packages says so
@@ -60,22 +62,22 @@ class Table:
 
         self.ids: list[str] = []
         self.columns: list[Column] = []
-        self.dtypes: dict[Any, tuple] = {}  # by name: how pandas infers it, and as it came
+        self.dtypes: dict[Any, tuple] = {}  # by name, see dtypes_of
         all_cells = []
-        inferred = data.infer_objects()
+        left_out: dict[str, list[str]] = {}  # names by the reason
         for name in data:
             parsed = parse(data[name], types.get(name))
-            if parsed is None:
+            if isinstance(parsed, str):
                 self.ids.append(str(name))
+                left_out.setdefault(parsed, []).append(str(name))
                 continue
             column, cells = parsed
             self.columns.append(column)
-            self.dtypes[name] = (inferred[name].dtype, data[name].dtype)
+            self.dtypes[name] = dtypes_of(data[name], column)
             all_cells.append(cells)
         if not self.columns or len(data) == 0:
             raise InputError("there is nothing to learn: no rows, or IDs alone")
-        if self.ids:
-            print(f"IDs, left out: {', '.join(self.ids)}", file=sys.stderr)
+        say_left_out(left_out)
 
         self.cells = torch.stack(all_cells, dim=1)
         columns, cells = with_flags(self.columns, self.cells)
@@ -84,13 +86,28 @@ class Table:
         self.conditions = Conditions(columns, self.indices.flatten().bincount())
 
     def __str__(self) -> str:
-        """What each column was taken for."""
-        lines = [f"{name[:24]:24}  ID, left out" for name in self.ids]
+        """What each column was taken for, below a heading."""
+        lines = [f"{'column':24}  {'taken for':24}  for example"]
         for column, cells in zip(self.columns, self.cells.T, strict=True):
-            different = dict.fromkeys(str(value) for value in column.values(cells[:3]))
+            different = dict.fromkeys(shown(value) for value in column.values(cells[:3]))
             examples = " | ".join(different)
             lines.append(f"{column.name[:24]:24}  {describe(column, cells):24}  {examples}"[:100])
         return "\n".join(lines)
+
+
+def shown(value: object) -> str:
+    """A value as text; an empty one as a reader can see it."""
+    return "(empty)" if value in ("", None) else str(value)
+
+
+def say_left_out(left_out: Mapping[str, list[str]]) -> None:
+    """Prints the names of columns that are left out by the reason, and how to keep them."""
+    for reason, names in left_out.items():
+        line = f"left out, {reason}: {', '.join(names)}"
+        if reason in KEPT_AS:
+            pair = shlex.quote(f"{names[0]}={KEPT_AS[reason]}")
+            line += f"; to keep it, --types {pair}"
+        print(line, file=sys.stderr)
 
 
 def require_types(types: Mapping[str, str], data: "pd.DataFrame") -> None:
@@ -223,7 +240,7 @@ class Decoder(nn.Module):
         if column.repeated:  # a number of the data
             share = share.round()
         numbers = quantiles[low].lerp(quantiles[low + 1], share)
-        return column.grid.nearest(numbers) if column.grid else numbers
+        return column.nearest(numbers).clamp(quantiles[0], quantiles[-1])
 
 
 # --- Rules -------------------------------------------------------------------------------------
@@ -794,8 +811,10 @@ def parse_options(parser: cli.Parser, argv: list[str] | None) -> argparse.Namesp
     """The options, with those of tables; `types` and `where` are dicts by the name of a column."""
     data = "learn the table in a CSV file"
     kinds = f"what columns are: {', '.join(KINDS)}"
+    encoding = "how the characters of FILE are written, as cp1251 or gbk, if not in UTF-8"
     where = "generate only rows with this category; may be repeated"
     parser.add_argument("--data", metavar="FILE", type=Path, help=data)
+    parser.add_argument("--encoding", metavar="NAME", help=encoding)
     parser.add_argument("--types", metavar="NAME=KIND,...", default="", help=kinds)
     parser.add_argument("--where", metavar="NAME=VALUE", action="append", default=[], help=where)
     options = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""table_gan.py, tables.py and columns.py: a table comes back in the form in which it came."""
+"""table_gan.py and tables.py with columns.py: a table comes back in the form in which it came."""
 
 import io
 import json
@@ -15,6 +15,7 @@ from sklearn.preprocessing import QuantileTransformer
 from torch import nn
 
 import columns
+import csvfile
 import table_gan
 import tables
 from columns import Column
@@ -98,7 +99,8 @@ def test_dates_come_back_in_their_form(form):
 
 def test_dates_without_zeros_and_numbers_that_count_up():
     assert kind_of([f"{day.month}/{day.day}/{day.year}" for day in DATES]) == "date"
-    assert kind_of([str(1_000_000_001 + i) for i in range(ROWS)]) == "id"
+    assert kind_of([str(1_000_000_001 + i) for i in range(ROWS)]) == "number"
+    assert kind_of([f"{x}" for x in range(ROWS)]) == "id"
     assert kind_of(AGES, x="category") == "category"
     assert kind_of([f"{x}" for x in range(ROWS)], x="number") == "number"
 
@@ -193,7 +195,7 @@ FILES = {
 @pytest.mark.parametrize("name", FILES)
 def test_separators_and_encodings_are_found_out(name, tmp_path):
     text, encoding = FILES[name]
-    frame = columns.read_table(write(tmp_path, text, encoding))
+    frame = csvfile.read_table(write(tmp_path, text, encoding))
     assert list(frame) == ["size", "town", "rooms"]
     assert frame.town.tolist() == ["Ulm", "Bonn, am Rhein", "", "Köln"]
     assert frame.rooms.tolist() == ["2", "3", "1", "3"]
@@ -221,14 +223,15 @@ def fraud(tmp_path):
     """A file with an ID, and one row in ten of another kind."""
     lines = ["id,$_cost{$,price,fraud"]
     for i, x in enumerate(NUMBERS * 2):
-        lines.append(f"{1000 + i},$_{x % 9}_$,{x / 4:.2f},{'yes' if x % 10 == 0 else 'no'}")
+        lines.append(f"{1 + i},$_{x % 9}_$,{x / 4:.2f},{'yes' if x % 10 == 0 else 'no'}")
     return write(tmp_path, "\n".join(lines) + "\n")
 
 
 def test_from_a_file_to_rows_of_one_kind(fraud, run, tmp_path, monkeypatch):
     shorten(monkeypatch, table_gan)
     printed = run(table_gan, "--data", fraud, "--epochs", 1, "--animate")
-    assert printed.err == "IDs, left out: id\n"  # and pictures could be drawn
+    left_out = "left out, as it counts the rows: id; to keep it, --types id=number\n"
+    assert printed.err == left_out  # and pictures could be drawn
     assert json.loads((tmp_path / "metrics.json").read_text())["ids"] == ["id"]
     printed = run(table_gan, "--generate", 50, "--where", "fraud=yes")
     frame = pd.read_csv(io.StringIO(printed.out), dtype=str)

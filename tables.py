@@ -1,4 +1,4 @@
-"""What a GAN needs to learn a table: copy this file and columns.py along with table_gan.py.
+"""What a GAN needs to learn a table: copy it, rules.py and columns.py along with table_gan.py.
 
 A table is a DataFrame. Its cells are a tensor (n, columns) of numbers and of indices of categories,
 as columns.py reads them. They are encoded as rows (n, width), which a GAN learns: a category is a
@@ -7,14 +7,12 @@ code of several numbers, and a number is its normal score.
 
 import argparse
 import functools
-import itertools
-import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -24,6 +22,7 @@ import cli
 import common
 from columns import KINDS, Column, from_json, parse, to_frame, to_json
 from common import GENERATED, REAL, Failure, Figure, InputError, Training
+from rules import Rule, apply_rules, find_rules
 
 with suppress(ImportError):  # require_packages says so
     import pandas as pd
@@ -198,20 +197,19 @@ class Decoder(nn.Module):
         blocks = rows.split(self.widths, dim=1)
         flags = iter(blocks[len(self.columns) :])  # whether numbers are missing, see with_flags
         cells = []
+        is_missing = []
         for i, column in enumerate(self.columns):
+            missing = torch.zeros_like(blocks[i][:, 0])
             if column.categories:
                 nearest = (blocks[i] @ self.codes[i].T).argmax(dim=1)
                 cells.append(nearest.to(self.quantiles))
-                continue
-            numbers = self.decode_numbers(i, blocks[i].flatten())
-            if column.missing is not None:
-                is_missing = next(flags).argmax(dim=1) == 1
-                numbers = numbers.masked_fill(is_missing, math.nan)
-            cells.append(numbers)
-        for rule in self.rules * 2:  # one may depend on another
-            sources = [cells[i] for i in rule.sources]
-            cells[rule.target] = rule.apply(cells[rule.target], *sources)
-        return torch.stack(cells, dim=1)
+            else:
+                cells.append(self.decode_numbers(i, blocks[i].flatten()))
+                if column.missing is not None:
+                    missing = next(flags).argmax(dim=1)
+            is_missing.append(missing.to(self.quantiles))
+        cells = apply_rules(self.rules, cells + is_missing)
+        return torch.stack(cells[: len(self.columns)], dim=1)
 
     def decode_numbers(self, i: int, scores: Tensor) -> Tensor:
         """The numbers (n,) of column i that have these normal scores (n,)."""
@@ -224,114 +222,6 @@ class Decoder(nn.Module):
             share = share.round()
         numbers = quantiles[low].lerp(quantiles[low + 1], share)
         return column.grid.nearest(numbers) if column.grid else numbers
-
-
-# --- Rules -------------------------------------------------------------------------------------
-
-
-class Rule(NamedTuple):
-    """What all rows keep: a column, the target, depends on others, its sources."""
-
-    sentence: str
-    target: int
-    sources: list[int]
-    apply: Callable[..., Tensor]  # cells (n,) of the target and the sources to the right target
-    exact: bool = True  # whether the target has no choice
-
-    def kept(self, cells: Tensor) -> Tensor:
-        """Whether each row (n, columns) keeps it."""
-        target = cells[:, self.target]
-        sources = [cells[:, i] for i in self.sources]
-        return torch.isclose(self.apply(target, *sources), target, rtol=1e-9, equal_nan=True)
-
-
-def decided(values: Tensor, target: Tensor, indices: Tensor) -> Tensor:
-    """The value for the index of each category, whatever the target is."""
-    return values.to(target)[indices.long()]
-
-
-def summed(target: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """The sum; a missing target stays missing."""
-    total = a + b
-    return target.where((target + total).isnan(), total)
-
-
-def at_least(target: Tensor, least: Tensor) -> Tensor:
-    """The target, or `least` if that is larger; a missing target stays missing."""
-    return least.where(least > target, target)
-
-
-def find_rules(cells: Tensor, columns: list[Column]) -> list[Rule]:
-    """The rules that all rows (n, columns) keep, and that ten of them would break by chance.
-
-    A column is the target of one rule at most; the smallest targets come first.
-    """
-    random = common.random_generator("rules")
-    shuffled = cells[torch.randperm(len(cells), generator=random)]
-    rules: dict[int, Rule] = {}  # by target
-    candidates = itertools.chain(
-        decisions(cells, columns), sums(cells, columns), orders(cells, columns)
-    )
-    for rule in candidates:
-        circular = rule.exact and any(source in rules for source in rule.sources)
-        if rule.target in rules or circular or not rule.kept(cells[:200]).all():
-            continue
-        by_chance = cells.clone()
-        by_chance[:, rule.target] = shuffled[:, rule.target]
-        broken = (~rule.kept(by_chance)).sum()
-        if broken >= 10 and rule.kept(cells).all():
-            rules[rule.target] = rule
-    return sorted(rules.values(), key=lambda rule: cells[:, rule.target].nanmean().item())
-
-
-def decisions(cells: Tensor, columns: list[Column]) -> Iterator[Rule]:
-    """Rules that rows (n, columns) may keep: a category decides another column."""
-    for i, j in itertools.permutations(range(len(columns)), 2):
-        if columns[i].categories:
-            values = torch.zeros(len(columns[i].categories)).to(cells)
-            values[cells[:, i].long()] = cells[:, j]
-            sentence = f"{columns[i].name} decides {columns[j].name}"
-            yield Rule(sentence, j, [i], functools.partial(decided, values))
-
-
-def sums(cells: Tensor, columns: list[Column]) -> Iterator[Rule]:
-    """Rules that rows (n, columns) may keep: two of the first 30 columns of numbers add up."""
-    first = cells[:50]
-    for i, j in itertools.combinations(numeric_columns(columns)[:30], 2):
-        total = (first[:, i] + first[:, j]).unsqueeze(1).expand_as(first)
-        equal = torch.isclose(total, first, rtol=1e-9, equal_nan=True).all(dim=0)
-        for k in equal.nonzero().flatten().tolist():
-            if k not in (i, j):
-                sentence = f"{columns[k].name} = {columns[i].name} + {columns[j].name}"
-                yield Rule(sentence, k, [i, j], summed)
-
-
-def orders(cells: Tensor, columns: list[Column]) -> Iterator[Rule]:
-    """Rules that rows (n, columns) may keep: a column of numbers is at most another.
-
-    Both have the same steps, so that a number of one may be a number of the other. Those closest
-    to each other come first.
-    """
-    means = cells.nanmean(dim=0).tolist()
-    pairs = itertools.permutations(numeric_columns(columns), 2)
-    for i, j in sorted(pairs, key=lambda pair: means[pair[1]] - means[pair[0]]):
-        if steps(columns[i]) == steps(columns[j]):
-            sentence = f"{columns[i].name} <= {columns[j].name}"
-            yield Rule(sentence, j, [i], at_least, exact=False)
-
-
-def numeric_columns(columns: list[Column]) -> list[int]:
-    """The indices of the columns of numbers and dates."""
-    return [i for i, column in enumerate(columns) if not column.categories]
-
-
-def steps(column: Column) -> tuple:
-    """Which numbers a column may hold, whatever their range."""
-    grid = column.grid
-    if grid is None:
-        return ()
-    date_format = column.date.format if column.date else ""
-    return date_format, grid.decimals, grid.step, grid.origin, grid.first % grid.step
 
 
 # --- Conditions --------------------------------------------------------------------------------

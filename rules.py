@@ -149,8 +149,8 @@ def find_rules(cells: Tensor, columns: list[Column]) -> list[Rule]:
     search.add_missing()
     search.add_decisions()
     search.add_sums()
-    search.add_orders()
     search.add_thresholds()
+    search.add_orders()
     search.add_pairs()
     return in_order(search.rules)
 
@@ -196,15 +196,14 @@ class Search:
     def add(self, rule: Rule) -> None:
         """Add a rule, to be applied if its targets are free and no source depends on them."""
         free = self.decided.isdisjoint(rule.targets) and not self.is_circular(rule)
-        if free and rule.applied:
+        rule = rule._replace(applied=rule.applied and free)
+        self.rules.append(rule)
+        if rule.applied:
             self.decided.update(rule.targets)
             for i in rule.targets:
                 self.sources[i].update(rule.sources)
-        else:
-            rule = rule._replace(applied=False)
-        self.rules.append(rule)
-        for pair in itertools.product(rule.targets, rule.targets + rule.sources):
-            self.related.update([pair, pair[::-1]])
+            for i, j in itertools.product(rule.targets, rule.targets + rule.sources):
+                self.related.update([(i, j), (j, i)])
 
     def is_circular(self, rule: Rule) -> bool:
         """Whether a source of a rule depends on one of its targets."""
@@ -313,6 +312,40 @@ class Search:
                 sentence = f"{self.names[total]} is missing where {self.listed(parts)} are"
                 self.add(Rule(sentence, [count + total], flags, one_of))
 
+    # --- A number decides a category ---
+
+    def add_thresholds(self) -> None:
+        """The range in which a number lies decides a category, or whether a column is missing."""
+        indices = self.of_kinds("number", "date")
+        indices = [i for i in indices if not self.sizes[i]]
+        if not indices:
+            return
+        numbers = self.cells[:, indices]
+        present = ~numbers.isnan() & ~paired_by_chance(numbers.T).T.isnan()
+        for j, size in enumerate(self.sizes):
+            values = self.cells[:, j].long()
+            different = values != paired_by_chance(values)
+            if not 2 <= size <= MAX_LEVELS or different.sum() < self.min_broken:
+                continue
+            chosen = torch.arange(len(indices))
+            for rows in (*FIRST_ROWS, len(numbers)):
+                apart = find_ranges(values[:rows], size, numbers[:rows, chosen])[2]
+                chosen = chosen[apart]
+            broken = (different.unsqueeze(1) & present[:, chosen]).sum(dim=0)
+            for k in chosen[broken >= self.min_broken].tolist():
+                self.add_threshold(indices[k], j)
+
+    def add_threshold(self, i: int, j: int) -> None:
+        """The range of number i decides category j."""
+        if self.root(i) == self.root(j):
+            return
+        low, high, _ = find_ranges(self.cells[:, j].long(), self.sizes[j], self.cells[:, [i]])
+        order = low.flatten().argsort()
+        order = order[low.flatten()[order].isfinite()]  # of categories that have numbers
+        limits = (high[order[:-1], 0] + low[order[1:], 0]) / 2
+        sentence = f"{self.names[i]} decides {self.names[j]}"
+        self.add(Rule(sentence, [j], [i], functools.partial(classify, limits, order)))
+
     # --- Orders ---
 
     def add_orders(self) -> None:
@@ -380,40 +413,6 @@ class Search:
     def listed(self, indices: list[int]) -> str:
         """The names of columns."""
         return ", ".join(self.names[i] for i in indices)
-
-    # --- A number decides a category ---
-
-    def add_thresholds(self) -> None:
-        """The range in which a number lies decides a category, or whether a column is missing."""
-        indices = self.of_kinds("number", "date")
-        indices = [i for i in indices if not self.sizes[i]]
-        if not indices:
-            return
-        numbers = self.cells[:, indices]
-        present = ~numbers.isnan() & ~paired_by_chance(numbers.T).T.isnan()
-        for j, size in enumerate(self.sizes):
-            values = self.cells[:, j].long()
-            different = values != paired_by_chance(values)
-            if not 2 <= size <= MAX_LEVELS or different.sum() < self.min_broken:
-                continue
-            chosen = torch.arange(len(indices))
-            for rows in (*FIRST_ROWS, len(numbers)):
-                apart = find_ranges(values[:rows], size, numbers[:rows, chosen])[2]
-                chosen = chosen[apart]
-            broken = (different.unsqueeze(1) & present[:, chosen]).sum(dim=0)
-            for k in chosen[broken >= self.min_broken].tolist():
-                self.add_threshold(indices[k], j)
-
-    def add_threshold(self, i: int, j: int) -> None:
-        """The range of number i decides category j."""
-        if self.root(i) == self.root(j):
-            return
-        low, high, _ = find_ranges(self.cells[:, j].long(), self.sizes[j], self.cells[:, [i]])
-        order = low.flatten().argsort()
-        order = order[low.flatten()[order].isfinite()]  # of categories that have numbers
-        limits = (high[order[:-1], 0] + low[order[1:], 0]) / 2
-        sentence = f"{self.names[i]} decides {self.names[j]}"
-        self.add(Rule(sentence, [j], [i], functools.partial(classify, limits, order)))
 
     # --- Pairs of values ---
 
@@ -497,9 +496,10 @@ class Search:
         return list(itertools.islice(filter(self.is_new, new), MAX_PAIRS))
 
     def is_new(self, pair: tuple[int, int]) -> bool:
-        """Whether columns have no rule yet, and no category that decides them."""
+        """Whether columns have no rule yet, and are not both numbers or decided by one category."""
         i, j = pair
-        return pair not in self.related and self.root(i) != self.root(j)
+        are_numbers = self.sizes[i] == self.sizes[j] == 0
+        return pair not in self.related and self.root(i) != self.root(j) and not are_numbers
 
     def add_pairing(
         self,
@@ -569,7 +569,8 @@ class Relation(NamedTuple):
             return f"{' + '.join(names)} = {self.constant:g}"
         total = columns[self.members[0]]
         text = ""
-        for i, coefficient in sorted(zip(self.members[1:], self.coefficients[1:], strict=True)):
+        parts = zip(self.members[1:], self.coefficients[1:], strict=True)
+        for i, coefficient in sorted(parts, key=lambda part: (part[1] > 0, part[0])):
             sign = "+" if coefficient < 0 else "-"
             multiple = f"{abs(coefficient):g} {columns[i].name}"
             if total.date and not columns[i].date and abs(coefficient) == 86400:
@@ -588,7 +589,7 @@ def windows(count: int) -> Iterator[slice]:
 
 
 def find_relations(numbers: Tensor) -> Iterator[Relation]:
-    """Relations of columns (n, columns) that hold in all rows without missing numbers.
+    """Relations of columns (n, columns) that hold in all rows in which no member is missing.
 
     The columns with the largest numbers are the sums of others.
     """
@@ -612,7 +613,8 @@ def find_relations(numbers: Tensor) -> Iterator[Relation]:
         multiples = shares[largest_first] * deviations[k] / deviations[parts]
         coefficients = [1.0, *(-simplified(multiple) for multiple in multiples.tolist())]
         members = [int(order[k]), *order[parts].tolist()]
-        terms = complete[:, members] * torch.tensor(coefficients, dtype=torch.float64)
+        terms = numbers[:, members] * torch.tensor(coefficients, dtype=torch.float64)
+        terms = terms[~terms.isnan().any(dim=1)]
         totals = terms.sum(dim=1)
         tolerance = 1e-9 * terms.abs().sum(dim=1)
         constant = simplified(totals.mean().item())
@@ -658,6 +660,30 @@ def one_of(_: Tensor, *flags: Tensor) -> list[Tensor]:
     return [torch.stack(flags).amax(dim=0)]
 
 
+# --- A number decides a category ---------------------------------------------------------------
+
+
+def find_ranges(categories: Tensor, size: int, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The lowest and highest numbers (size, m) of categories (n,), and whether none overlap (m,).
+
+    Categories without numbers have infinite ones.
+    """
+    index = categories.unsqueeze(1).expand_as(numbers)
+    shape = (size, numbers.shape[1])
+    low = numbers.new_full(shape, math.inf)
+    low.scatter_reduce_(0, index, numbers.nan_to_num(nan=math.inf), "amin")
+    high = numbers.new_full(shape, -math.inf)
+    high.scatter_reduce_(0, index, numbers.nan_to_num(nan=-math.inf), "amax")
+    ordered, order = low.sort(dim=0)
+    return low, high, (high.gather(0, order)[:-1] < ordered[1:]).all(dim=0)
+
+
+def classify(limits: Tensor, order: Tensor, target: Tensor, number: Tensor) -> list[Tensor]:
+    """The categories, in their order, between whose limits the numbers (n,) lie."""
+    category = order[torch.bucketize(number.contiguous(), limits.to(number))].to(target)
+    return [target.where(number.isnan(), category)]
+
+
 # --- Orders ------------------------------------------------------------------------------------
 
 
@@ -682,30 +708,6 @@ def bound(
             is_beyond = sign * (nearest - scale.numbers(target)) > 0
             target = scale.rounded(nearest, up=up).where(is_beyond, target)
     return [target]
-
-
-# --- A number decides a category ---------------------------------------------------------------
-
-
-def find_ranges(categories: Tensor, size: int, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The lowest and highest numbers (size, m) of categories (n,), and whether none overlap (m,).
-
-    Categories without numbers have infinite ones.
-    """
-    index = categories.unsqueeze(1).expand_as(numbers)
-    shape = (size, numbers.shape[1])
-    low = numbers.new_full(shape, math.inf)
-    low.scatter_reduce_(0, index, numbers.nan_to_num(nan=math.inf), "amin")
-    high = numbers.new_full(shape, -math.inf)
-    high.scatter_reduce_(0, index, numbers.nan_to_num(nan=-math.inf), "amax")
-    ordered, order = low.sort(dim=0)
-    return low, high, (high.gather(0, order)[:-1] < ordered[1:]).all(dim=0)
-
-
-def classify(limits: Tensor, order: Tensor, target: Tensor, number: Tensor) -> list[Tensor]:
-    """The categories, in their order, between whose limits the numbers (n,) lie."""
-    category = order[torch.bucketize(number.contiguous(), limits.to(number))].to(target)
-    return [target.where(number.isnan(), category)]
 
 
 # --- Pairs of values ---------------------------------------------------------------------------

@@ -35,16 +35,16 @@ class Rule(NamedTuple):
     apply: Callable[..., list[Tensor]]  # cells (n,) of targets, then sources, to right targets
     applied: bool = True  # False: follows from others, or contradicts them; it is only checked
 
-    def right_targets(self, cells: list[Tensor]) -> list[Tensor]:
-        """The cells (n,) that the targets should have, given those of all columns and flags."""
-        return self.apply(*[cells[i] for i in self.targets + self.sources])
-
     def kept(self, cells: Tensor) -> Tensor:
         """Whether each row (n, columns) keeps it."""
-        values = list(with_missing(cells).T)
+        count = cells.shape[1]
+        values = [
+            cells[:, i] if i < count else cells[:, i - count].isnan().to(cells)
+            for i in self.targets + self.sources
+        ]
         kept = torch.ones(len(cells), dtype=torch.bool)
-        for i, right in zip(self.targets, self.right_targets(values), strict=True):
-            kept &= torch.isclose(right, values[i], rtol=1e-9, equal_nan=True)
+        for value, right in zip(values, self.apply(*values), strict=False):
+            kept &= torch.isclose(right, value, rtol=1e-9, equal_nan=True)
         return kept
 
 
@@ -58,7 +58,8 @@ def apply_rules(rules: list[Rule], cells: list[Tensor]) -> list[Tensor]:
     cells = list(cells)
     for rule in rules:
         if rule.applied:
-            for i, right in zip(rule.targets, rule.right_targets(cells), strict=True):
+            right_targets = rule.apply(*[cells[i] for i in rule.targets + rule.sources])
+            for i, right in zip(rule.targets, right_targets, strict=True):
                 cells[i] = right
     return cells
 
@@ -81,6 +82,7 @@ class Scale:
             self.kind = ""  # its cells are differences
         numbers = self.numbers(cells) if self.kind else cells
         present = numbers[~numbers.isnan()]
+        self.repeated = present.unique() if column.repeated and self.levels is None else None
         limits = present.aminmax() if len(present) else (0.0, 0.0)
         self.low, self.high = map(float, limits)
 
@@ -106,6 +108,11 @@ class Scale:
         if self.levels is not None:
             excess = sign * (self.levels.to(bounds) - bounds.unsqueeze(1))
             return excess.masked_fill(~(excess >= 0), math.inf).argmin(dim=1).to(bounds)
+        if self.repeated is not None:
+            values = self.repeated.to(bounds)
+            index = torch.searchsorted(values, bounds.contiguous(), right=not up)
+            index = index if up else index - 1
+            return values[index.clamp(0, len(values) - 1)]
         if self.grid is None:
             return bounds
         nearest = self.grid.nearest(bounds)
@@ -390,15 +397,19 @@ class Search:
         for i, j in pairs:
             if self.root(i) == self.root(j):
                 continue
-            if j in below and i not in self.decided:
+            if j in below and self.is_free(i, j):
                 upper[i].append(j)
                 below.add(i)
-            else:
+            elif self.is_free(j, i):
                 lower[j].append(i)
+            else:
+                self.add_bound(j, [i], [], applied=False)
         for target in [*upper, *(j for j in lower if j not in upper)]:
             self.add_bound(target, lower[target], upper[target])
 
-    def add_bound(self, target: int, lower: list[int], upper: list[int]) -> None:
+    def add_bound(
+        self, target: int, lower: list[int], upper: list[int], applied: bool = True
+    ) -> None:
         """Column `target` is at least some columns, and at most some others."""
         sentences = []
         if lower:
@@ -408,7 +419,7 @@ class Search:
         sources = lower + upper
         scales = [self.scales[i] for i in sources]
         apply = functools.partial(bound, self.scales[target], scales, len(lower))
-        self.add(Rule(" and ".join(sentences), [target], sources, apply))
+        self.add(Rule(" and ".join(sentences), [target], sources, apply, applied))
 
     def listed(self, indices: list[int]) -> str:
         """The names of columns."""

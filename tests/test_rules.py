@@ -98,6 +98,15 @@ def test_dates_and_small_numbers_have_an_order():
     assert (rows.children.astype(int) <= rows.people.astype(int)).all()
 
 
+def test_ends_of_months_stay_what_they_are():
+    ordered = pd.Timestamp("2023-01-01") + pd.to_timedelta(integers(0, 700), "D")
+    due = (ordered + pd.to_timedelta(integers(5, 200), "D")) + pd.offsets.MonthEnd(0)
+    rows, sentences = decoded(pd.DataFrame({"due": due, "ordered": ordered}))
+    assert sentences == ["ordered <= due"]
+    assert (rows.ordered <= rows.due).all()
+    assert rows.due.dt.is_month_end.all()
+
+
 def test_columns_below_a_sum_are_lowered():
     frame = pd.DataFrame({"net": integers(50, 900), "tax": integers(5, 90)})
     frame["total"] = frame.net + frame.tax

@@ -10,7 +10,6 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 import common
-from columns import Column
+from columns import MISSING, Column
 
 MIN_BROKEN = 10  # rows that would break a rule if chance paired its columns
 
@@ -125,19 +124,30 @@ def category_numbers(column: Column) -> tuple[str, Tensor | None]:
 
     Two categories that are no numbers are 0 and 1.
     """
-    values = [category for category in column.categories if category is not None]
-    numbers = None
+    texts = [str(category).strip() for category in column.categories]
+    is_present = torch.tensor([text.lower() not in MISSING for text in texts])
+    present = [value for value, here in zip(column.categories, is_present, strict=True) if here]
+    numbers = numbers_of(present)
     kind = "number"
-    if len(values) <= MAX_NUMBERS:
-        with suppress(ValueError, TypeError):
-            numbers = [float(value) for value in values]
-    if numbers is None or not all(map(math.isfinite, numbers)):
+    if numbers is None:
         kind = "binary"
         numbers = [0.0, 1.0]
-        if len(values) != 2:
+        if len(present) != 2:
             return "", None
-    missing = [math.nan] * (len(column.categories) - len(values))
-    return kind, torch.tensor(numbers + missing, dtype=torch.float64)
+    levels = torch.full((len(texts),), math.nan, dtype=torch.float64)
+    levels[is_present] = torch.tensor(numbers, dtype=torch.float64)
+    return kind, levels
+
+
+def numbers_of(categories: list) -> list[float] | None:
+    """Categories as finite numbers; None if there are many, or if they are no numbers."""
+    if len(categories) > MAX_NUMBERS:
+        return None
+    try:
+        numbers = [float(category) for category in categories]
+    except (ValueError, TypeError):
+        return None
+    return numbers if all(map(math.isfinite, numbers)) else None
 
 
 # --- Search ------------------------------------------------------------------------------------

@@ -107,6 +107,17 @@ def test_ends_of_months_stay_what_they_are():
     assert rows.due.dt.is_month_end.all()
 
 
+def test_small_numbers_in_texts_may_be_missing():
+    rooms = integers(1, 8)
+    beds = (rooms * RANDOM.random(ROWS)).astype(int).astype(str)
+    beds[RANDOM.random(ROWS) < 0.1] = "NA"
+    rows, sentences = decoded(pd.DataFrame({"rooms": rooms.astype(str), "beds": beds}))
+    assert sentences == ["beds <= rooms"]
+    assert (rows.beds == "NA").any()
+    rows = rows[rows.beds != "NA"].astype(int)
+    assert (rows.beds <= rows.rooms).all()
+
+
 def test_columns_below_a_sum_are_lowered():
     frame = pd.DataFrame({"net": integers(50, 900), "tax": integers(5, 90)})
     frame["total"] = frame.net + frame.tax

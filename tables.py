@@ -511,7 +511,7 @@ def find_wanted(columns: list[Column], limits: Tensor, name: Any, value: Any) ->
 
 def is_missing(value: Any) -> bool:
     """Whether a value that is wanted stands for a missing one."""
-    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+    return pd.api.types.is_scalar(value) and (pd.isna(value) or value == "")
 
 
 def find_categories(column: Column, value: Any) -> list[int]:
@@ -824,7 +824,10 @@ class SavedTable:
             numbers = pd.Series([int(cell) + origin for cell in cells.tolist()])
         else:
             numbers = pd.Series(cells.numpy() + origin / 10.0 ** (grid.decimals if grid else 0))
-        return pd.to_datetime(numbers, unit="s") if column.date else numbers
+        if not column.date:
+            return numbers
+        microseconds = (1e6 * numbers.fillna(0)).round().astype("int64")
+        return microseconds.astype("datetime64[us]").where(numbers.notna())
 
 
 # --- Pictures ----------------------------------------------------------------------------------

@@ -604,7 +604,7 @@ class Relation(NamedTuple):
 
 def windows(count: int) -> Iterator[slice]:
     """Overlapping parts of `count` columns; narrow ones as well, where fewer values are missing."""
-    for width in (64, 16):
+    for width in (256, 64, 16):
         for start in range(0, max(count - width // 2, 1), width // 2):
             yield slice(start, start + width)
 

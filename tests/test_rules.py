@@ -14,7 +14,7 @@ import cli
 import columns
 import rules
 from columns import Column
-from tables import Decoder, Table
+from tables import Decoder, Table, TableTraining
 
 ROWS = 400
 RANDOM = np.random.default_rng(1)
@@ -177,6 +177,13 @@ def test_a_mean_and_a_unit_are_kept():
     assert ((rows.a + rows.b) / 2 == rows.middle).all()
 
 
+def test_one_of_many_columns_is_one():
+    kind = integers(0, 90, 2000)
+    frame = pd.DataFrame({f"k{k}": (kind == k).astype(int) for k in range(90)})
+    rows, _ = decoded(frame, rows=500)
+    assert (rows.astype(int).sum(axis=1) == 1).all()
+
+
 @pytest.mark.parametrize("values", [("0", "1"), ("no", "yes"), (False, True)])
 def test_exactly_one_of_several_columns_is_one(values):
     kind = RANDOM.choice(4, ROWS, p=[0.5, 0.3, 0.15, 0.05])
@@ -279,7 +286,18 @@ def test_many_columns_have_no_rules_by_chance():
     assert rules.find_rules(cells, [*numbers, *answers]) == []
 
 
-# --- Saved files -------------------------------------------------------------------------------
+# --- Verdict and saved files -------------------------------------------------------------------
+
+
+def test_the_verdict_names_a_rule_that_is_broken_and_its_share():
+    frame = pd.DataFrame({"net": integers(0, 900), "tax": integers(0, 90)})
+    table = Table(frame.assign(total=frame.sum(axis=1)))
+    training = TableTraining(table, seed=0, epochs=1, patience=1, progress=False)
+    training.samples = table.cells.clone()
+    training.samples[:100, 2] += 1
+    training.check_rules(rules.find_rules(table.cells, table.columns))
+    assert "WARNING: a rule of the data is broken: total = net + tax." in training.verdict
+    assert "75%  at least 99%" in training.verdict
 
 
 def test_saved_generators_keep_the_rules():

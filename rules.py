@@ -209,6 +209,7 @@ class Search:
         self.sources: dict[int, set[int]] = defaultdict(set)  # what a column depends on
         self.deciders: dict[int, int] = {}  # the category that decides a column
         self.related: set[tuple[int, int]] = set()  # pairs of columns that have a rule
+        self.orders = [*self.find_orders("number"), *self.find_orders("date")]
 
     def add(self, rule: Rule) -> None:
         """Add a rule, to be applied if its targets are free and no source depends on them."""
@@ -307,9 +308,12 @@ class Search:
             self.add_sum(relation, uses)
 
     def add_sum(self, relation: "Relation", uses: Tensor) -> None:
-        """Add the rule of a relation. The members that no other one needs are its targets."""
+        """Add the rule of a relation. Its targets are members that no other one needs."""
         own = [k for k, i in enumerate(relation.members) if uses[i] == 1 and i not in self.decided]
         targets = sorted(own or [0], key=lambda k: self.sizes[relation.members[k]] > 0)
+        parts = set(relation.members[1:])
+        if not relation.constant and any(parts.issuperset(order) for order in self.orders):
+            targets = targets[:1]  # parts have an order of their own to keep
         order = targets + [k for k in range(len(relation.members)) if k not in targets]
         members = [relation.members[k] for k in order]
         coefficients = [relation.coefficients[k] for k in order]
@@ -365,19 +369,11 @@ class Search:
 
     # --- Orders ---
 
-    def add_orders(self) -> None:
-        """Columns of numbers, or of dates, are at most others."""
-        for kind in ("number", "date"):
-            indices = self.of_kinds(kind)
-            if len(indices) < 2:
-                continue
-            pairs = self.find_orders(indices).nonzero()  # (m, 2)
-            means = self.numbers(indices).nanmean(dim=0)
-            largest_first = means[pairs[:, 1]].argsort(descending=True, stable=True)
-            self.add_bounds([(indices[i], indices[j]) for i, j in pairs[largest_first].tolist()])
-
-    def find_orders(self, indices: list[int]) -> Tensor:
-        """Whether each column is at most each other one (m, m), unless that follows from others."""
+    def find_orders(self, kind: str) -> list[tuple[int, int]]:
+        """Pairs of columns of a kind, the first at most the second, without those that follow."""
+        indices = self.of_kinds(kind)
+        if len(indices) < 2:
+            return []
         rows = max(int(MAX_COMPARED / len(indices) ** 2), 200)
         numbers = self.numbers(indices).T.contiguous()  # (m, n)
         at_most = torch.zeros(len(indices), len(indices), dtype=torch.bool)
@@ -393,10 +389,13 @@ class Search:
         at_most &= ~at_most.T  # equal columns have a rule of their own
         complete = ~numbers.isnan().any(dim=1)
         at_most |= never_larger & through(at_most, ~complete)
-        return at_most & ~through(at_most, complete)
+        pairs = (at_most & ~through(at_most, complete)).nonzero()  # (m, 2)
+        means = numbers.nanmean(dim=1)
+        largest_first = means[pairs[:, 1]].argsort(descending=True, stable=True)
+        return [(indices[i], indices[j]) for i, j in pairs[largest_first].tolist()]
 
-    def add_bounds(self, pairs: list[tuple[int, int]]) -> None:
-        """Add rules for pairs (smaller, larger) of columns, the largest ones first.
+    def add_orders(self) -> None:
+        """Columns of numbers, or of dates, are at most others.
 
         The larger one is raised to the smaller ones. Below columns that others decide, the smaller
         one is lowered.
@@ -404,7 +403,7 @@ class Search:
         lower: dict[int, list[int]] = defaultdict(list)  # by target
         upper: dict[int, list[int]] = defaultdict(list)
         below = set(self.decided)
-        for i, j in pairs:
+        for i, j in self.orders:  # the largest ones first
             if self.root(i) == self.root(j):
                 continue
             if j in below and self.is_free(i, j):

@@ -184,6 +184,20 @@ def test_one_of_many_columns_is_one():
     assert (rows.astype(int).sum(axis=1) == 1).all()
 
 
+def test_parts_of_a_sum_keep_their_order():
+    low = integers(0, 900)
+    high = low + 2 * integers(0, 300)
+    frame = pd.DataFrame({"low": low, "middle": (low + high) // 2, "high": high})
+    frame["men"] = integers(0, 900)
+    frame["women"] = frame.men + integers(0, 300)
+    frame["people"] = frame.men + frame.women
+    rows, _ = decoded(frame)
+    assert (rows.low <= rows.middle).all()
+    assert (rows.middle * 2 == rows.low + rows.high).all()
+    assert (rows.men <= rows.women).all()
+    assert (rows.men + rows.women == rows.people).all()
+
+
 @pytest.mark.parametrize("values", [("0", "1"), ("no", "yes"), (False, True)])
 def test_exactly_one_of_several_columns_is_one(values):
     kind = RANDOM.choice(4, ROWS, p=[0.5, 0.3, 0.15, 0.05])

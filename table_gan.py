@@ -17,13 +17,14 @@ seconds. Its buffer `columns` describes them as JSON.
     python table_gan.py                                   learn penguins, save in outputs/table
     python table_gan.py --data table.csv                  learn a table of your own
     python table_gan.py --generate 100                    rows of the saved generator, as CSV
-    python table_gan.py --generate 100 --where sex=f      rows of one kind
+    python table_gan.py --generate 100 --where 'mass_kg>5' rows of one kind
 """
 
 import copy
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,7 +38,7 @@ import tables
 from columns import Column, Grid, to_frame
 from common import fourier_mlp
 from csvfile import read_table
-from tables import LATENT_DIM, Conditions, Table, TableTraining
+from tables import LATENT_DIM, Conditions, SavedTable, Table, TableTraining
 
 SPECIES = ["Adelie", "Chinstrap", "Gentoo"]
 COLUMNS = [
@@ -131,7 +132,7 @@ def train(
     """Learn a DataFrame, rows of numbers (n, columns), or a Table; InputError if that cannot be.
 
     `types` gives the kinds of some columns by name, see tables.Table. The training has
-    `sample(n, where={column: category})`, a DataFrame of the same columns, without IDs.
+    `sample(n, where={column: wanted})`, a DataFrame of the same columns, without IDs.
     """
     device = common.choose_device(device)
     table = data if isinstance(data, Table) else Table(data, types)
@@ -197,6 +198,14 @@ def train(
         min_coverage=0.95,
         check_detail=False,  # a forest sees it
     )
+
+
+def load(folder: str | Path) -> SavedTable:
+    """The generator saved in a folder (--out), which has `sample(n, where={column: wanted})`.
+
+    Failure if it cannot be read. See SavedTable.sample for the dtypes.
+    """
+    return SavedTable(Path(folder))
 
 
 @cli.command

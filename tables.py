@@ -1,5 +1,6 @@
-"""What a GAN needs to learn a table: copy this file along with table_gan.py, columns.py, dates.py
-and csvfile.py.
+"""What a GAN needs to learn a table.
+
+Copy this file, rules.py, columns.py, dates.py and csvfile.py along with table_gan.py.
 
 A table is a DataFrame. Its cells are a tensor (n, columns) of numbers and of indices of categories,
 as columns.py reads them. They are encoded as rows (n, width), which a GAN learns: a category is a
@@ -8,12 +9,14 @@ code of several numbers, and a number is its normal score.
 
 import argparse
 import functools
-import itertools
 import math
+import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
+from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -24,8 +27,20 @@ from torch import Tensor, nn
 
 import cli
 import common
-from columns import KEPT_AS, KINDS, Column, dtypes_of, from_json, parse, to_frame, to_json
+from columns import (
+    KEPT_AS,
+    KINDS,
+    MISSING,
+    Column,
+    NumberStyle,
+    dtypes_of,
+    from_json,
+    parse,
+    to_frame,
+    to_json,
+)
 from common import GENERATED, REAL, Failure, Figure, InputError, Training
+from rules import Rule, apply_rules, category_numbers, find_rules
 
 with suppress(ImportError):  # require_packages says so
     import pandas as pd
@@ -210,25 +225,26 @@ class Decoder(nn.Module):
         quantiles = [values.nanquantile(places, interpolation="nearest") for values in cells.T]
         self.quantiles = nn.Buffer(torch.stack(quantiles))  # (columns, count)
         self.rules = find_rules(cells, columns)
+        limits = cells.nan_to_num(nan=math.inf).amin(dim=0), cells.nan_to_num(nan=-math.inf).amax(0)
+        self.limits = nn.Buffer(torch.stack(limits))  # (2, columns), for generate
 
     def forward(self, rows: Tensor) -> Tensor:
         blocks = rows.split(self.widths, dim=1)
         flags = iter(blocks[len(self.columns) :])  # whether numbers are missing, see with_flags
         cells = []
+        is_missing = []
         for i, column in enumerate(self.columns):
+            missing = torch.zeros_like(blocks[i][:, 0])
             if column.categories:
                 nearest = (blocks[i] @ self.codes[i].T).argmax(dim=1)
                 cells.append(nearest.to(self.quantiles))
-                continue
-            numbers = self.decode_numbers(i, blocks[i].flatten())
-            if column.missing is not None:
-                is_missing = next(flags).argmax(dim=1) == 1
-                numbers = numbers.masked_fill(is_missing, math.nan)
-            cells.append(numbers)
-        for rule in self.rules * 2:  # one may depend on another
-            sources = [cells[i] for i in rule.sources]
-            cells[rule.target] = rule.apply(cells[rule.target], *sources)
-        return torch.stack(cells, dim=1)
+            else:
+                cells.append(self.decode_numbers(i, blocks[i].flatten()))
+                if column.missing is not None:
+                    missing = next(flags).argmax(dim=1)
+            is_missing.append(missing.to(self.quantiles))
+        cells = apply_rules(self.rules, cells + is_missing)
+        return torch.stack(cells[: len(self.columns)], dim=1)
 
     def decode_numbers(self, i: int, scores: Tensor) -> Tensor:
         """The numbers (n,) of column i that have these normal scores (n,)."""
@@ -241,114 +257,6 @@ class Decoder(nn.Module):
             share = share.round()
         numbers = quantiles[low].lerp(quantiles[low + 1], share)
         return column.nearest(numbers).clamp(quantiles[0], quantiles[-1])
-
-
-# --- Rules -------------------------------------------------------------------------------------
-
-
-class Rule(NamedTuple):
-    """What all rows keep: a column, the target, depends on others, its sources."""
-
-    sentence: str
-    target: int
-    sources: list[int]
-    apply: Callable[..., Tensor]  # cells (n,) of the target and the sources to the right target
-    exact: bool = True  # whether the target has no choice
-
-    def kept(self, cells: Tensor) -> Tensor:
-        """Whether each row (n, columns) keeps it."""
-        target = cells[:, self.target]
-        sources = [cells[:, i] for i in self.sources]
-        return torch.isclose(self.apply(target, *sources), target, rtol=1e-9, equal_nan=True)
-
-
-def decided(values: Tensor, target: Tensor, indices: Tensor) -> Tensor:
-    """The value for the index of each category, whatever the target is."""
-    return values.to(target)[indices.long()]
-
-
-def summed(target: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """The sum; a missing target stays missing."""
-    total = a + b
-    return target.where((target + total).isnan(), total)
-
-
-def at_least(target: Tensor, least: Tensor) -> Tensor:
-    """The target, or `least` if that is larger; a missing target stays missing."""
-    return least.where(least > target, target)
-
-
-def find_rules(cells: Tensor, columns: list[Column]) -> list[Rule]:
-    """The rules that all rows (n, columns) keep, and that ten of them would break by chance.
-
-    A column is the target of one rule at most; the smallest targets come first.
-    """
-    random = common.random_generator("rules")
-    shuffled = cells[torch.randperm(len(cells), generator=random)]
-    rules: dict[int, Rule] = {}  # by target
-    candidates = itertools.chain(
-        decisions(cells, columns), sums(cells, columns), orders(cells, columns)
-    )
-    for rule in candidates:
-        circular = rule.exact and any(source in rules for source in rule.sources)
-        if rule.target in rules or circular or not rule.kept(cells[:200]).all():
-            continue
-        by_chance = cells.clone()
-        by_chance[:, rule.target] = shuffled[:, rule.target]
-        broken = (~rule.kept(by_chance)).sum()
-        if broken >= 10 and rule.kept(cells).all():
-            rules[rule.target] = rule
-    return sorted(rules.values(), key=lambda rule: cells[:, rule.target].nanmean().item())
-
-
-def decisions(cells: Tensor, columns: list[Column]) -> Iterator[Rule]:
-    """Rules that rows (n, columns) may keep: a category decides another column."""
-    for i, j in itertools.permutations(range(len(columns)), 2):
-        if columns[i].categories:
-            values = torch.zeros(len(columns[i].categories)).to(cells)
-            values[cells[:, i].long()] = cells[:, j]
-            sentence = f"{columns[i].name} decides {columns[j].name}"
-            yield Rule(sentence, j, [i], functools.partial(decided, values))
-
-
-def sums(cells: Tensor, columns: list[Column]) -> Iterator[Rule]:
-    """Rules that rows (n, columns) may keep: two of the first 30 columns of numbers add up."""
-    first = cells[:50]
-    for i, j in itertools.combinations(numeric_columns(columns)[:30], 2):
-        total = (first[:, i] + first[:, j]).unsqueeze(1).expand_as(first)
-        equal = torch.isclose(total, first, rtol=1e-9, equal_nan=True).all(dim=0)
-        for k in equal.nonzero().flatten().tolist():
-            if k not in (i, j):
-                sentence = f"{columns[k].name} = {columns[i].name} + {columns[j].name}"
-                yield Rule(sentence, k, [i, j], summed)
-
-
-def orders(cells: Tensor, columns: list[Column]) -> Iterator[Rule]:
-    """Rules that rows (n, columns) may keep: a column of numbers is at most another.
-
-    Both have the same steps, so that a number of one may be a number of the other. Those closest
-    to each other come first.
-    """
-    means = cells.nanmean(dim=0).tolist()
-    pairs = itertools.permutations(numeric_columns(columns), 2)
-    for i, j in sorted(pairs, key=lambda pair: means[pair[1]] - means[pair[0]]):
-        if steps(columns[i]) == steps(columns[j]):
-            sentence = f"{columns[i].name} <= {columns[j].name}"
-            yield Rule(sentence, j, [i], at_least, exact=False)
-
-
-def numeric_columns(columns: list[Column]) -> list[int]:
-    """The indices of the columns of numbers and dates."""
-    return [i for i, column in enumerate(columns) if not column.categories]
-
-
-def steps(column: Column) -> tuple:
-    """Which numbers a column may hold, whatever their range."""
-    grid = column.grid
-    if grid is None:
-        return ()
-    date_format = column.date.format if column.date else ""
-    return date_format, grid.decimals, grid.step, grid.origin, grid.first % grid.step
 
 
 # --- Conditions --------------------------------------------------------------------------------
@@ -513,68 +421,241 @@ def ranges(scores: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
 
 # --- Generated rows ----------------------------------------------------------------------------
 
+MOST_TRIED = 1_000_000  # rows generated to find some of a kind
+
 
 def generate(
     generator: nn.Module,
     columns: list[Column],
     n: int,
-    where: Mapping[Any, object] | None = None,
+    where: Sequence[tuple[Any, Any]] = (),
     seed: int = 0,
 ) -> Iterator[Tensor]:
-    """Blocks of `n` generated rows (rows, columns) in all; only those with the categories `where`.
+    """Blocks of `n` generated rows (rows, columns) in all; only those that fulfil all of `where`.
 
-    InputError if there is no such category; Failure if too few of many rows are of that kind.
+    `where` has names of columns and what is wanted of them, see TableTraining.sample. The share of
+    rows of that kind is printed. InputError if there can be none, Failure if they are too rare.
     """
-    wanted = find_conditions(columns, where or {})
-    upper = dict(generator.named_buffers())["0.conditions.upper"].double()
-    shares = upper.diff(prepend=upper.new_zeros(1))
-    # The generator is told the rarest condition; rows that do not fulfil the others are dropped
-    told = min(wanted, key=lambda condition: shares[condition], default=None)
+    buffers = dict(generator.named_buffers())
+    wanted = [find_wanted(columns, buffers["1.limits"], *pair) for pair in where]
+    upper = buffers["0.conditions.upper"].double()
+    told = choose_told(columns, wanted, upper)
     random = common.random_generator("samples", seed)
     count = 0
     tried = 0
     while count < n:
-        if tried >= 1_000_000 and count < 1000:
+        if tried >= MOST_TRIED and count < 1000:
             raise Failure(f"--where: only {count} of {tried:,} generated rows are of that kind")
         noise = torch.randn(cli.BLOCK, LATENT_DIM, generator=random)
-        if told is not None:  # see Conditions.choose
-            place = torch.rand(len(noise), dtype=torch.float64, generator=random)
-            noise[:, -1] = torch.special.ndtri(upper[told] - shares[told] * place)
+        if told is not None:
+            noise[:, -1] = noise_of(told, upper, random)
         with torch.no_grad():
             rows = generator(noise)
-        for condition in wanted:
-            fulfilled = (condition_indices(rows, columns) == condition).any(dim=1)
-            rows = rows[fulfilled]
+        for each in wanted:
+            rows = rows[each.fulfilled(rows[:, each.column])]
         yield rows[: n - count]
         count += len(rows)
         tried += len(noise)
+    if count < tried:
+        share = f"{count / tried:.1%} were of that kind"
+        print(f"--where: of {tried:,} generated rows, {share}", file=sys.stderr)
 
 
-def find_conditions(columns: list[Column], where: Mapping[Any, object]) -> list[int]:
-    """The indices of the conditions that the categories `where`, by name, are.
+def choose_told(columns: list[Column], wanted: "list[Wanted]", upper: Tensor) -> Tensor | None:
+    """The conditions, any of which the generator is told; None if there are none.
 
-    InputError if a column has no such category.
+    These are the rarest ones of a column. Rows that do not fulfil the others are to be dropped.
     """
-    conditions = [
-        (column.name, str(category)) for column in columns for category in column.categories
-    ]
-    wanted = []
-    for name, value in where.items():
-        condition = (str(name), str(value))
-        if condition not in conditions:
-            raise InputError(f"--where: {reason_of_absence(columns, *condition)}")
-        wanted.append(conditions.index(condition))
+    shares = upper.diff(prepend=upper.new_zeros(1))
+    counts = torch.tensor([len(column.categories) for column in columns])
+    first = counts.cumsum(dim=0) - counts  # condition of each column
+    may_miss = [i for i, column in enumerate(columns) if column.missing is not None]
+    choices = []
+    for each in wanted:
+        if each.categories:
+            choices.append(first[each.column] + torch.tensor(each.categories))
+        elif each.missing and not each.ranges:  # the second of two conditions, see with_flags
+            choices.append(counts.sum() + 2 * torch.tensor([may_miss.index(each.column)]) + 1)
+    return min(choices, key=lambda conditions: shares[conditions].sum(), default=None)
+
+
+def noise_of(conditions: Tensor, upper: Tensor, random: torch.Generator) -> Tensor:
+    """Noise (rows,) by which Conditions.choose chooses one of some conditions."""
+    shares = upper.diff(prepend=upper.new_zeros(1))[conditions]
+    ends = shares.cumsum(dim=0)
+    places = ends[-1] * torch.rand(cli.BLOCK, dtype=torch.float64, generator=random)
+    chosen = torch.searchsorted(ends, places).clamp(max=len(conditions) - 1)
+    return torch.special.ndtri(upper[conditions[chosen]] - (ends[chosen] - places)).float()
+
+
+# --- Rows of one kind --------------------------------------------------------------------------
+
+OPERATORS = (">=", "<=", ">", "<", "=")
+
+
+class Wanted(NamedTuple):
+    """What is wanted of a column: one of some categories, a number in a range, or a missing one."""
+
+    column: int
+    categories: list[int]
+    ranges: list[tuple[float, float]]  # of cells, both ends included
+    missing: bool
+
+    def fulfilled(self, cells: Tensor) -> Tensor:
+        """Whether cells (n,) of the column are as wanted."""
+        if self.categories:
+            return torch.isin(cells, torch.tensor(self.categories).to(cells))
+        fulfilled = cells.isnan() & self.missing
+        for low, high in self.ranges:
+            fulfilled |= (low <= cells) & (cells <= high)
+        return fulfilled
+
+
+def find_wanted(columns: list[Column], limits: Tensor, name: Any, value: Any) -> Wanted:
+    """What `value`, or one of a list of them, is in the column with this name.
+
+    `limits` (2, columns) are the lowest and the highest cells. InputError if there is no such
+    column, or if it has no such value.
+    """
+    names = [column.name for column in columns]
+    if str(name) not in names:
+        listed = ", ".join(names[:10])
+        raise InputError(f"--where: there is no column {str(name)!r}; there are {listed}")
+    i = names.index(str(name))
+    column = columns[i]
+    values = value if isinstance(value, list) else [value]
+    exact = [str(category) for category in column.categories]
+    if isinstance(value, str) and "|" in value and value not in exact:
+        values = value.split("|")
+    wanted = Wanted(i, [], [], missing=any(is_missing(one) for one in values))
+    for one in values:
+        if column.categories:
+            wanted.categories.extend(find_categories(column, one))
+        elif not is_missing(one):
+            wanted.ranges.append(find_range(column, limits[:, i].tolist(), one))
+    if wanted.missing and not column.categories and column.missing is None:
+        raise InputError(f"--where: no value of {column.name!r} is missing")
     return wanted
 
 
-def reason_of_absence(columns: list[Column], name: str, value: str) -> str:
-    """Why there is no such category of a column."""
-    for column in columns:
-        if column.name == name and column.categories:
-            listed = ", ".join(str(category) for category in column.categories[:10])
-            return f"{name!r} has no category {value!r}; it has {listed}"
-    categorical = [column.name for column in columns if column.categories]
-    return f"there is no categorical column {name!r}, but {', '.join(categorical) or 'none'}"
+def is_missing(value: Any) -> bool:
+    """Whether a value that is wanted stands for a missing one."""
+    return pd.api.types.is_scalar(value) and (pd.isna(value) or value == "")
+
+
+def find_categories(column: Column, value: Any) -> list[int]:
+    """The indices of the categories that are the value, or numbers in a range."""
+    texts = [str(category) for category in column.categories]
+    if str(value) in texts:
+        return [texts.index(str(value))]
+    found = []
+    if is_missing(value):
+        found = [i for i, text in enumerate(texts) if text.lower() in MISSING]
+    kind, numbers = category_numbers(column)
+    if kind == "number" and numbers is not None and not is_missing(value):
+        with suppress(ValueError, ArithmeticError):
+            low, high = parse_range(Column(column.name), value)
+            found = ((low <= numbers) & (numbers <= high)).nonzero().flatten().tolist()
+    if not found:
+        listed = ", ".join(texts[:10])
+        reason = f"{column.name!r} has no category {str(value)!r}; it has {listed}"
+        raise InputError(f"--where: {reason}")
+    return found
+
+
+def find_range(column: Column, limits: list[float], value: Any) -> tuple[float, float]:
+    """The range of cells that a value, or a range in the form of the column, stands for."""
+    lowest, highest = limits
+    wanted = " to ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    kind = "dates" if column.date else "numbers"
+    reason = f"{column.name!r} has {kind} from {column.write(lowest)} to {column.write(highest)}"
+    try:
+        low, high = parse_range(column, value)
+    except (ValueError, ArithmeticError):
+        raise InputError(f"--where: {reason}; cannot read {wanted!r}") from None
+    if low > highest or high < lowest or low > high:
+        raise InputError(f"--where: {reason}, and none in {wanted!r}")
+    return low, high
+
+
+def parse_range(column: Column, value: Any) -> tuple[float, float]:
+    """The lowest and the highest cell of a range: (30, 40), "30..40", ">30", or one value.
+
+    ValueError or ArithmeticError if a value cannot be read.
+    """
+    operator = ""
+    if isinstance(value, str):
+        operator = next((sign for sign in OPERATORS if value.startswith(sign)), "")
+        value = value.removeprefix(operator).strip()
+        if ".." in value and not operator:
+            value = tuple(value.split(".."))
+    if isinstance(value, tuple):
+        low, high = value
+        below = -math.inf if is_missing(low) else parse_range(column, low)[0]
+        above = math.inf if is_missing(high) else parse_range(column, high)[1]
+        return below, above
+
+    cell = read_cell(column, value)
+    # Cells may be off by an error of rounding
+    tolerance = 0.25 / 10**column.grid.decimals if column.grid else 1e-12 * abs(cell)
+    return {
+        ">": (cell + tolerance, math.inf),
+        ">=": (cell - tolerance, math.inf),
+        "<": (-math.inf, cell - tolerance),
+        "<=": (-math.inf, cell + tolerance),
+    }.get(operator, (cell - tolerance, cell + tolerance))
+
+
+def read_cell(column: Column, value: Any) -> float:
+    """The cell for a number or a date, which may be a text in the form of the column."""
+    if column.date:
+        number = Decimal(str(read_date(column.date.format, value)))
+    elif isinstance(value, str):
+        number = read_number(column.style, value)
+    else:
+        number = Decimal(str(value))
+    if column.grid:
+        number -= Decimal(column.grid.origin).scaleb(-column.grid.decimals)
+    return float(number)
+
+
+def read_date(date_format: str, value: Any) -> float:
+    """A date, or a text in this format or another one that pandas reads, in seconds since 1970."""
+    date = None
+    if isinstance(value, str):
+        with suppress(ValueError):
+            date = datetime.strptime(value, date_format)
+    if date is None:
+        date = pd.Timestamp(value).to_pydatetime()
+    return (date.replace(tzinfo=None) - datetime(1970, 1, 1)).total_seconds()
+
+
+def read_number(style: NumberStyle, text: str) -> Decimal:
+    """The number that a text in this style is, or one without its unit."""
+    sign = 1
+    before, _, after = style.negative.partition("#")
+    if text.startswith(before) and text.endswith(after):
+        sign = -1
+    else:
+        before, _, after = style.positive.partition("#")
+    digits = text.removeprefix(before).removesuffix(after)
+    if style.group:
+        digits = digits.replace(style.group, "")
+    return sign * Decimal(digits.replace(style.point, ".").strip())
+
+
+def split_condition(text: str, columns: list[Column]) -> tuple[str, str]:
+    """The name and the value of NAME=VALUE, or of NAME>VALUE with the operator.
+
+    InputError if there is neither.
+    """
+    names = sorted((column.name for column in columns), key=len, reverse=True)
+    known = [name for name in names if text.startswith(name)]
+    for name in [*known, re.split("[<>=]", text)[0]]:
+        rest = text.removeprefix(name).strip()
+        if rest.startswith(OPERATORS):
+            return name.strip(), rest.removeprefix("=").strip()
+    raise InputError(f"--where needs NAME=VALUE, NAME>VALUE or NAME=LOW..HIGH, not {text}")
 
 
 # --- Verdict -----------------------------------------------------------------------------------
@@ -608,15 +689,18 @@ class TableTraining(Training):
         return super().advice()
 
     def sample(
-        self, n: int, where: Mapping[Any, object] | None = None, *, seed: int = 0
+        self, n: int, where: Mapping[Any, Any] | None = None, *, seed: int = 0
     ) -> "pd.DataFrame":
         """`n` generated rows as a DataFrame with the columns and dtypes of the data, without IDs.
 
-        With `where={column: category, ...}`, all rows have these categories. InputError if there
-        is no such category, Failure if rows of that kind are too rare. Another `seed`, other rows.
+        With `where={column: wanted, ...}`, all rows are as wanted: a category, a number or a date,
+        a range as (30, 40), "30..40" or ">30", None for missing, or a list of these, any of which
+        will do. InputError if there is no such value, Failure if rows of that kind are too rare.
+        Another `seed`, other rows.
         """
         common.require_count("n", n)
-        blocks = generate(self.generator, self.table.columns, n, where, seed)
+        conditions = list((where or {}).items())
+        blocks = generate(self.generator, self.table.columns, n, conditions, seed)
         return to_frame(torch.cat(list(blocks)), self.table.columns, self.table.dtypes)
 
     def finish(self, generator: nn.Module, noise: Tensor, **limits: Any) -> Self:
@@ -730,6 +814,51 @@ def share_closer_than_holdout(train: Tensor, held_out: Tensor, generated: Tensor
     return float(np.mean(distances < median) + np.mean(distances == median) / 2)
 
 
+# --- Saved generators --------------------------------------------------------------------------
+
+
+class SavedTable:
+    """A generator saved in a folder, which gives rows as DataFrames: `sample`.
+
+    Failure if there is none, or if it is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        require_packages()
+        self.generator = cli.load_model(folder / "generator.pt", LATENT_DIM)
+        self.columns = from_json(bytes(dict(self.generator.named_buffers())["columns"]))
+
+    def sample(
+        self, n: int, where: Mapping[Any, Any] | None = None, *, seed: int = 0
+    ) -> "pd.DataFrame":
+        """`n` generated rows as a DataFrame, as TableTraining.sample.
+
+        Whole numbers that are never missing are integers, other numbers floats, dates datetimes,
+        and categories what they were: numbers, truth values or texts. The file does not tell more.
+        """
+        common.require_count("n", n)
+        blocks = generate(self.generator, self.columns, n, list((where or {}).items()), seed)
+        cells = torch.cat(list(blocks))
+        series = [self.series(i, cells[:, i]) for i in range(len(self.columns))]
+        return pd.concat(series, axis=1, keys=[column.name for column in self.columns])
+
+    def series(self, i: int, cells: Tensor) -> "pd.Series":
+        """The cells (n,) of column i as values."""
+        column = self.columns[i]
+        if column.categories:
+            return pd.Series(column.values(cells))
+        grid = column.grid
+        origin = grid.origin if grid else 0
+        if grid and grid.decimals == 0 and column.missing is None:
+            numbers = pd.Series([int(cell) + origin for cell in cells.tolist()])
+        else:
+            numbers = pd.Series(cells.numpy() + origin / 10.0 ** (grid.decimals if grid else 0))
+        if not column.date:
+            return numbers
+        microseconds = (1e6 * numbers.fillna(0)).round().astype("int64")
+        return microseconds.astype("datetime64[us]").where(numbers.notna())
+
+
 # --- Pictures ----------------------------------------------------------------------------------
 
 MAX_NAME = 9  # characters of a name in a picture
@@ -808,11 +937,11 @@ def draw_two_columns(columns: list[Column], axes: Any, data: Tensor, samples: Te
 
 
 def parse_options(parser: cli.Parser, argv: list[str] | None) -> argparse.Namespace:
-    """The options, with those of tables; `types` and `where` are dicts by the name of a column."""
+    """The options, with those of tables; `types` are a dict by the name of a column."""
     data = "learn the table in a CSV file"
     kinds = f"what columns are: {', '.join(KINDS)}"
     encoding = "how the characters of FILE are written, as cp1251 or gbk, if not in UTF-8"
-    where = "generate only rows with this category; may be repeated"
+    where = "generate only rows of a kind: also NAME>5, NAME=5..9, NAME=A|B, NAME= (missing)"
     parser.add_argument("--data", metavar="FILE", type=Path, help=data)
     parser.add_argument("--encoding", metavar="NAME", help=encoding)
     parser.add_argument("--types", metavar="NAME=KIND,...", default="", help=kinds)
@@ -822,7 +951,6 @@ def parse_options(parser: cli.Parser, argv: list[str] | None) -> argparse.Namesp
     if options.where and not options.generate:
         raise InputError("--where chooses rows to generate; give --generate too")
     options.types = parse_types(options.types)
-    options.where = parse_where(options.where)
     return options
 
 
@@ -836,24 +964,14 @@ def parse_types(text: str) -> dict[str, str]:
     return types
 
 
-def parse_where(pairs: list[str]) -> dict[str, str]:
-    """The values in NAME=VALUE by the name of the column."""
-    where = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise InputError(f"--where needs NAME=VALUE, not {pair}")
-        where[name.strip()] = value.strip()
-    return where
-
-
 def use_saved(options: argparse.Namespace) -> int:
     """Serves --generate and --interpolate; returns the exit status."""
     cli.require_no_training_options(options)
-    generator = cli.load_model(options.out / "generator.pt", LATENT_DIM)
-    columns = from_json(bytes(dict(generator.named_buffers())["columns"]))
+    saved = SavedTable(options.out)
+    generator, columns = saved.generator, saved.columns
     if options.generate:
-        blocks = generate(generator, columns, options.generate, options.where, options.seed)
+        where = [split_condition(text, columns) for text in options.where]
+        blocks = generate(generator, columns, options.generate, where, options.seed)
         for i, cells in enumerate(blocks):
             text = to_frame(cells, columns).to_csv(index=False, header=i == 0, lineterminator="\n")
             print(text, end="")

@@ -9,7 +9,7 @@ import pytest
 from helpers import ROOT, SCRIPTS
 
 FILES = {path.stem: ast.parse(path.read_text()) for path in ROOT.glob("*.py")}
-SHARED = {"common", "cli", "images", "tables", "columns", "dates", "csvfile"}
+SHARED = {"common", "cli", "images", "tables", "rules", "columns", "dates", "csvfile"}
 NAMES = {"sklearn": "scikit-learn", "PIL": "matplotlib"}  # of packages; matplotlib brings Pillow
 
 
@@ -49,7 +49,8 @@ def test_a_file_imports_what_is_copied_with_it():
         "dates": set(),
         "csvfile": {"common"},
         "images": {"common", "cli"},
-        "tables": {"common", "cli", "columns"},
+        "rules": {"common", "columns"},
+        "tables": {"common", "cli", "rules", "columns"},
     }
     for name in FILES:
         assert imports(name) & set(FILES) <= allowed.get(name, SHARED), name

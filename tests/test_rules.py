@@ -1,0 +1,333 @@
+"""rules.py: what holds in all rows of a table holds in rows decoded from noise."""
+
+import io
+import math
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from helpers import seeded
+
+import cli
+import columns
+import rules
+from columns import Column
+from tables import Decoder, Table, TableTraining
+
+ROWS = 400
+RANDOM = np.random.default_rng(1)
+
+
+def integers(low, high, rows=ROWS):
+    return RANDOM.integers(low, high, rows)
+
+
+def choices(values, rows=ROWS):
+    return RANDOM.choice(values, rows)
+
+
+def with_gaps(values, share=0.2):
+    """Numbers, some of them missing."""
+    return np.where(RANDOM.random(len(values)) < share, math.nan, values)
+
+
+def decoded(frame, rows=3000):
+    """The rules of a table, and rows decoded from noise: numbers, dates and texts."""
+    table = Table(frame)
+    assert not table.ids
+    decoder = Decoder(table.cells, table.columns)
+    cells = decoder(1.5 * torch.randn(rows, table.rows.shape[1], generator=seeded(0)))
+    for rule in decoder.rules:
+        assert rule.kept(table.cells).all(), rule.sentence
+        assert rule.kept(cells).all(), rule.sentence
+    sentences = [rule.sentence for rule in decoder.rules]
+    return columns.to_frame(cells, table.columns, table.dtypes), sentences
+
+
+def sentences_of(frame):
+    table = Table(frame)
+    return [rule.sentence for rule in rules.find_rules(table.cells, table.columns)]
+
+
+# --- Orders ------------------------------------------------------------------------------------
+
+
+def test_several_columns_are_at_most_one():
+    marks = pd.DataFrame({name: integers(20, 100) for name in ("maths", "art", "english")})
+    marks["best"] = marks.max(axis=1)
+    marks["least"] = marks.min(axis=1)
+    rows, sentences = decoded(marks)
+    assert "maths, art, english <= best" in sentences
+    assert (rows.drop(columns="best").max(axis=1) <= rows.best).all()
+    assert (rows.least <= rows.drop(columns="least").min(axis=1)).all()
+
+
+def test_columns_on_different_steps_keep_their_order_and_their_steps():
+    low = integers(2, 60) / 2
+    mean = (low + RANDOM.random(ROWS) * 20).round(2)
+    high = np.ceil(mean + RANDOM.random(ROWS) * 9)
+    rows, sentences = decoded(pd.DataFrame({"high": high, "low": low, "mean": mean}))
+    assert sentences == ["low <= mean", "mean <= high"]  # low <= high follows
+    assert (rows.low <= rows["mean"]).all()
+    assert (rows["mean"] <= rows.high).all()
+    assert not (rows.low % 0.5).any()
+    assert not (rows.high % 1).any()
+
+
+def test_an_order_holds_where_values_are_missing():
+    first = integers(0, 500)
+    second = with_gaps(first + integers(0, 300))
+    third = with_gaps(first + 300 + integers(0, 300))
+    rows, _ = decoded(pd.DataFrame({"first": first, "second": second, "third": third}))
+    assert rows.second.isna().any()
+    assert not (rows["first"] > rows.second).any()
+    assert not (rows["first"] > rows.third).any()
+    assert not (rows.second > rows.third).any()
+
+
+def test_dates_and_small_numbers_have_an_order():
+    start = pd.Timestamp("2024-01-01") + pd.to_timedelta(integers(0, 300), "D")
+    end = start + pd.to_timedelta(integers(0, 10**6), "s")
+    people = integers(1, 9)
+    frame = pd.DataFrame({"end": end, "start": start, "people": people})
+    rows, _ = decoded(frame.assign(children=(people * RANDOM.random(ROWS)).astype(int)))
+    assert (rows.start <= rows.end).all()
+    assert (rows.start == rows.start.dt.floor("D")).all()
+    assert (rows.children.astype(int) <= rows.people.astype(int)).all()
+
+
+def test_ends_of_months_stay_what_they_are():
+    ordered = pd.Timestamp("2023-01-01") + pd.to_timedelta(integers(0, 700), "D")
+    due = (ordered + pd.to_timedelta(integers(5, 200), "D")) + pd.offsets.MonthEnd(0)
+    rows, sentences = decoded(pd.DataFrame({"due": due, "ordered": ordered}))
+    assert sentences == ["ordered <= due"]
+    assert (rows.ordered <= rows.due).all()
+    assert rows.due.dt.is_month_end.all()
+
+
+def test_small_numbers_in_texts_may_be_missing():
+    rooms = integers(1, 8)
+    beds = (rooms * RANDOM.random(ROWS)).astype(int).astype(str)
+    beds[RANDOM.random(ROWS) < 0.1] = "NA"
+    rows, sentences = decoded(pd.DataFrame({"rooms": rooms.astype(str), "beds": beds}))
+    assert sentences == ["beds <= rooms"]
+    assert (rows.beds == "NA").any()
+    rows = rows[rows.beds != "NA"].astype(int)
+    assert (rows.beds <= rows.rooms).all()
+
+
+def test_columns_below_a_sum_are_lowered():
+    frame = pd.DataFrame({"net": integers(50, 900), "tax": integers(5, 90)})
+    frame["total"] = frame.net + frame.tax
+    frame["paid"] = (frame.total * RANDOM.random(ROWS)).astype(int)
+    frame["first_rate"] = (frame.paid * RANDOM.random(ROWS)).astype(int)
+    rows, _ = decoded(frame)
+    assert (rows.net + rows.tax == rows.total).all()
+    assert (rows.paid <= rows.total).all()
+    assert (rows.first_rate <= rows.paid).all()
+
+
+# --- Sums --------------------------------------------------------------------------------------
+
+
+def test_parts_of_either_sign_add_up():
+    frame = pd.DataFrame({name: integers(0, 500) / 100 for name in ("a", "b", "c", "d")})
+    frame["price"] = (frame.sum(axis=1) + 20).round(2)
+    frame["discount"] = integers(0, 4)
+    frame["total"] = (frame.price - frame.discount).round(2)
+    rows, _ = decoded(frame)
+    parts = rows[["a", "b", "c", "d"]].sum(axis=1) + 20
+    assert (parts - rows.price).abs().max() < 1e-9
+    assert (rows.price - rows.discount.astype(int) - rows.total).abs().max() < 1e-9
+
+
+def test_parts_add_up_to_a_constant_and_stay_in_their_range():
+    shares = RANDOM.dirichlet([2, 1, 1, 0.5], ROWS)
+    tenths = (shares * 1000).round()
+    tenths[:, 0] += 1000 - tenths.sum(axis=1)
+    frame = pd.DataFrame(tenths / 10, columns=["coal", "gas", "wind", "sun"])
+    rows, sentences = decoded(frame)
+    assert "coal + gas + wind + sun = 100" in sentences
+    assert (rows.sum(axis=1) - 100).abs().max() < 1e-9
+    assert (rows >= frame.min()).all(axis=None)
+    assert (rows <= frame.max()).all(axis=None)
+
+
+@pytest.mark.parametrize("longest", [6, 60])  # few numbers are taken for categories
+def test_days_lie_between_dates(longest):
+    arrival = pd.Timestamp("2023-01-01") + pd.to_timedelta(integers(0, 300), "D")
+    nights = integers(1, longest)
+    departure = arrival + pd.to_timedelta(nights, "D")
+    frame = pd.DataFrame({"arrival": arrival, "departure": departure, "nights": nights})
+    rows, sentences = decoded(frame)
+    assert "departure = arrival + nights days" in sentences
+    assert ((rows.departure - rows.arrival).dt.days == rows.nights.astype(int)).all()
+
+
+def test_a_mean_and_a_unit_are_kept():
+    frame = pd.DataFrame(
+        {"a": integers(0, 999), "b": integers(0, 999), "celsius": integers(-9, 40)}
+    )
+    frame["middle"] = (frame.a + frame.b) / 2
+    frame["fahrenheit"] = (frame.celsius * 1.8 + 32).round(1)
+    rows, sentences = decoded(frame)
+    assert "fahrenheit = 1.8 celsius + 32" in sentences
+    assert ((rows.a + rows.b) / 2 == rows.middle).all()
+
+
+def test_one_of_many_columns_is_one():
+    kind = integers(0, 90, 2000)
+    frame = pd.DataFrame({f"k{k}": (kind == k).astype(int) for k in range(90)})
+    rows, _ = decoded(frame, rows=500)
+    assert (rows.astype(int).sum(axis=1) == 1).all()
+
+
+def test_parts_of_a_sum_keep_their_order():
+    low = integers(0, 900)
+    high = low + 2 * integers(0, 300)
+    frame = pd.DataFrame({"low": low, "middle": (low + high) // 2, "high": high})
+    frame["men"] = integers(0, 900)
+    frame["women"] = frame.men + integers(0, 300)
+    frame["people"] = frame.men + frame.women
+    rows, _ = decoded(frame)
+    assert (rows.low <= rows.middle).all()
+    assert (rows.middle * 2 == rows.low + rows.high).all()
+    assert (rows.men <= rows.women).all()
+    assert (rows.men + rows.women == rows.people).all()
+
+
+@pytest.mark.parametrize("values", [("0", "1"), ("no", "yes"), (False, True)])
+def test_exactly_one_of_several_columns_is_one(values):
+    kind = RANDOM.choice(4, ROWS, p=[0.5, 0.3, 0.15, 0.05])
+    frame = pd.DataFrame({f"k{k}": [values[int(x == k)] for x in kind] for k in range(4)})
+    rows, _ = decoded(frame)
+    counts = (rows == values[1]).sum(axis=1)
+    assert (counts == 1).all()
+
+
+def test_sums_hold_where_parts_are_missing():
+    frame = pd.DataFrame({"a": with_gaps(integers(0, 900)), "b": with_gaps(integers(0, 90))})
+    frame["total"] = frame.a + frame.b
+    rows, _ = decoded(frame)
+    complete = rows.dropna()
+    assert (complete.a + complete.b == complete.total).all()
+    assert (rows.total.isna() == (rows.a.isna() | rows.b.isna())).all()
+
+
+# --- Missing values and categories -------------------------------------------------------------
+
+
+def test_a_category_decides_whether_a_value_is_missing():
+    married = choices(["yes", "no", "no"])
+    age = np.where(married == "yes", integers(18, 90), math.nan)
+    since = with_gaps(np.where(married == "yes", integers(1960, 2024), math.nan))
+    frame = pd.DataFrame({"spouse_age": age, "since": since, "married": married})
+    rows, sentences = decoded(frame)
+    assert "married decides spouse_age missing" in sentences
+    assert (rows.spouse_age.isna() == (rows.married == "no")).all()
+    assert rows.since[rows.married == "no"].isna().all()
+    assert rows.since[rows.married == "yes"].notna().any()
+
+
+def test_a_number_decides_a_category_and_whether_a_value_is_missing():
+    age = integers(5, 80)
+    income = np.where(age >= 16, integers(10, 99) * 100, math.nan)
+    group = np.select([age < 13, age < 20, age < 65], ["child", "teen", "adult"], "old")
+    rows, _ = decoded(pd.DataFrame({"income": income, "group": group, "age": age}))
+    assert (rows.income.isna() == (rows.age < 16)).all()
+    expected = np.select(
+        [rows.age < 13, rows.age < 20, rows.age < 65], ["child", "teen", "adult"], "old"
+    )
+    assert (rows.group == expected).all()
+
+
+def test_values_are_missing_together():
+    frame = pd.DataFrame({"x": with_gaps(integers(0, 999)), "other": integers(0, 999)})
+    frame["y"] = np.where(frame.x.isna(), math.nan, integers(0, 999))
+    rows, _ = decoded(frame)
+    assert rows.x.isna().any()
+    assert (rows.x.isna() == rows.y.isna()).all()
+
+
+SIZES = {"shirt": ["S", "M", "L"], "shoe": ["40", "41", "42"], "hat": ["M", "L"], "bag": ["-"]}
+NUMBERS = {"adult": range(36, 48), "child": range(20, 36)}
+
+
+@pytest.mark.parametrize("sizes", [SIZES, NUMBERS])
+def test_sizes_that_exist_only_for_some_products(sizes):
+    product = choices(list(sizes))
+    size = [choices(list(sizes[name]), 1)[0] for name in product]
+    frame = pd.DataFrame({"product": product, "size": size, "price": integers(5, 99)})
+    rows, _ = decoded(frame)
+    pairs = set(zip(rows["product"], rows["size"], strict=True))
+    assert pairs <= set(zip(product, size, strict=True))
+    assert len(pairs) > 0.9 * len(set(zip(product, size, strict=True)))
+
+
+def test_towns_states_and_countries():
+    town = integers(0, 30)
+    frame = pd.DataFrame({"country": town // 15, "state": town // 5, "town": town})
+    frame = frame.astype(str)
+    frame["code"] = "t" + frame.town
+    rows, _ = decoded(frame)
+    assert (rows.code == "t" + rows.town).all()
+    assert (rows.state == (rows.town.astype(int) // 5).astype(str)).all()
+    assert (rows.country == (rows.town.astype(int) // 15).astype(str)).all()
+
+
+# --- Chance ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [30, 300])
+def test_independent_columns_have_no_rules(rows):
+    for _ in range(5):
+        frame = pd.DataFrame({f"n{i}": RANDOM.normal(i / 3, 1, rows) for i in range(6)})
+        for i, share in enumerate((0.5, 0.1, 0.02)):
+            frame[f"c{i}"] = choices(list("abcdefghij"[: 2 + 3 * i]), rows)
+            frame[f"rare{i}"] = RANDOM.random(rows) < share
+            frame[f"gap{i}"] = with_gaps(RANDOM.normal(size=rows), share)
+        sentences = sentences_of(frame)
+        assert [text for text in sentences if not text.endswith(" is missing")] == []
+
+
+def test_many_columns_have_no_rules_by_chance():
+    cells = torch.randn(100, 300, generator=seeded(0)).double()
+    cells[:, 150:] = (cells[:, 150:] > 1).double()
+    numbers = [Column(f"n{i}") for i in range(150)]
+    answers = [Column(f"c{i}", ["no", "yes"]) for i in range(150)]
+    assert rules.find_rules(cells, [*numbers, *answers]) == []
+
+
+# --- Verdict and saved files -------------------------------------------------------------------
+
+
+def test_the_verdict_names_a_rule_that_is_broken_and_its_share():
+    frame = pd.DataFrame({"net": integers(0, 900), "tax": integers(0, 90)})
+    table = Table(frame.assign(total=frame.sum(axis=1)))
+    training = TableTraining(table, seed=0, epochs=1, patience=1, progress=False)
+    training.samples = table.cells.clone()
+    training.samples[:100, 2] += 1
+    training.check_rules(rules.find_rules(table.cells, table.columns))
+    assert "WARNING: a rule of the data is broken: total = net + tax." in training.verdict
+    assert "75%  at least 99%" in training.verdict
+
+
+def test_saved_generators_keep_the_rules():
+    kind = choices(["a", "b"])
+    frame = pd.DataFrame({"kind": kind, "low": with_gaps(integers(0, 99)), "x": integers(0, 9)})
+    frame["high"] = frame.low.fillna(50) + integers(0, 99)
+    frame["size"] = [choices(["S", "M"] if name == "a" else ["M", "L"], 1)[0] for name in kind]
+    frame["grade"] = np.where(frame.high < 80, "low", "high")
+    frame["sum"] = frame.high + frame.x
+    table = Table(frame)
+    decoder = Decoder(table.cells, table.columns)
+    assert len(decoder.rules) >= 5
+    files = cli.model_files("decoder", decoder, table.rows.shape[1])
+    noise = torch.randn(999, table.rows.shape[1], generator=seeded(0))
+    with warnings.catch_warnings(action="ignore"):
+        script = torch.jit.load(io.BytesIO(files["decoder.pt"]))
+        program = torch.export.load(io.BytesIO(files["decoder.pt2"])).module()
+    for saved in (script, program):
+        assert saved(noise).nan_to_num(-1).allclose(decoder(noise).nan_to_num(-1))

@@ -220,13 +220,14 @@ class Search:
             self.decided.update(rule.targets)
             for i in rule.targets:
                 self.sources[i].update(rule.sources)
+                self.sources[i].update(j for j in rule.targets if j != i)
             for i, j in itertools.product(rule.targets, rule.targets + rule.sources):
                 self.related.update([(i, j), (j, i)])
 
     def is_circular(self, rule: Rule) -> bool:
-        """Whether a source of a rule depends on one of its targets."""
-        seen = set(rule.sources)
-        open_columns = list(rule.sources)
+        """Whether a source of a rule, or of a target, depends on one of its targets."""
+        seen = set(rule.sources).union(*[self.sources[i] for i in rule.targets])
+        open_columns = list(seen)
         while open_columns:
             new = self.sources[open_columns.pop()] - seen
             seen |= new

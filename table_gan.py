@@ -108,6 +108,13 @@ class Generator(nn.Module):
         # The category of the condition stays as it was told
         return torch.where(self.conditions.fixed[chosen], self.conditions.codes[chosen], rows)
 
+    def calibrate(self, noise: Tensor) -> None:
+        """Make categories as frequent as in the data, with noise (n, LATENT_DIM)."""
+        chosen = self.conditions.choose(noise[:, -1])
+        rows = self.train()(noise, chosen)
+        self.conditions.calibrate(rows, chosen)
+        self.eval()
+
 
 def build_discriminator(width: int) -> nn.Module:
     """Encoded rows with the codes of conditions (n, width) to logits (n, 1), above 0 for "real"."""
@@ -188,13 +195,7 @@ def train(
                 rows, chosen = next(batches)
                 d_loss, g_loss = step(rows, chosen, next(noises), apply_penalty=every_fourth)
             training.evaluate(ema_generator, fixed_noise, d_loss.item(), g_loss.item())
-    return training.finish(
-        ema_generator,
-        torch.randn(16384, LATENT_DIM),
-        min_rows=200,
-        min_precision=0.8,
-        min_coverage=0.95,
-    )
+    return training.finish(ema_generator, torch.randn(16384, LATENT_DIM), **tables.LIMITS)
 
 
 @cli.command

@@ -78,10 +78,15 @@ class Table:
             print(f"IDs, left out: {', '.join(self.ids)}", file=sys.stderr)
 
         self.cells = torch.stack(all_cells, dim=1)
-        columns, cells = with_flags(self.columns, self.cells)
+        self.specials = find_specials(self.cells, self.columns)
+        columns, cells = self.with_flags(self.cells)
         self.rows = encode(cells, columns)
         self.indices = condition_indices(cells, columns)
         self.conditions = Conditions(columns, self.indices.flatten().bincount())
+
+    def with_flags(self, cells: Tensor) -> tuple[list[Column], Tensor]:
+        """See the function with_flags; cells (n, columns) are data or generated."""
+        return with_flags(self.columns, cells, self.specials)
 
     def __str__(self) -> str:
         """What each column was taken for."""
@@ -138,15 +143,67 @@ def category_codes(column: Column) -> Tensor:
     return 2 * nn.functional.normalize(torch.randn(count, MAX_ONE_HOT, generator=random))
 
 
-def with_flags(columns: list[Column], cells: Tensor) -> tuple[list[Column], Tensor]:
-    """The columns, and a category more for each that may miss numbers: whether it does.
+MAX_SPIKES = 8  # of a column
+MIN_SPIKE = 5  # how often it comes, at least, for each time that the numbers next to it come
 
-    Cells (n, columns) get these categories as well.
+
+def find_specials(cells: Tensor, columns: list[Column]) -> list[Tensor]:
+    """The special values (k,) of each column of numbers: spikes, and NaN if it may miss numbers."""
+    specials = []
+    for values, column in zip(cells.T, columns, strict=True):
+        special = values[:0]
+        if not column.categories:
+            special = find_spikes(values)
+        if column.missing is not None:
+            special = torch.cat([special, torch.tensor([math.nan]).to(special)])
+        specials.append(special)
+    return specials
+
+
+def find_spikes(values: Tensor) -> Tensor:
+    """The numbers (k,) that values (n,) repeat far more often than the numbers next to them.
+
+    A spike is -999 for an unknown number, say, the last age of a survey, or zero rain.
     """
-    may_miss = [i for i, column in enumerate(columns) if column.missing is not None]
-    flags = [Column(f"{columns[i].name} missing", ["no", "yes"]) for i in may_miss]
-    is_missing = cells[:, may_miss].isnan().to(cells)
-    return [*columns, *flags], torch.cat([cells, is_missing], dim=1)
+    numbers, counts = values[~values.isnan()].unique(return_counts=True)
+    counts = counts.double()
+    neighbours = nn.functional.pad(counts, (5, 5), value=math.nan).unfold(0, 11, 1)
+    usual = neighbours.nanmedian(dim=1).values
+    least = (MIN_SPIKE * (usual + 1)).clamp(min=len(values) / 1000)
+    often = counts >= least  # more than by chance
+    order = counts.where(often, 0).argsort(descending=True)
+    chosen = order[: min(MAX_SPIKES, int(often.sum()))]
+    return numbers[chosen.sort().values]
+
+
+def with_flags(
+    columns: list[Column], cells: Tensor, specials: list[Tensor]
+) -> tuple[list[Column], Tensor]:
+    """The columns, and a category more for each with special values: which one a cell is, if any.
+
+    Cells (n, columns) get these categories too, and miss the special numbers (Zhao et al. 2021).
+    """
+    flags = []
+    blocks = [cells.clone()]
+    for i, special in enumerate(specials):
+        if len(special) > 0:
+            values = [
+                "missing" if value is columns[i].missing else value
+                for value in columns[i].values(special)
+            ]
+            flags.append(Column(columns[i].name, ["number", *values]))
+            index = special_indices(cells[:, i], special)
+            blocks[0][index > 0, i] = math.nan
+            blocks.append(index.unsqueeze(1).to(cells))
+    return [*columns, *flags], torch.cat(blocks, dim=1)
+
+
+def special_indices(values: Tensor, special: Tensor) -> Tensor:
+    """Which of the special values (k,) each value (n,) is, counted from 1; 0 for all others."""
+    places = torch.arange(len(special)) + 1
+    equal = values.unsqueeze(1) == special
+    equal |= values.isnan().unsqueeze(1) & special.isnan()
+    return (equal * places).sum(dim=1)
 
 
 def encode(cells: Tensor, columns: list[Column]) -> Tensor:
@@ -175,6 +232,30 @@ def normal_scores(values: Tensor, random: torch.Generator) -> Tensor:
     return scores
 
 
+def encode_like(known: Tensor, cells: Tensor, columns: list[Column]) -> Tensor:
+    """Cells (n, columns) as rows (n, width), by the ranks of numbers among known ones (m, columns).
+
+    So no row depends on the others, as in `encode`. Missing numbers stay NaN.
+    """
+    blocks = []
+    for known_values, values, column in zip(known.T, cells.T, columns, strict=True):
+        if column.categories:
+            blocks.append(category_codes(column)[values.long()])
+        else:
+            blocks.append(scores_among(known_values, values).unsqueeze(1))
+    return torch.cat(blocks, dim=1)
+
+
+def scores_among(known: Tensor, values: Tensor) -> Tensor:
+    """Normal scores (n,) of values (n,), interpolated between those of known numbers (m,)."""
+    numbers, counts = known[~known.isnan()].unique(return_counts=True)
+    if len(numbers) == 0:
+        return torch.zeros(len(values))
+    middles = (counts.cumsum(dim=0) - counts / 2) / counts.sum()
+    places = torch.from_numpy(np.interp(values, numbers, middles))
+    return torch.special.ndtri(places).float()
+
+
 class Decoder(nn.Module):
     """Inverse of `encode`, (n, width) to (n, columns): numbers lie between quantiles of the data.
 
@@ -184,19 +265,26 @@ class Decoder(nn.Module):
     def __init__(self, cells: Tensor, columns: list[Column]) -> None:
         super().__init__()
         self.columns = columns
-        encoded_columns, _ = with_flags(columns, cells)
+        self.specials = find_specials(cells, columns)
+        encoded_columns, others = with_flags(columns, cells, self.specials)
         self.codes = [category_codes(column) for column in encoded_columns]
         self.widths = [column_codes.shape[1] for column_codes in self.codes]
         # One quantile for four rows (20 to 1,000), so that numbers are interpolated, not copied
         count = max(2, min(len(cells), 20), min(len(cells) // 4, 1000))
         places = torch.linspace(0, 1, count).to(cells)
-        quantiles = [values.nanquantile(places, interpolation="nearest") for values in cells.T]
+        numbers = others.T[: len(columns)]
+        quantiles = [values.nanquantile(places, interpolation="nearest") for values in numbers]
         self.quantiles = nn.Buffer(torch.stack(quantiles))  # (columns, count)
+        # Between which of them nothing lies: where half the range is empty, or numbers repeat
+        gaps = self.quantiles.diff()
+        repeated = torch.tensor([[column.repeated] for column in columns])
+        is_empty = gaps > gaps.sum(dim=1, keepdim=True) / 2
+        self.empty = nn.Buffer(is_empty | repeated)  # (columns, count - 1)
         self.rules = find_rules(cells, columns)
 
     def forward(self, rows: Tensor) -> Tensor:
         blocks = rows.split(self.widths, dim=1)
-        flags = iter(blocks[len(self.columns) :])  # whether numbers are missing, see with_flags
+        flags = iter(blocks[len(self.columns) :])  # which numbers are special, see with_flags
         cells = []
         for i, column in enumerate(self.columns):
             if column.categories:
@@ -204,9 +292,9 @@ class Decoder(nn.Module):
                 cells.append(nearest.to(self.quantiles))
                 continue
             numbers = self.decode_numbers(i, blocks[i].flatten())
-            if column.missing is not None:
-                is_missing = next(flags).argmax(dim=1) == 1
-                numbers = numbers.masked_fill(is_missing, math.nan)
+            if len(self.specials[i]) > 0:
+                special = next(flags).argmax(dim=1)
+                numbers = numbers.where(special == 0, self.specials[i][special - 1])
             cells.append(numbers)
         for rule in self.rules * 2:  # one may depend on another
             sources = [cells[i] for i in rule.sources]
@@ -220,8 +308,7 @@ class Decoder(nn.Module):
         place = torch.special.ndtr(scores.double()) * (len(quantiles) - 1)
         low = place.long().clamp(max=len(quantiles) - 2)
         share = place - low
-        if column.repeated:  # a number of the data
-            share = share.round()
+        share = share.round().where(self.empty[i, low], share)
         numbers = quantiles[low].lerp(quantiles[low + 1], share)
         return column.grid.nearest(numbers) if column.grid else numbers
 
@@ -358,6 +445,7 @@ class Conditions(nn.Module):
         shares = counts.double() / counts.sum()
         # (conditions,), of the share of each; float32, as an Apple GPU has no float64
         self.upper = nn.Buffer(shares.cumsum(dim=0).float())
+        self.bias = nn.Buffer(torch.zeros(len(codes)))  # (conditions,), see `calibrate`
 
     def choose(self, noise: Tensor) -> Tensor:
         """The indices (n,) of the conditions that normal noise (n,) chooses.
@@ -369,10 +457,38 @@ class Conditions(nn.Module):
 
     def snap(self, rows: Tensor) -> Tensor:
         """Encoded rows (n, width), each generated code replaced by the nearest of a category."""
-        for column_codes in self.codes.split(self.sizes):
-            nearest = column_codes[(rows @ column_codes.T).argmax(dim=1)]
-            rows = torch.where(column_codes.any(dim=0), nearest, rows)
+        by_column = zip(self.codes.split(self.sizes), self.bias.split(self.sizes), strict=True)
+        for codes, bias in by_column:
+            nearest = codes[(rows @ codes.T + bias).argmax(dim=1)]
+            rows = torch.where(codes.any(dim=0), nearest, rows)
         return rows
+
+    def calibrate(self, rows: Tensor, chosen: Tensor) -> None:
+        """Let `snap` choose each category as often as it is in the data.
+
+        Rare ones would become rarer. It is done with generated rows (n, width) before `snap`, and
+        the conditions (n,) that they were told.
+        """
+        shares = self.upper.diff(prepend=self.upper.new_zeros(1)) * len(self.sizes)
+        first = 0
+        for size in self.sizes:
+            conditions = slice(first, first + size)
+            told = (chosen >= first) & (chosen < first + size)  # see Generator.forward
+            likeness = rows[~told] @ self.codes[conditions].T
+            self.bias[conditions] = find_bias(likeness, shares[conditions])
+            first += size
+
+
+def find_bias(likeness: Tensor, shares: Tensor) -> Tensor:
+    """What to add to the likeness (n, categories) so that the largest ones have these shares."""
+    bias = torch.zeros_like(shares)
+    count = max(len(likeness), 1)
+    for i in range(60):
+        largest = (likeness + bias).argmax(dim=1)
+        reached = largest.bincount(minlength=len(shares)) / count
+        # One more of each, so that none is zero
+        bias += 0.5 / (1 + i / 10) * ((shares + 1 / count) / (reached + 1 / count)).log()
+    return bias
 
 
 def condition_indices(cells: Tensor, columns: list[Column]) -> Tensor:
@@ -562,9 +678,18 @@ def reason_of_absence(columns: list[Column], name: str, value: str) -> str:
 
 # --- Verdict -----------------------------------------------------------------------------------
 
+MIN_SHARE = 0.7  # of what is due to a category, unless it is too rare to tell
 MIN_KEPT = 0.99  # share of generated rows that keep a rule
-MAX_CLOSER = 0.75  # share of rows closer to a training row than the median held-out row
+MAX_CLOSER = 0.75  # chance that a generated row is closer to a training row than a held-out row
 MAX_AUC = 0.75  # of a forest that separates generated rows from held-out ones
+
+
+LIMITS = {
+    "max_ratio": 1.1,
+    "min_rows": 200,
+    "min_precision": 0.8,
+    "min_coverage": 0.95,
+}
 
 
 class TableTraining(Training):
@@ -602,21 +727,30 @@ class TableTraining(Training):
         blocks = generate(self.generator, self.table.columns, n, where, seed)
         return to_frame(torch.cat(list(blocks)), self.table.columns, self.table.dtypes)
 
-    def finish(self, generator: nn.Module, noise: Tensor, **limits: Any) -> Self:
-        """As Training.finish; then decode the samples, and check what only tables have."""
+    def finish(self, generator: Any, noise: Tensor, **limits: Any) -> Self:
+        """As Training.finish; then decode the samples, and check what only tables have.
+
+        First, the generator gets the shares of categories right.
+        """
+        self.stopping.load_best(generator)
+        generator.calibrate(noise)
+        self.stopping.weights = generator.state_dict()
         super().finish(generator, noise, **limits)
         self.judge()
         return self
 
     def judge(self) -> None:
-        """Decode the samples; check categories, rules, near-copies, and the AUC of a forest."""
-        rows = self.samples
+        """Decode the samples, and check them."""
         decoder = Decoder(self.table.cells, self.table.columns)
         self.decode(decoder)
+        self.check_cells(decoder.rules)
+
+    def check_cells(self, rules: list[Rule]) -> None:
+        """Check categories, rules, near-copies, and the AUC of a forest."""
         self.check_categories()
-        self.check_rules(decoder.rules)
+        self.check_rules(rules)
         if self.held_out.sum() >= 10:
-            self.check_copies(rows)
+            self.check_copies()
             self.check_forest()
 
     def decode(self, decoder: Decoder) -> None:
@@ -629,13 +763,33 @@ class TableTraining(Training):
         self.generator.register_buffer("columns", torch.tensor(description, dtype=torch.uint8))
 
     def check_categories(self) -> None:
-        """Check for categories that are generated too rarely."""
-        columns = self.table.columns
+        """Check for categories that are generated too rarely, special numbers among them.
+
+        The data would have so many only by a chance of less than 1 in 100 for all categories.
+        """
+        columns, data = self.table.with_flags(self.data)
+        _, samples = self.table.with_flags(self.samples)
         names = [f"{column.name} {value}" for column in columns for value in column.categories]
-        if names:
-            real = condition_indices(self.data, columns).flatten()
-            generated = condition_indices(self.samples, columns).flatten()
-            self.check_missing(real, generated, names)
+        if not names:
+            return
+        counts = condition_indices(data, columns).flatten().bincount(minlength=len(names))
+        indices = condition_indices(samples, columns).flatten()
+        share = (indices.bincount(minlength=len(names)) + 1) / len(samples)
+        expected = share.double() * len(data)
+        chance = torch.special.gammainc(counts.clamp(min=1).double(), expected)  # of Poisson
+        too_rare = (chance < 0.01 / len(names)) & (expected < MIN_SHARE * counts)
+        missing = [names[i] for i in too_rare.nonzero().flatten()]
+        self.metrics["missing_values"] = missing
+        listed = ", ".join(missing[:10])
+        if len(missing) > 10:
+            listed += ", ..."
+        self.check(
+            "missing categories",
+            not missing,
+            f"{len(missing):,}",
+            "none",
+            f"categories are missing or too rare: {listed}.",
+        )
 
     def check_rules(self, rules: list[Rule]) -> None:
         """Check for rules that generated rows break, although they are applied in turn."""
@@ -650,20 +804,26 @@ class TableTraining(Training):
                     f"a rule of the data is broken: {rule.sentence}.",
                 )
 
-    def check_copies(self, rows: Tensor) -> None:
-        """Check that generated encoded rows (m, width) are no copies of training rows."""
-        train_rows = self.table.rows[~self.held_out]
-        held_out_rows = self.table.rows[self.held_out]
-        share = share_closer_than_holdout(train_rows, held_out_rows, rows)
+    def check_copies(self) -> None:
+        """Check that generated cells are no copies of training rows."""
+        columns, data = self.table.with_flags(self.data)
+        _, samples = self.table.with_flags(self.samples[:2000])
+        known = data[~self.held_out]
+        # All by the ranks among training rows, which treats held-out rows and samples alike
+        rows = [
+            encode_like(known, cells, columns).nan_to_num()
+            for cells in (known, data[self.held_out], samples)
+        ]
+        chance = chance_to_be_closer(*rows)
         self.check(
-            "closer to a training row than half of the held-out rows",
-            share <= MAX_CLOSER,
-            f"{share:.0%}",
+            "closer to a training row than a held-out row is",
+            chance <= MAX_CLOSER,
+            f"{chance:.0%}",
             f"at most {MAX_CLOSER:.0%}; 50% is right",
             "too many samples are near-copies of training rows.",
             "Try more rows, or fewer --epochs.",
         )
-        self.metrics["copied"] = share
+        self.metrics["copied"] = chance
 
     def check_forest(self) -> None:
         """Check that a forest cannot separate generated cells from held-out ones."""
@@ -702,15 +862,20 @@ def two_sample_auc(real: Tensor, generated: Tensor) -> float:
     return float(scores.mean())
 
 
-def share_closer_than_holdout(train: Tensor, held_out: Tensor, generated: Tensor) -> float:
-    """Share of generated rows (m, width) closer to a training row than the median held-out row."""
+def chance_to_be_closer(train: Tensor, held_out: Tensor, generated: Tensor) -> float:
+    """How often a generated row (m, width) is closer to a training row than a held-out row is.
+
+    Equal distances count half.
+    """
     from sklearn.neighbors import NearestNeighbors
 
     nearest = NearestNeighbors(n_neighbors=1).fit(train)
-    real_distances, _ = nearest.kneighbors(held_out[:2000])
-    distances, _ = nearest.kneighbors(generated[:2000])
-    median = np.median(real_distances)
-    return float(np.mean(distances < median) + np.mean(distances == median) / 2)
+    # Rounded, as that of equal rows may be just above 0
+    real_distances = np.sort(nearest.kneighbors(held_out)[0].flatten().round(4))
+    distances = nearest.kneighbors(generated)[0].flatten().round(4)
+    closer = np.searchsorted(real_distances, distances, "left")
+    not_further = np.searchsorted(real_distances, distances, "right")
+    return float(1 - np.mean(closer + not_further) / 2 / len(held_out))
 
 
 # --- Pictures ----------------------------------------------------------------------------------
@@ -745,8 +910,9 @@ def draw_panels(columns: list[Column], axes: Any, data: Tensor, samples: Tensor)
 
 
 def draw_histogram(axes: Any, column: Column, data: Tensor, samples: Tensor) -> None:
-    """Draws histograms of the cells (n,) of a column."""
-    values: list = [cells[~cells.isnan()].numpy() for cells in (data, samples)]
+    """Draws histograms of the cells (n,) of a column; of numbers, without those far out."""
+    low, high = (0, len(column.categories)) if column.categories else histogram_range(data)
+    values: list = [cells[(cells >= low) & (cells <= high)].numpy() for cells in (data, samples)]
     bins: Any = 20
     if column.date:
         values = [seconds.astype("datetime64[s]") for seconds in values]
@@ -758,6 +924,19 @@ def draw_histogram(axes: Any, column: Column, data: Tensor, samples: Tensor) -> 
         axes.set_xticks(range(len(names)), names, rotation=45)
     axes.hist(values, bins, density=True, color=[REAL, GENERATED], label=["real", "generated"])
     axes.set(title=column.name[:20], yticks=[])
+
+
+def histogram_range(data: Tensor) -> tuple[float, float]:
+    """The range of numbers (n,) that leaves no others out but those far from 98 % of them.
+
+    These may be spikes, as the year 9999, and would squeeze all others into one bar.
+    """
+    spikes = find_spikes(data)
+    rest = data[special_indices(data, spikes) == 0]
+    low, high = rest.nanquantile(torch.tensor([0.01, 0.99]).to(rest)).tolist()
+    width = high - low
+    numbers = data[(data >= low - width) & (data <= high + width)]
+    return numbers.min().item(), numbers.max().item()
 
 
 def draw_correlations(axes: Any, columns: list[Column], cells: Tensor, title: str) -> None:

@@ -169,7 +169,7 @@ def find_spikes(values: Tensor) -> Tensor:
     counts = counts.double()
     neighbours = nn.functional.pad(counts, (5, 5), value=math.nan).unfold(0, 11, 1)
     usual = neighbours.nanmedian(dim=1).values
-    least = (MIN_SPIKE * (usual + 1)).clamp(min=len(values) / 1000)
+    least = (MIN_SPIKE * (usual + 1)).clamp(min=len(values) / 100)
     often = counts >= least  # more than by chance
     order = counts.where(often, 0).argsort(descending=True)
     chosen = order[: min(MAX_SPIKES, int(often.sum()))]
@@ -257,7 +257,7 @@ def scores_among(known: Tensor, values: Tensor) -> Tensor:
 
 
 class Decoder(nn.Module):
-    """Inverse of `encode`, (n, width) to (n, columns): numbers lie between quantiles of the data.
+    """Inverse of `encode`, (n, width) to (n, columns): numbers lie between those of the data.
 
     Rules that all rows of the data keep are applied.
     """
@@ -269,18 +269,30 @@ class Decoder(nn.Module):
         encoded_columns, others = with_flags(columns, cells, self.specials)
         self.codes = [category_codes(column) for column in encoded_columns]
         self.widths = [column_codes.shape[1] for column_codes in self.codes]
-        # One quantile for four rows (20 to 1,000), so that numbers are interpolated, not copied
-        count = max(2, min(len(cells), 20), min(len(cells) // 4, 1000))
-        places = torch.linspace(0, 1, count).to(cells)
+        places = torch.linspace(0, 1, max(2, min(len(cells), 1000))).to(cells)
         numbers = others.T[: len(columns)]
         quantiles = [values.nanquantile(places, interpolation="nearest") for values in numbers]
         self.quantiles = nn.Buffer(torch.stack(quantiles))  # (columns, count)
+        normal = torch.special.ndtri(places.clamp(1e-6, 1 - 1e-6)).float()
+        self.scores = nn.Buffer(normal.repeat(len(columns), 1))  # (columns, count), of these
         # Between which of them nothing lies: where half the range is empty, or numbers repeat
         gaps = self.quantiles.diff()
         repeated = torch.tensor([[column.repeated] for column in columns])
         is_empty = gaps > gaps.sum(dim=1, keepdim=True) / 2
         self.empty = nn.Buffer(is_empty | repeated)  # (columns, count - 1)
         self.rules = find_rules(cells, columns)
+
+    def calibrate(self, rows: Tensor) -> None:
+        """Let generated rows (n, width) have the numbers of the data, whatever their scores are."""
+        blocks = rows.split(self.widths, dim=1)
+        flags = iter(blocks[len(self.columns) :])
+        places = torch.linspace(0, 1, self.scores.shape[1])
+        for i, column in enumerate(self.columns):
+            scores = blocks[i].flatten()
+            if len(self.specials[i]) > 0:
+                scores = scores[next(flags).argmax(dim=1) == 0]
+            if not column.categories and len(scores) > 0:
+                self.scores[i] = scores.quantile(places)
 
     def forward(self, rows: Tensor) -> Tensor:
         blocks = rows.split(self.widths, dim=1)
@@ -302,14 +314,16 @@ class Decoder(nn.Module):
         return torch.stack(cells, dim=1)
 
     def decode_numbers(self, i: int, scores: Tensor) -> Tensor:
-        """The numbers (n,) of column i that have these normal scores (n,)."""
+        """The numbers (n,) of column i that have these scores (n,)."""
         column = self.columns[i]
+        known = self.scores[i]
         quantiles = self.quantiles[i]
-        place = torch.special.ndtr(scores.double()) * (len(quantiles) - 1)
-        low = place.long().clamp(max=len(quantiles) - 2)
-        share = place - low
+        high = torch.searchsorted(known, scores.contiguous()).clamp(1, len(known) - 1)
+        low = high - 1
+        width = (known[high] - known[low]).clamp(min=1e-9)
+        share = ((scores - known[low]) / width).clamp(0, 1).to(quantiles)
         share = share.round().where(self.empty[i, low], share)
-        numbers = quantiles[low].lerp(quantiles[low + 1], share)
+        numbers = quantiles[low].lerp(quantiles[high], share)
         return column.grid.nearest(numbers) if column.grid else numbers
 
 
@@ -742,6 +756,7 @@ class TableTraining(Training):
     def judge(self) -> None:
         """Decode the samples, and check them."""
         decoder = Decoder(self.table.cells, self.table.columns)
+        decoder.calibrate(self.samples)
         self.decode(decoder)
         self.check_cells(decoder.rules)
 

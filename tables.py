@@ -181,20 +181,17 @@ def with_flags(
 ) -> tuple[list[Column], Tensor]:
     """The columns, and a category more for each with special values: which one a cell is, if any.
 
-    Cells (n, columns) get these categories too, and miss the special numbers (Zhao et al. 2021).
+    Cells (n, columns) get these categories as well (Zhao et al. 2021).
     """
     flags = []
-    blocks = [cells.clone()]
-    for i, special in enumerate(specials):
+    blocks = [cells]
+    for column, values, special in zip(columns, cells.T, specials, strict=True):
         if len(special) > 0:
-            values = [
-                "missing" if value is columns[i].missing else value
-                for value in columns[i].values(special)
-            ]
-            flags.append(Column(columns[i].name, ["number", *values]))
-            index = special_indices(cells[:, i], special)
-            blocks[0][index > 0, i] = math.nan
-            blocks.append(index.unsqueeze(1).to(cells))
+            names = column.values(special)
+            if column.missing is not None:
+                names[-1] = "missing"
+            flags.append(Column(column.name, ["number", *names]))
+            blocks.append(special_indices(values, special).unsqueeze(1).to(cells))
     return [*columns, *flags], torch.cat(blocks, dim=1)
 
 
@@ -266,12 +263,14 @@ class Decoder(nn.Module):
         super().__init__()
         self.columns = columns
         self.specials = find_specials(cells, columns)
-        encoded_columns, others = with_flags(columns, cells, self.specials)
+        encoded_columns, _ = with_flags(columns, cells, self.specials)
         self.codes = [category_codes(column) for column in encoded_columns]
         self.widths = [column_codes.shape[1] for column_codes in self.codes]
         places = torch.linspace(0, 1, max(2, min(len(cells), 1000))).to(cells)
-        numbers = others.T[: len(columns)]
-        quantiles = [values.nanquantile(places, interpolation="nearest") for values in numbers]
+        quantiles = []
+        for values, special in zip(cells.T, self.specials, strict=True):
+            others = values[special_indices(values, special) == 0]
+            quantiles.append(others.quantile(places, interpolation="nearest"))
         self.quantiles = nn.Buffer(torch.stack(quantiles))  # (columns, count)
         normal = torch.special.ndtri(places.clamp(1e-6, 1 - 1e-6)).float()
         self.scores = nn.Buffer(normal.repeat(len(columns), 1))  # (columns, count), of these

@@ -5,7 +5,8 @@
 """A GAN that learns a table: numbers, dates and categories, of a CSV file or a DataFrame.
 
 Numbers are replaced by normal scores and categories by codes, so that the GAN only has to learn the
-dependence between columns.
+dependence between columns. Values that a number has far too often, as -999 or zero, are categories
+of it.
 
 One category of one column is told to both networks, the "condition" of a row: the generator has to
 make a row with this category, and the discriminator knows that it should have it. Rare categories

@@ -85,7 +85,7 @@ class Table:
         self.conditions = Conditions(columns, self.indices.flatten().bincount())
 
     def with_flags(self, cells: Tensor) -> tuple[list[Column], Tensor]:
-        """See the function with_flags; cells (n, columns) are data or generated."""
+        """As the function with_flags, for cells (n, columns) of the data or generated ones."""
         return with_flags(self.columns, cells, self.specials)
 
     def __str__(self) -> str:
@@ -144,7 +144,7 @@ def category_codes(column: Column) -> Tensor:
 
 
 MAX_SPIKES = 8  # of a column
-MIN_SPIKE = 5  # how often it comes, at least, for each time that the numbers next to it come
+MIN_SPIKE = 5  # how often one is there, at least, for each time that the numbers next to it are
 
 
 def find_specials(cells: Tensor, columns: list[Column]) -> list[Tensor]:
@@ -161,7 +161,7 @@ def find_specials(cells: Tensor, columns: list[Column]) -> list[Tensor]:
 
 
 def find_spikes(values: Tensor) -> Tensor:
-    """The numbers (k,) that values (n,) repeat far more often than the numbers next to them.
+    """The numbers (k,) that values (n,) hold far more often than the numbers next to them.
 
     A spike is -999 for an unknown number, say, the last age of a survey, or zero rain.
     """
@@ -695,10 +695,8 @@ MIN_SHARE = 0.7  # of what is due to a category, unless it is too rare to tell
 MIN_KEPT = 0.99  # share of generated rows that keep a rule
 MAX_CLOSER = 0.75  # chance that a generated row is closer to a training row than a held-out row
 MAX_AUC = 0.75  # of a forest that separates generated rows from held-out ones
-
-
-LIMITS = {
-    "max_ratio": 1.1,
+LIMITS: dict[str, Any] = {
+    "max_ratio": 1.1,  # of 1.0, two perfect generators in a hundred would fail
     "min_rows": 200,
     "min_precision": 0.8,
     "min_coverage": 0.95,
@@ -790,7 +788,7 @@ class TableTraining(Training):
         indices = condition_indices(samples, columns).flatten()
         share = (indices.bincount(minlength=len(names)) + 1) / len(samples)
         expected = share.double() * len(data)
-        chance = torch.special.gammainc(counts.clamp(min=1).double(), expected)  # of Poisson
+        chance = torch.special.gammainc(counts.double(), expected)  # of Poisson
         too_rare = (chance < 0.01 / len(names)) & (expected < MIN_SHARE * counts)
         missing = [names[i] for i in too_rare.nonzero().flatten()]
         self.metrics["missing_values"] = missing

@@ -125,3 +125,13 @@ def test_a_picture_of_a_far_date_shows_the_rest():
     tables.draw_histogram(axes, table.columns[0], table.cells[:, 0], table.cells[:, 0])
     heights = [bar.get_height() for bar in axes.patches]
     assert min(heights) > max(heights) / 3
+
+
+def test_warnings_are_counted():
+    runs = {
+        ("curve", 250, 1, "the truth"): [[], ["distance"]],
+        ("curve", 250, 2, "the truth"): [[], []],
+        ("curve", 250, 2, "training rows again"): [["copies"], ["copies"]],
+    }
+    assert verdict_tables.share_warned(runs, "curve", "the truth", 250) == "25.0% of 4"
+    assert verdict_tables.failed_checks(runs, "curve", "training rows again") == "copies 2"

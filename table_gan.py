@@ -130,7 +130,7 @@ def train(
     seed: int | None = 0,
     device: str | torch.device = "auto",
     epochs: int = 60,
-    patience: int = 3,
+    patience: int = 8,
     batch_size: int = 256,
     lr: float = 0.002,
     progress: bool = True,

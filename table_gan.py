@@ -5,7 +5,8 @@
 """A GAN that learns a table: numbers, dates and categories, of a CSV file or a DataFrame.
 
 Numbers are replaced by normal scores and categories by codes, so that the GAN only has to learn the
-dependence between columns.
+dependence between columns. Values that a number has far too often, as -999 or zero, are categories
+of it.
 
 One category of one column is told to both networks, the "condition" of a row: the generator has to
 make a row with this category, and the discriminator knows that it should have it. Rare categories
@@ -110,6 +111,13 @@ class Generator(nn.Module):
         # The category of the condition stays as it was told
         return torch.where(self.conditions.fixed[chosen], self.conditions.codes[chosen], rows)
 
+    def calibrate(self, noise: Tensor) -> None:
+        """Make categories as frequent as in the data, with noise (n, LATENT_DIM)."""
+        chosen = self.conditions.choose(noise[:, -1])
+        rows = self.train()(noise, chosen)
+        self.conditions.calibrate(rows, chosen)
+        self.eval()
+
 
 def build_discriminator(width: int) -> nn.Module:
     """Encoded rows with the codes of conditions (n, width) to logits (n, 1), above 0 for "real"."""
@@ -124,7 +132,7 @@ def train(
     seed: int | None = 0,
     device: str | torch.device = "auto",
     epochs: int = 60,
-    patience: int = 3,
+    patience: int = 8,
     batch_size: int = 256,
     lr: float = 0.002,
     progress: bool = True,
@@ -190,14 +198,7 @@ def train(
                 rows, chosen = next(batches)
                 d_loss, g_loss = step(rows, chosen, next(noises), apply_penalty=every_fourth)
             training.evaluate(ema_generator, fixed_noise, d_loss.item(), g_loss.item())
-    return training.finish(
-        ema_generator,
-        torch.randn(16384, LATENT_DIM),
-        min_rows=200,
-        min_precision=0.8,
-        min_coverage=0.95,
-        check_detail=False,  # a forest sees it
-    )
+    return training.finish(ema_generator, torch.randn(16384, LATENT_DIM), **tables.LIMITS)
 
 
 def load(folder: str | Path) -> SavedTable:

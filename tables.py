@@ -95,10 +95,15 @@ class Table:
         say_left_out(left_out)
 
         self.cells = torch.stack(all_cells, dim=1)
-        columns, cells = with_flags(self.columns, self.cells)
+        self.specials = find_specials(self.cells, self.columns)
+        columns, cells = self.with_flags(self.cells)
         self.rows = encode(cells, columns)
         self.indices = condition_indices(cells, columns)
         self.conditions = Conditions(columns, self.indices.flatten().bincount())
+
+    def with_flags(self, cells: Tensor) -> tuple[list[Column], Tensor]:
+        """As the function with_flags, for cells (n, columns) of the data or generated ones."""
+        return with_flags(self.columns, cells, self.specials)
 
     def __str__(self) -> str:
         """What each column was taken for, below a heading."""
@@ -170,15 +175,64 @@ def category_codes(column: Column) -> Tensor:
     return 2 * nn.functional.normalize(torch.randn(count, MAX_ONE_HOT, generator=random))
 
 
-def with_flags(columns: list[Column], cells: Tensor) -> tuple[list[Column], Tensor]:
-    """The columns, and a category more for each that may miss numbers: whether it does.
+MAX_SPIKES = 8  # of a column
+MIN_SPIKE = 5  # how often one is there, at least, for each time that the numbers next to it are
 
-    Cells (n, columns) get these categories as well.
+
+def find_specials(cells: Tensor, columns: list[Column]) -> list[Tensor]:
+    """The special values (k,) of each column of numbers: spikes, and NaN if it may miss numbers."""
+    specials = []
+    for values, column in zip(cells.T, columns, strict=True):
+        special = values[:0]
+        if not column.categories:
+            special = find_spikes(values)
+        if column.missing is not None:
+            special = torch.cat([special, torch.tensor([math.nan]).to(special)])
+        specials.append(special)
+    return specials
+
+
+def find_spikes(values: Tensor) -> Tensor:
+    """The numbers (k,) that values (n,) hold far more often than the numbers next to them.
+
+    A spike is -999 for an unknown number, say, the last age of a survey, or zero rain.
     """
-    may_miss = [i for i, column in enumerate(columns) if column.missing is not None]
-    flags = [Column(f"{columns[i].name} missing", ["no", "yes"]) for i in may_miss]
-    is_missing = cells[:, may_miss].isnan().to(cells)
-    return [*columns, *flags], torch.cat([cells, is_missing], dim=1)
+    numbers, counts = values[~values.isnan()].unique(return_counts=True)
+    counts = counts.double()
+    neighbours = nn.functional.pad(counts, (5, 5), value=math.nan).unfold(0, 11, 1)
+    usual = neighbours.nanmedian(dim=1).values
+    least = (MIN_SPIKE * (usual + 1)).clamp(min=len(values) / 100)
+    often = counts >= least  # more than by chance
+    order = counts.where(often, 0).argsort(descending=True)
+    chosen = order[: min(MAX_SPIKES, int(often.sum()))]
+    return numbers[chosen.sort().values]
+
+
+def with_flags(
+    columns: list[Column], cells: Tensor, specials: list[Tensor]
+) -> tuple[list[Column], Tensor]:
+    """The columns, and a category more for each with special values: which one a cell is, if any.
+
+    Cells (n, columns) get these categories as well (Zhao et al. 2021).
+    """
+    flags = []
+    blocks = [cells]
+    for column, values, special in zip(columns, cells.T, specials, strict=True):
+        if len(special) > 0:
+            names = column.values(special)
+            if column.missing is not None:
+                names[-1] = "missing"
+            flags.append(Column(column.name, ["number", *names]))
+            blocks.append(special_indices(values, special).unsqueeze(1).to(cells))
+    return [*columns, *flags], torch.cat(blocks, dim=1)
+
+
+def special_indices(values: Tensor, special: Tensor) -> Tensor:
+    """Which of the special values (k,) each value (n,) is, counted from 1; 0 for all others."""
+    places = torch.arange(len(special)) + 1
+    equal = values.unsqueeze(1) == special
+    equal |= values.isnan().unsqueeze(1) & special.isnan()
+    return (equal * places).sum(dim=1)
 
 
 def encode(cells: Tensor, columns: list[Column]) -> Tensor:
@@ -207,8 +261,32 @@ def normal_scores(values: Tensor, random: torch.Generator) -> Tensor:
     return scores
 
 
+def encode_like(known: Tensor, cells: Tensor, columns: list[Column]) -> Tensor:
+    """Cells (n, columns) as rows (n, width), by the ranks of numbers among known ones (m, columns).
+
+    So no row depends on the others, as in `encode`. Missing numbers stay NaN.
+    """
+    blocks = []
+    for known_values, values, column in zip(known.T, cells.T, columns, strict=True):
+        if column.categories:
+            blocks.append(category_codes(column)[values.long()])
+        else:
+            blocks.append(scores_among(known_values, values).unsqueeze(1))
+    return torch.cat(blocks, dim=1)
+
+
+def scores_among(known: Tensor, values: Tensor) -> Tensor:
+    """Normal scores (n,) of values (n,), interpolated between those of known numbers (m,)."""
+    numbers, counts = known[~known.isnan()].unique(return_counts=True)
+    if len(numbers) == 0:
+        return torch.zeros(len(values))
+    middles = (counts.cumsum(dim=0) - counts / 2) / counts.sum()
+    places = torch.from_numpy(np.interp(values, numbers, middles))
+    return torch.special.ndtri(places).float()
+
+
 class Decoder(nn.Module):
-    """Inverse of `encode`, (n, width) to (n, columns): numbers lie between quantiles of the data.
+    """Inverse of `encode`, (n, width) to (n, columns): numbers lie between those of the data.
 
     Rules that all rows of the data keep are applied.
     """
@@ -216,21 +294,50 @@ class Decoder(nn.Module):
     def __init__(self, cells: Tensor, columns: list[Column]) -> None:
         super().__init__()
         self.columns = columns
-        encoded_columns, _ = with_flags(columns, cells)
+        self.specials = find_specials(cells, columns)
+        encoded_columns, _ = with_flags(columns, cells, self.specials)
         self.codes = [category_codes(column) for column in encoded_columns]
         self.widths = [column_codes.shape[1] for column_codes in self.codes]
-        # One quantile for four rows (20 to 1,000), so that numbers are interpolated, not copied
-        count = max(2, min(len(cells), 20), min(len(cells) // 4, 1000))
-        places = torch.linspace(0, 1, count).to(cells)
-        quantiles = [values.nanquantile(places, interpolation="nearest") for values in cells.T]
+        places = torch.linspace(0, 1, max(2, min(len(cells), 1000))).to(cells)
+        quantiles = []
+        for values, special in zip(cells.T, self.specials, strict=True):
+            others = values[special_indices(values, special) == 0]
+            quantiles.append(others.quantile(places, interpolation="nearest"))
         self.quantiles = nn.Buffer(torch.stack(quantiles))  # (columns, count)
+        normal = torch.special.ndtri(places.clamp(1e-6, 1 - 1e-6)).float()
+        self.scores = nn.Buffer(normal.repeat(len(columns), 1))  # (columns, count), of these
+        # Between which of them nothing lies: where half the range is empty, or numbers repeat
+        gaps = self.quantiles.diff()
+        repeated = torch.tensor([[column.repeated] for column in columns])
+        is_empty = gaps > gaps.sum(dim=1, keepdim=True) / 2
+        self.empty = nn.Buffer(is_empty | repeated)  # (columns, count - 1)
         self.rules = find_rules(cells, columns)
         limits = cells.nan_to_num(nan=math.inf).amin(dim=0), cells.nan_to_num(nan=-math.inf).amax(0)
         self.limits = nn.Buffer(torch.stack(limits))  # (2, columns), for generate
+        # (columns,), the condition that a number is missing, for generate; -1 if it never is
+        self.missing = nn.Buffer(torch.full((len(columns),), -1))
+        counts = torch.tensor([len(column.categories) for column in encoded_columns])
+        last = counts.cumsum(dim=0)[len(columns) :] - 1
+        with_flag = [i for i, special in enumerate(self.specials) if len(special) > 0]
+        for i, condition in zip(with_flag, last, strict=True):
+            if columns[i].missing is not None:
+                self.missing[i] = condition
+
+    def calibrate(self, rows: Tensor) -> None:
+        """Let generated rows (n, width) have the numbers of the data, whatever their scores are."""
+        blocks = rows.split(self.widths, dim=1)
+        flags = iter(blocks[len(self.columns) :])
+        places = torch.linspace(0, 1, self.scores.shape[1])
+        for i, column in enumerate(self.columns):
+            scores = blocks[i].flatten()
+            if len(self.specials[i]) > 0:
+                scores = scores[next(flags).argmax(dim=1) == 0]
+            if not column.categories and len(scores) > 0:
+                self.scores[i] = scores.quantile(places)
 
     def forward(self, rows: Tensor) -> Tensor:
         blocks = rows.split(self.widths, dim=1)
-        flags = iter(blocks[len(self.columns) :])  # whether numbers are missing, see with_flags
+        flags = iter(blocks[len(self.columns) :])  # which numbers are special, see with_flags
         cells = []
         is_missing = []
         for i, column in enumerate(self.columns):
@@ -239,23 +346,28 @@ class Decoder(nn.Module):
                 nearest = (blocks[i] @ self.codes[i].T).argmax(dim=1)
                 cells.append(nearest.to(self.quantiles))
             else:
-                cells.append(self.decode_numbers(i, blocks[i].flatten()))
-                if column.missing is not None:
-                    missing = next(flags).argmax(dim=1)
+                numbers = self.decode_numbers(i, blocks[i].flatten())
+                if len(self.specials[i]) > 0:
+                    flag = next(flags).argmax(dim=1)
+                    special = self.specials[i][flag - 1]
+                    missing = (flag > 0) & special.isnan()
+                    numbers = special.where((flag > 0) & ~missing, numbers)
+                cells.append(numbers)
             is_missing.append(missing.to(self.quantiles))
         cells = apply_rules(self.rules, cells + is_missing)
         return torch.stack(cells[: len(self.columns)], dim=1)
 
     def decode_numbers(self, i: int, scores: Tensor) -> Tensor:
-        """The numbers (n,) of column i that have these normal scores (n,)."""
+        """The numbers (n,) of column i that have these scores (n,)."""
         column = self.columns[i]
+        known = self.scores[i]
         quantiles = self.quantiles[i]
-        place = torch.special.ndtr(scores.double()) * (len(quantiles) - 1)
-        low = place.long().clamp(max=len(quantiles) - 2)
-        share = place - low
-        if column.repeated:  # a number of the data
-            share = share.round()
-        numbers = quantiles[low].lerp(quantiles[low + 1], share)
+        high = torch.searchsorted(known, scores.contiguous()).clamp(1, len(known) - 1)
+        low = high - 1
+        width = (known[high] - known[low]).clamp(min=1e-9)
+        share = ((scores - known[low]) / width).clamp(0, 1).to(quantiles)
+        share = share.round().where(self.empty[i, low], share)
+        numbers = quantiles[low].lerp(quantiles[high], share)
         return column.nearest(numbers).clamp(quantiles[0], quantiles[-1])
 
 
@@ -283,6 +395,7 @@ class Conditions(nn.Module):
         shares = counts.double() / counts.sum()
         # (conditions,), of the share of each; float32, as an Apple GPU has no float64
         self.upper = nn.Buffer(shares.cumsum(dim=0).float())
+        self.bias = nn.Buffer(torch.zeros(len(codes)))  # (conditions,), see `calibrate`
 
     def choose(self, noise: Tensor) -> Tensor:
         """The indices (n,) of the conditions that normal noise (n,) chooses.
@@ -294,10 +407,38 @@ class Conditions(nn.Module):
 
     def snap(self, rows: Tensor) -> Tensor:
         """Encoded rows (n, width), each generated code replaced by the nearest of a category."""
-        for column_codes in self.codes.split(self.sizes):
-            nearest = column_codes[(rows @ column_codes.T).argmax(dim=1)]
-            rows = torch.where(column_codes.any(dim=0), nearest, rows)
+        by_column = zip(self.codes.split(self.sizes), self.bias.split(self.sizes), strict=True)
+        for codes, bias in by_column:
+            nearest = codes[(rows @ codes.T + bias).argmax(dim=1)]
+            rows = torch.where(codes.any(dim=0), nearest, rows)
         return rows
+
+    def calibrate(self, rows: Tensor, chosen: Tensor) -> None:
+        """Let `snap` choose each category as often as it is in the data.
+
+        Rare ones would become rarer. It is done with generated rows (n, width) before `snap`, and
+        the conditions (n,) that they were told.
+        """
+        shares = self.upper.diff(prepend=self.upper.new_zeros(1)) * len(self.sizes)
+        first = 0
+        for size in self.sizes:
+            conditions = slice(first, first + size)
+            told = (chosen >= first) & (chosen < first + size)  # see Generator.forward
+            likeness = rows[~told] @ self.codes[conditions].T
+            self.bias[conditions] = find_bias(likeness, shares[conditions])
+            first += size
+
+
+def find_bias(likeness: Tensor, shares: Tensor) -> Tensor:
+    """What to add to the likeness (n, categories) so that the largest ones have these shares."""
+    bias = torch.zeros_like(shares)
+    count = max(len(likeness), 1)
+    for i in range(60):
+        largest = (likeness + bias).argmax(dim=1)
+        reached = largest.bincount(minlength=len(shares)) / count
+        # One more of each, so that none is zero
+        bias += 0.5 / (1 + i / 10) * ((shares + 1 / count) / (reached + 1 / count)).log()
+    return bias
 
 
 def condition_indices(cells: Tensor, columns: list[Column]) -> Tensor:
@@ -439,7 +580,7 @@ def generate(
     buffers = dict(generator.named_buffers())
     wanted = [find_wanted(columns, buffers["1.limits"], *pair) for pair in where]
     upper = buffers["0.conditions.upper"].double()
-    told = choose_told(columns, wanted, upper)
+    told = choose_told(columns, wanted, upper, buffers["1.missing"])
     random = common.random_generator("samples", seed)
     count = 0
     tried = 0
@@ -461,21 +602,23 @@ def generate(
         print(f"--where: of {tried:,} generated rows, {share}", file=sys.stderr)
 
 
-def choose_told(columns: list[Column], wanted: "list[Wanted]", upper: Tensor) -> Tensor | None:
+def choose_told(
+    columns: list[Column], wanted: "list[Wanted]", upper: Tensor, missing: Tensor
+) -> Tensor | None:
     """The conditions, any of which the generator is told; None if there are none.
 
     These are the rarest ones of a column. Rows that do not fulfil the others are to be dropped.
+    `missing` (columns,) has the conditions that numbers are missing.
     """
     shares = upper.diff(prepend=upper.new_zeros(1))
     counts = torch.tensor([len(column.categories) for column in columns])
     first = counts.cumsum(dim=0) - counts  # condition of each column
-    may_miss = [i for i, column in enumerate(columns) if column.missing is not None]
     choices = []
     for each in wanted:
         if each.categories:
             choices.append(first[each.column] + torch.tensor(each.categories))
-        elif each.missing and not each.ranges:  # the second of two conditions, see with_flags
-            choices.append(counts.sum() + 2 * torch.tensor([may_miss.index(each.column)]) + 1)
+        elif each.missing and not each.ranges:
+            choices.append(missing[[each.column]])
     return min(choices, key=lambda conditions: shares[conditions].sum(), default=None)
 
 
@@ -660,9 +803,17 @@ def split_condition(text: str, columns: list[Column]) -> tuple[str, str]:
 
 # --- Verdict -----------------------------------------------------------------------------------
 
+MIN_SHARE = 0.7  # of what is due to a category, unless it is too rare to tell
 MIN_KEPT = 0.99  # share of generated rows that keep a rule
-MAX_CLOSER = 0.75  # share of rows closer to a training row than the median held-out row
+MAX_CLOSER = 0.75  # chance that a generated row is closer to a training row than a held-out row
 MAX_AUC = 0.75  # of a forest that separates generated rows from held-out ones
+LIMITS: dict[str, Any] = {
+    "max_ratio": 1.1,  # of 1.0, two perfect generators in a hundred would fail
+    "min_rows": 200,
+    "min_precision": 0.8,
+    "min_coverage": 0.95,
+    "check_detail": False,  # a forest sees it
+}
 
 
 class TableTraining(Training):
@@ -703,21 +854,31 @@ class TableTraining(Training):
         blocks = generate(self.generator, self.table.columns, n, conditions, seed)
         return to_frame(torch.cat(list(blocks)), self.table.columns, self.table.dtypes)
 
-    def finish(self, generator: nn.Module, noise: Tensor, **limits: Any) -> Self:
-        """As Training.finish; then decode the samples, and check what only tables have."""
+    def finish(self, generator: Any, noise: Tensor, **limits: Any) -> Self:
+        """As Training.finish; then decode the samples, and check what only tables have.
+
+        First, the generator gets the shares of categories right.
+        """
+        self.stopping.load_best(generator)
+        generator.calibrate(noise)
+        self.stopping.weights = generator.state_dict()
         super().finish(generator, noise, **limits)
         self.judge()
         return self
 
     def judge(self) -> None:
-        """Decode the samples; check categories, rules, near-copies, and the AUC of a forest."""
-        rows = self.samples
+        """Decode the samples, and check them."""
         decoder = Decoder(self.table.cells, self.table.columns)
+        decoder.calibrate(self.samples)
         self.decode(decoder)
+        self.check_cells(decoder.rules)
+
+    def check_cells(self, rules: list[Rule]) -> None:
+        """Check categories, rules, near-copies, and the AUC of a forest."""
         self.check_categories()
-        self.check_rules(decoder.rules)
+        self.check_rules(rules)
         if self.held_out.sum() >= 10:
-            self.check_copies(rows)
+            self.check_copies()
             self.check_forest()
 
     def decode(self, decoder: Decoder) -> None:
@@ -730,13 +891,33 @@ class TableTraining(Training):
         self.generator.register_buffer("columns", torch.tensor(description, dtype=torch.uint8))
 
     def check_categories(self) -> None:
-        """Check for categories that are generated too rarely."""
-        columns = self.table.columns
+        """Check for categories that are generated too rarely, special numbers among them.
+
+        The data would have so many only by a chance of less than 1 in 100 for all categories.
+        """
+        columns, data = self.table.with_flags(self.data)
+        _, samples = self.table.with_flags(self.samples)
         names = [f"{column.name} {value}" for column in columns for value in column.categories]
-        if names:
-            real = condition_indices(self.data, columns).flatten()
-            generated = condition_indices(self.samples, columns).flatten()
-            self.check_missing(real, generated, names)
+        if not names:
+            return
+        counts = condition_indices(data, columns).flatten().bincount(minlength=len(names))
+        indices = condition_indices(samples, columns).flatten()
+        share = (indices.bincount(minlength=len(names)) + 1) / len(samples)
+        expected = share.double() * len(data)
+        chance = torch.special.gammainc(counts.double(), expected)  # of Poisson
+        too_rare = (chance < 0.01 / len(names)) & (expected < MIN_SHARE * counts)
+        missing = [names[i] for i in too_rare.nonzero().flatten()]
+        self.metrics["missing_values"] = missing
+        listed = ", ".join(missing[:10])
+        if len(missing) > 10:
+            listed += ", ..."
+        self.check(
+            "missing categories",
+            not missing,
+            f"{len(missing):,}",
+            "none",
+            f"categories are missing or too rare: {listed}.",
+        )
 
     def check_rules(self, rules: list[Rule]) -> None:
         """Check for rules that generated rows break, although they are applied in turn."""
@@ -751,20 +932,26 @@ class TableTraining(Training):
                     f"a rule of the data is broken: {rule.sentence}.",
                 )
 
-    def check_copies(self, rows: Tensor) -> None:
-        """Check that generated encoded rows (m, width) are no copies of training rows."""
-        train_rows = self.table.rows[~self.held_out]
-        held_out_rows = self.table.rows[self.held_out]
-        share = share_closer_than_holdout(train_rows, held_out_rows, rows)
+    def check_copies(self) -> None:
+        """Check that generated cells are no copies of training rows."""
+        columns, data = self.table.with_flags(self.data)
+        _, samples = self.table.with_flags(self.samples[:2000])
+        known = data[~self.held_out]
+        # All by the ranks among training rows, which treats held-out rows and samples alike
+        rows = [
+            encode_like(known, cells, columns).nan_to_num()
+            for cells in (known, data[self.held_out], samples)
+        ]
+        chance = chance_to_be_closer(*rows)
         self.check(
-            "closer to a training row than half of the held-out rows",
-            share <= MAX_CLOSER,
-            f"{share:.0%}",
+            "closer to a training row than a held-out row is",
+            chance <= MAX_CLOSER,
+            f"{chance:.0%}",
             f"at most {MAX_CLOSER:.0%}; 50% is right",
             "too many samples are near-copies of training rows.",
             "Try more rows, or fewer --epochs.",
         )
-        self.metrics["copied"] = share
+        self.metrics["copied"] = chance
 
     def check_forest(self) -> None:
         """Check that a forest cannot separate generated cells from held-out ones."""
@@ -803,15 +990,20 @@ def two_sample_auc(real: Tensor, generated: Tensor) -> float:
     return float(scores.mean())
 
 
-def share_closer_than_holdout(train: Tensor, held_out: Tensor, generated: Tensor) -> float:
-    """Share of generated rows (m, width) closer to a training row than the median held-out row."""
+def chance_to_be_closer(train: Tensor, held_out: Tensor, generated: Tensor) -> float:
+    """How often a generated row (m, width) is closer to a training row than a held-out row is.
+
+    Equal distances count half.
+    """
     from sklearn.neighbors import NearestNeighbors
 
     nearest = NearestNeighbors(n_neighbors=1).fit(train)
-    real_distances, _ = nearest.kneighbors(held_out[:2000])
-    distances, _ = nearest.kneighbors(generated[:2000])
-    median = np.median(real_distances)
-    return float(np.mean(distances < median) + np.mean(distances == median) / 2)
+    # Rounded, as that of equal rows may be just above 0
+    real_distances = np.sort(nearest.kneighbors(held_out)[0].flatten().round(4))
+    distances = nearest.kneighbors(generated)[0].flatten().round(4)
+    closer = np.searchsorted(real_distances, distances, "left")
+    not_further = np.searchsorted(real_distances, distances, "right")
+    return float(1 - np.mean(closer + not_further) / 2 / len(held_out))
 
 
 # --- Saved generators --------------------------------------------------------------------------
@@ -891,8 +1083,9 @@ def draw_panels(columns: list[Column], axes: Any, data: Tensor, samples: Tensor)
 
 
 def draw_histogram(axes: Any, column: Column, data: Tensor, samples: Tensor) -> None:
-    """Draws histograms of the cells (n,) of a column."""
-    values: list = [cells[~cells.isnan()].numpy() for cells in (data, samples)]
+    """Draws histograms of the cells (n,) of a column; of numbers, without those far out."""
+    low, high = (0, len(column.categories)) if column.categories else histogram_range(data)
+    values: list = [cells[(cells >= low) & (cells <= high)].numpy() for cells in (data, samples)]
     bins: Any = 20
     if column.date:
         values = [seconds.astype("datetime64[s]") for seconds in values]
@@ -904,6 +1097,19 @@ def draw_histogram(axes: Any, column: Column, data: Tensor, samples: Tensor) -> 
         axes.set_xticks(range(len(names)), names, rotation=45)
     axes.hist(values, bins, density=True, color=[REAL, GENERATED], label=["real", "generated"])
     axes.set(title=column.name[:20], yticks=[])
+
+
+def histogram_range(data: Tensor) -> tuple[float, float]:
+    """The range of numbers (n,) that leaves no others out but those far from 98 % of them.
+
+    These may be spikes, as the year 9999, and would squeeze all others into one bar.
+    """
+    spikes = find_spikes(data)
+    rest = data[special_indices(data, spikes) == 0]
+    low, high = rest.nanquantile(torch.tensor([0.01, 0.99]).to(rest)).tolist()
+    width = high - low
+    numbers = data[(data >= low - width) & (data <= high + width)]
+    return numbers.min().item(), numbers.max().item()
 
 
 def draw_correlations(axes: Any, columns: list[Column], cells: Tensor, title: str) -> None:

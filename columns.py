@@ -582,8 +582,9 @@ def rounded_shares(lengths: list[int], counts: np.ndarray, step: int) -> list[fl
     """
     if len(set(lengths)) == 1:
         return []
-    # A frequent number comes out as it is, and says nothing on others
-    weights = np.where(counts > counts.sum() / 100, 1, counts)
+    # A number that comes again comes out as it is: two of the 1,000 quantiles of a Decoder may be
+    # equal, with nothing between them
+    weights = np.minimum(counts, max(counts.sum() / 1000, 1))
     shares = np.bincount(lengths, weights).cumsum() / weights.sum()
     rounded = shares.copy()
     for decimals in reversed(range(len(shares) - 1)):

@@ -39,7 +39,8 @@ import tables
 from columns import Column, Grid, to_frame
 from common import fourier_mlp
 from csvfile import read_table
-from tables import LATENT_DIM, Conditions, SavedTable, Table, TableTraining
+from sampling import LATENT_DIM, SavedTable
+from tables import Conditions, Table, TableTraining
 
 SPECIES = ["Adelie", "Chinstrap", "Gentoo"]
 COLUMNS = [
@@ -206,6 +207,7 @@ def load(folder: str | Path) -> SavedTable:
 
     Failure if it cannot be read. See SavedTable.sample for the dtypes.
     """
+    tables.require_packages()
     return SavedTable(Path(folder))
 
 

@@ -131,7 +131,7 @@ def test_a_wrong_condition_is_one_line(condition, reason, generate):
 
 
 def test_rows_that_are_too_rare_are_refused(generate, monkeypatch):
-    monkeypatch.setattr("tables.MOST_TRIED", 8192)
+    monkeypatch.setattr("sampling.MOST_TRIED", 8192)
     _, message = generate("age<30", "age>80", status=1)
     assert "--where: only 0 of 8,192 generated rows are of that kind" in message
 

@@ -292,7 +292,8 @@ def parse_dates(texts: list[str], counts: np.ndarray, *, is_sure: bool = False) 
     units = dates.as_unit("us").astype("int64") // 10 ** (6 - decimals)
     grid = Grid.through(units.tolist(), decimals)
     column = Column("", grid=grid, date=found.style)
-    column.repeated = bool(dates.is_month_start.all() or dates.is_month_end.all())
+    are_days = bool((found.moments == dates.normalize()).all())
+    column.repeated = are_days and bool(dates.is_month_start.all() or dates.is_month_end.all())
     column.rounded = rounded_shares(lengths, counts, grid.step)
     return column, grid.cells(units.tolist())
 
@@ -327,7 +328,7 @@ NUMBER = rf"""
         [+{MINUS}]?
     )
     (?= \D?\d )                                         # there are digits before or after a point
-    (?P<whole> 0 | [1-9]\d?\d? (?: {{group}}\d\d\d )* )?  # 0, but not 007
+    (?P<whole> 0 | [1-9]\d* | [1-9]\d?\d? (?: {{group}}\d\d\d )+ )?  # 0, but not 007
     (?: {{point}} (?P<decimals> \d* ) )?
     (?P<power> E[-+]\d+ | e[-+]?\d+ )?
     (?P<after> (?: [{BLANKS}]? [^\d\s.,:;_#()+{MINUS}]{{{{1,5}}}} )? (?(bracket) \) ) )  # a unit

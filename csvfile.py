@@ -5,7 +5,6 @@ The encoding, the separator and the header are found out.
 
 import codecs
 import csv
-import functools
 import io
 import itertools
 import re
@@ -27,8 +26,11 @@ def read_table(path: Path, encoding: str | None = None) -> "pd.DataFrame":
     read, InputError if it is no table, or not in the encoding.
     """
     text = read_text(path, encoding)
-    separator = max(SEPARATORS, key=functools.partial(fit, text))
+    named = re.match(r"sep=(.)\s", text)  # Excel writes such a line
+    separator = named[1] if named else find_separator(text)
     lines = split_lines(text, separator)
+    if named:
+        del lines[1]
     header, *rows = lines.values() if lines else [[]]
     header = complete_header(header, rows)
     line_numbers = list(lines)[1:]
@@ -95,6 +97,14 @@ SEPARATORS = {  # of columns, each with those that are rarer in texts and number
     "|": "\t",
     " ": ",;\t|",
 }
+
+
+def find_separator(text: str) -> str:
+    """The separator that fits a text best; one that is not in it, if its header has one cell."""
+    fits = {separator: fit(text, separator) for separator in SEPARATORS}
+    if not any(fits.values()) and '"' not in text:
+        return next((separator for separator in SEPARATORS if separator not in text), ",")
+    return max(fits, key=lambda separator: fits[separator])
 
 
 def split_lines(text: str, separator: str, count: int | None = None) -> dict[int, list[str]]:

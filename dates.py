@@ -52,6 +52,7 @@ class DateStyle:
     def write_moment(self, moment: datetime) -> str:
         """A date as text."""
         form = self.format.replace("%z", self.zone)
+        form = form.replace("%Y", f"{moment.year:04}")  # strftime leaves zeros in front out
         for part in self.unpadded:
             form = form.replace(part, str(int(moment.strftime(part))))
         if "%f" in form:

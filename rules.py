@@ -384,7 +384,9 @@ class Search:
             for count in (*FIRST_ROWS, len(larger)):
                 smaller = smaller[~(numbers[smaller, :count] > larger[:count]).any(dim=1)]
             never_larger[smaller, j] = True
-            by_chance = paired_by_chance(larger[:rows]).masked_fill(larger[:rows].isnan(), math.inf)
+            by_chance = larger[:rows].clone()
+            present = ~by_chance.isnan()
+            by_chance[present] = paired_by_chance(by_chance[present])
             broken = (numbers[smaller, :rows] > by_chance).sum(dim=1)
             at_most[smaller[broken >= self.min_broken], j] = True
         at_most &= ~at_most.T  # equal columns have a rule of their own
@@ -716,9 +718,11 @@ def through(at_most: Tensor, columns: Tensor) -> Tensor:
 def bound(
     scale: Scale, sources: list[Scale], lower: int, target: Tensor, *bounds: Tensor
 ) -> list[Tensor]:
-    """The target, raised to the first `lower` bounds, and lowered to the others.
+    """The target, raised above the first `lower` bounds, or lowered below the others.
 
-    Bounds that are missing have no effect, and a missing target stays missing.
+    It goes as far beyond a bound as it was on the wrong side, as many would be equal to the bound
+    otherwise; between bounds, and at the end of its range, it goes less far. Bounds that are
+    missing have no effect, and a missing target stays missing.
     """
     numbers = [source.numbers(cells) for source, cells in zip(sources, bounds, strict=True)]
     for values, up in ((numbers[:lower], True), (numbers[lower:], False)):
@@ -726,8 +730,12 @@ def bound(
             sign = 1 if up else -1
             stacked = sign * torch.stack(values)
             nearest = sign * stacked.nan_to_num(nan=-math.inf).amax(dim=0)
-            is_beyond = sign * (nearest - scale.numbers(target)) > 0
-            target = scale.rounded(nearest, up=up).where(is_beyond, target)
+            distance = sign * (nearest - scale.numbers(target))
+            aim = nearest
+            if lower in (0, len(bounds)):
+                reflected = (nearest + sign * distance).clamp(scale.low, scale.high)
+                aim = sign * torch.maximum(sign * nearest, sign * reflected)
+            target = scale.rounded(aim, up=up).where(distance > 0, target)
     return [target]
 
 

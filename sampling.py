@@ -182,9 +182,9 @@ def find_range(column: Column, limits: list[float], value: Any) -> tuple[float, 
     reason = f"{column.name!r} has {kind} from {column.write(lowest)} to {column.write(highest)}"
     try:
         low, high = parse_range(column, value)
-    except (ValueError, ArithmeticError):
+    except (ValueError, ArithmeticError, TypeError):
         raise InputError(f"--where: {reason}; cannot read {wanted!r}") from None
-    if low > highest or high < lowest or low > high:
+    if not (low <= high and low <= highest and high >= lowest):  # not ">", false for NaN
         raise InputError(f"--where: {reason}, and none in {wanted!r}")
     return low, high
 

@@ -75,9 +75,12 @@ class Table:
             self.columns.append(column)
             self.dtypes[name] = dtypes_of(data[name], column)
             all_cells.append(cells)
+        lines = [describe_left_out(*item) for item in left_out.items()]
         if not self.columns or len(data) == 0:
-            raise InputError("there is nothing to learn: no rows, or IDs alone")
-        say_left_out(left_out)
+            reasons = "; ".join(lines) or "no rows"
+            raise InputError(f"there is nothing to learn: {reasons}")
+        for line in lines:
+            print(line, file=sys.stderr)
 
         self.cells = torch.stack(all_cells, dim=1)
         self.specials = find_specials(self.cells, self.columns)
@@ -105,14 +108,13 @@ def shown(value: object) -> str:
     return "(empty)" if value in ("", None) else str(value)
 
 
-def say_left_out(left_out: Mapping[str, list[str]]) -> None:
-    """Prints the names of columns that are left out by the reason, and how to keep them."""
-    for reason, names in left_out.items():
-        line = f"left out, {reason}: {', '.join(names)}"
-        if reason in KEPT_AS:
-            pair = shlex.quote(f"{names[0]}={KEPT_AS[reason]}")
-            line += f"; to keep it, --types {pair}"
-        print(line, file=sys.stderr)
+def describe_left_out(reason: str, names: list[str]) -> str:
+    """Why columns are left out, and how to keep them, in a line."""
+    line = f"left out, {reason}: {', '.join(names)}"
+    if reason in KEPT_AS:
+        pair = shlex.quote(f"{names[0]}={KEPT_AS[reason]}")
+        line += f"; to keep it, --types {pair}"
+    return line
 
 
 def require_types(types: Mapping[str, str], data: "pd.DataFrame") -> None:
@@ -186,7 +188,7 @@ def find_spikes(values: Tensor) -> Tensor:
     counts = counts.double()
     neighbours = nn.functional.pad(counts, (5, 5), value=math.nan).unfold(0, 11, 1)
     usual = neighbours.nanmedian(dim=1).values
-    least = (MIN_SPIKE * (usual + 1)).clamp(min=len(values) / 100)
+    least = (MIN_SPIKE * usual + 3).clamp(min=len(values) / 100)
     often = counts >= least  # more than by chance
     order = counts.where(often, 0).argsort(descending=True)
     chosen = order[: min(MAX_SPIKES, int(often.sum()))]

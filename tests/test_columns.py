@@ -410,3 +410,22 @@ def test_wrong_encodings_are_refused(run, tmp_path):
 
 def test_names_of_missing_values_are_in_small_letters():
     assert all(mark == mark.lower() for mark in columns.MISSING)
+
+
+def test_excel_names_the_separator_and_one_column_may_have_decimal_commas(tmp_path):
+    file = tmp_path / "table.csv"
+    file.write_text("sep=;\na;b\n1,5;2\n2,5;3\n")
+    assert csvfile.read_table(file).to_numpy().tolist() == [["1,5", "2"], ["2,5", "3"]]
+    file.write_text("x\n50,25\n53,00\n")
+    assert csvfile.read_table(file).x.tolist() == ["50,25", "53,00"]
+
+
+def test_thousands_may_be_separated_in_some_numbers_alone():
+    texts = [f"{x:,}" if x % 2 else str(x) for x in range(10_000, 90_000, 333)]
+    column, cells = parse(pd.Series(texts))
+    assert cells.tolist() == list(range(10_000, 90_000, 333))
+
+
+def test_times_of_a_first_day_are_not_taken_for_months():
+    times = [f"{7 * i % 24:02}:{11 * i % 60:02}:{13 * i % 60:02}" for i in range(300)]
+    assert not set(generated(times)) <= set(times)

@@ -331,3 +331,16 @@ def test_saved_generators_keep_the_rules():
         program = torch.export.load(io.BytesIO(files["decoder.pt2"])).module()
     for saved in (script, program):
         assert saved(noise).nan_to_num(-1).allclose(decoder(noise).nan_to_num(-1))
+
+
+def test_few_raised_numbers_are_equal_to_their_bound():
+    random = np.random.default_rng(0)
+    bid = random.normal(100, 10, 500).round(1)
+    ask = (bid + random.integers(1, 9, 500) / 10).round(1)
+    closed = np.where(random.random(500) < 0.2, ask + 1, np.nan)
+    table = Table(pd.DataFrame({"bid": bid, "ask": ask, "closed": closed}))
+    rows = torch.randn(2000, table.rows.shape[1])
+    first, second, third = Decoder(table.cells, table.columns)(rows).T
+    assert (first <= second).all()
+    assert (first == second).double().mean() < 0.02
+    assert not (third < second).any()

@@ -211,7 +211,7 @@ def test_separators_and_encodings_are_found_out(name, tmp_path):
         ("a,b\n1.5,u\n0.5\n", "line 3: expected 2 cells, found 1"),
         ("a,a\n1,2\n3,4\n", "two columns have the name 'a'"),
         ('a,b\n"13" wide",5\n', "line 2: a quote inside quotes must be doubled"),
-        ("a\n" + "".join(f"x{i}\n" for i in range(30)), "IDs alone"),
+        ("a\n" + "".join(f"x{i}\n" for i in range(30)), "different: a"),
     ],
 )
 def test_a_wrong_table_is_one_line(text, hint, run, tmp_path):

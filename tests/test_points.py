@@ -225,7 +225,7 @@ def test_many_trainings_come_back_from_other_processes(method, count, tmp_path, 
     program = tmp_path / "many.py"
     program.write_text(MANY_TRAININGS)
     process = start(
-        [sys.executable, "-W", "ignore", program, method],
+        [sys.executable, "-W", "ignore", program, method, count],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     assert process.communicate(timeout=280)[0].strip().endswith(count)

@@ -226,7 +226,7 @@ def test_many_trainings_come_back_from_other_processes(method, count, tmp_path, 
     program.write_text(MANY_TRAININGS)
     process = start(
         [sys.executable, "-W", "ignore", program, method, count],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
     )
     assert process.communicate(timeout=280)[0].strip().endswith(count)
 

@@ -19,6 +19,9 @@ from torch import Tensor
 import common
 from columns import MISSING, Column
 
+# torch 2.7 saves no infinite numbers of a network, nor NaN, but as tensors
+FAR = 1e300
+NAN = torch.tensor(math.nan, dtype=torch.float64)
 MIN_BROKEN = 10  # rows that would break a rule if chance paired its columns
 
 
@@ -93,7 +96,7 @@ class Scale:
         """The cells (n,) nearest to numbers (n,); with `limited`, in the range of the column."""
         if self.levels is not None:
             distances = (numbers.unsqueeze(1) - self.levels.to(numbers)).abs()
-            return distances.nan_to_num(nan=math.inf).argmin(dim=1).to(numbers)
+            return distances.nan_to_num(nan=FAR).argmin(dim=1).to(numbers)
         if limited:
             numbers = numbers.clamp(self.low, self.high)
         if self.grid is None:
@@ -106,7 +109,7 @@ class Scale:
         sign = 1 if up else -1
         if self.levels is not None:
             excess = sign * (self.levels.to(bounds) - bounds.unsqueeze(1))
-            return excess.masked_fill(~(excess >= 0), math.inf).argmin(dim=1).to(bounds)
+            return excess.masked_fill(~(excess >= 0), FAR).argmin(dim=1).to(bounds)
         if self.repeated is not None:
             values = self.repeated.to(bounds)
             index = torch.searchsorted(values, bounds.contiguous(), right=not up)
@@ -548,7 +551,7 @@ class Search:
 
 def hide(target: Tensor, is_missing: Tensor) -> list[Tensor]:
     """The target, missing where the flag is 1."""
-    return [target.masked_fill(is_missing == 1, math.nan)]
+    return [torch.where(is_missing == 1, NAN.to(target), target)]
 
 
 # --- A category decides a column ---------------------------------------------------------------
@@ -729,7 +732,7 @@ def bound(
         if values:
             sign = 1 if up else -1
             stacked = sign * torch.stack(values)
-            nearest = sign * stacked.nan_to_num(nan=-math.inf).amax(dim=0)
+            nearest = sign * stacked.nan_to_num(nan=-FAR).amax(dim=0)
             distance = sign * (nearest - scale.numbers(target))
             aim = nearest
             if lower in (0, len(bounds)):

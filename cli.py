@@ -22,7 +22,7 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-if not os.access(Path.home(), os.W_OK):  # where matplotlib would keep its list of fonts
+if not os.access(os.path.expanduser("~"), os.W_OK):  # where matplotlib would keep its list of fonts
     os.environ.setdefault("MPLCONFIGDIR", tempfile.gettempdir())
 
 import numpy as np

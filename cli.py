@@ -485,7 +485,7 @@ def number_formats(rows: Tensor) -> list[str]:
         return ["%.9g" if rows.is_floating_point() else "%d"] * columns
     largest = rows.abs().amax(dim=0)
     extent = rows.amax(dim=0) - rows.amin(dim=0)
-    more = (largest / extent).log10().ceil().nan_to_num(0, 0).clamp(0, 8)
+    more = (largest / extent).log10().ceil().nan_to_num(0, 6).clamp(0, 8)  # constant: 15 digits
     return [f"%.{9 + int(digits)}g" for digits in more]
 
 

@@ -742,11 +742,11 @@ class Training:
             "distance to the data",
             self.ratio <= max_ratio,
             f"{self.distance:.3f}",
-            f"at most {max_ratio * self.distance_limit:.3f}",
+            f"at most {max_ratio * max(self.distance_limit, 1e-3):.3f}",
             "the samples are further from the data than new data would be.",
         )
         # In many columns, some new real rows would not be near either
-        min_precision = min(min_precision, fresh_precision(self.real) - 0.03)
+        min_precision = min(min_precision, round(fresh_precision(self.real) - 0.03, 2))
         self.check(
             "samples near data",
             self.precision >= min_precision,
@@ -769,7 +769,7 @@ class Training:
     def check_detail(self, generated: Tensor) -> None:
         """Check that the samples, by their features (m, columns), have the data's fine detail."""
         missed = missed_detail(self.real, generated)
-        limit = 0.2 + 7 / len(self.real)  # by chance, samples of few rows miss more
+        limit = round(0.2 + 7 / len(self.real), 2)  # by chance, samples of few rows miss more
         self.metrics["missed_detail"] = missed
         self.check(
             "fine detail missed",

@@ -280,7 +280,10 @@ class SavedTable:
 
     def __init__(self, folder: Path) -> None:
         self.generator = cli.load_model(folder / "generator.pt", LATENT_DIM)
-        self.columns = from_json(bytes(dict(self.generator.named_buffers())["columns"]))
+        buffers = dict(self.generator.named_buffers())
+        if "columns" not in buffers:
+            raise Failure(f"the generator in {folder} is not of a table; give another folder")
+        self.columns = from_json(bytes(buffers["columns"]))
 
     def sample(
         self, n: int, where: Mapping[Any, Any] | None = None, *, seed: int = 0

@@ -10,11 +10,11 @@ FOLDER has a folder of pictures for each class, which dcgan.py learns, and PyTor
 import argparse
 import importlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import date
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -24,7 +24,7 @@ import textbook
 import torch
 from measure import Figures
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, l1_loss
+from torch.nn.functional import avg_pool2d, cross_entropy, l1_loss, unfold
 from torchvision.utils import make_grid, save_image
 
 import cli
@@ -37,30 +37,20 @@ import images
 
 GENERATED = 10_000  # digits that are measured
 CLASSES = 10
-NAMES = [
-    "digits_gan",
-    "dcgan",
-    "dcgan_multigpu",
-    "conditional_gan",
-    "cycle_gan",
-    "textbook",
-]
-SUMMARY_NAMES = [name for name in NAMES if name != "dcgan_multigpu"]
-TEXTBOOK_SECONDS = 220.0  # as long as dcgan.py takes, if that is not measured now
-DIGIT_COLUMNS = [
-    "KL",
-    "clear",
-    "as asked",
-    "least class",
-    "Frechet",
-    "left as it is",
-    "to outline",
-    "to digit",
-    "recognised",
-    "seconds",
-]
-SUMMARY_COLUMNS = [name for name in DIGIT_COLUMNS if name not in ("KL", "clear")]
-PICTURE_COLUMNS = ["Frechet", "precision", "coverage", "near-copies", "seconds"]
+SCRIPTS = ["digits_gan", "dcgan", "dcgan_multigpu", "conditional_gan", "cycle_gan"]
+NAMES = [*SCRIPTS, *textbook.EXAMPLES]
+EXAMPLE_SECONDS = 220.0  # as long as dcgan.py takes, if that is not measured now
+DIGIT_COLUMNS = ["Frechet", "patches", "KL", "clear", "as asked", "least class", "seconds"]
+CYCLE_COLUMNS = ["left as it is", "to outline", "to digit", "recognised", "seconds"]
+PICTURE_COLUMNS = ["Frechet", "patches", "precision", "coverage", "near-copies", "seconds"]
+PICTURE_IDEALS = {"Frechet": 1.0, "coverage": 1.0, "near-copies": 0.0, "seconds": 0.0}
+RESULTS = {  # what README says of a script
+    "digits_gan": ("Frechet", "Frechet distance {:.1f} (other real digits: 1)"),
+    "dcgan": ("Frechet", "Frechet distance {:.1f}"),
+    "dcgan_multigpu": ("Frechet", "Frechet distance {:.1f}"),
+    "conditional_gan": ("as asked", "{:.0%} as asked"),
+    "cycle_gan": ("recognised", "{:.0%} are still recognised"),
+}
 
 
 def train_classifier(pictures: Tensor, labels: Tensor, epochs: int = 12) -> nn.Sequential:
@@ -104,6 +94,26 @@ def frechet(a: Tensor, b: Tensor) -> float:
     return (shift + a.T.cov().trace() + b.T.cov().trace() - 2 * root_trace).item()
 
 
+def patch_distance(a: Tensor, b: Tensor) -> float:
+    """Sliced Wasserstein distance of the patches of pictures (n, ...) and (m, ...).
+
+    They have 7 by 7 pixels, of the pictures, of their halves and of their quarters (Karras et al.
+    2018); the mean of the three.
+    """
+    distances = []
+    for _ in range(3):
+        distances.append(common.sliced_wasserstein(patches(a), patches(b)))
+        a = avg_pool2d(a, 2)
+        b = avg_pool2d(b, 2)
+    return mean(distances)
+
+
+def patches(pictures: Tensor, most: int = 50_000) -> Tensor:
+    """At most so many of their patches, as rows (m, channels * 49)."""
+    rows = unfold(pictures[:1000], kernel_size=7, stride=2).transpose(1, 2).flatten(0, 1)
+    return common.random_subset(rows, most)
+
+
 # --- Digits ------------------------------------------------------------------------------------
 
 
@@ -121,11 +131,12 @@ class Bench:
         order = torch.randperm(len(self.digits), generator=torch.Generator().manual_seed(0))
         half, other_half = order.tensor_split(2)
         self.unit = frechet(self.features[half], self.features[other_half])
+        self.patch_unit = patch_distance(self.digits[half], self.digits[other_half])
 
     def learn(self, name: str, seed: int, limit: float) -> nn.Module:
-        """The generator that a training ends with; PyTorch's example has `limit` seconds."""
-        if name == "textbook":
-            return textbook.learn_digits(self.digits, seed, limit).generator
+        """The generator that a training ends with; the examples have `limit` seconds."""
+        if name in textbook.EXAMPLES:
+            return textbook.learn_digits(self.digits, seed, limit, name).generator
         if name == "dcgan_multigpu":
             return self.learn_by_torchrun(seed)
         script = importlib.import_module(name)
@@ -155,10 +166,10 @@ class Bench:
         noise = torch.randn(GENERATED, dcgan.LATENT_DIM)
         if name == "conditional_gan":
             noise = conditional_gan.generator_input(requested)
-        if name == "textbook":
+        if name in textbook.EXAMPLES:
             noise = torch.randn(GENERATED, textbook.PICTURE_LATENT_DIM)
         generated = torch.cat([generator(block) for block in noise.split(images.BLOCK)])
-        save_image(generated[:100], measure.RESULTS / f"{name}.png", nrow=10, padding=0)
+        save_image(generated[:100], measure.RESULTS / f"{file_name(name)}.png", nrow=10, padding=0)
 
         classes = self.classifier(generated).argmax(dim=1)
         share = classes.bincount(minlength=CLASSES) / len(classes)
@@ -169,6 +180,7 @@ class Bench:
             "KL": (share * (share.clamp(min=1e-9) / real_share).log()).sum().item(),
             "clear": clear.double().mean().item(),
             "Frechet": distance / self.unit,
+            "patches": patch_distance(generated, self.digits) / self.patch_unit,
         }
         if name == "conditional_gan":
             right = (classes == requested).double()
@@ -195,15 +207,18 @@ class Bench:
         return right.double().mean().item()
 
 
+def file_name(name: str) -> str:
+    """The name of a script or an example, as that of a file."""
+    return re.sub(r"\W+", "_", name.lower())
+
+
 def measure_digits(options: argparse.Namespace) -> None:
     """Measure the scripts on digits, and write the results."""
     page = measure.RESULTS / "images.md"
     for name in options.only:
         measure.require_row(page, name)
-        if name in SUMMARY_NAMES:
-            measure.require_row(measure.SUMMARY, name)
     bench = Bench(options.data_dir, **options.settings)
-    limit = TEXTBOOK_SECONDS
+    limit = EXAMPLE_SECONDS
     for name in [name for name in NAMES if name in options.only]:
         runs = []
         for seed in range(options.seeds):
@@ -213,12 +228,13 @@ def measure_digits(options: argparse.Namespace) -> None:
             runs.append(bench.evaluate(name, generator) | {"seconds": seconds})
             print(name, seed, runs[-1], flush=True)
         if name == "dcgan":
-            limit = mean(run["seconds"] for run in runs)
-        figures = measure.one_cell(runs, DIGIT_COLUMNS)
-        origin = f"{measure.count_seeds(runs)}, {date.today()}, `{measure.command()}`"
-        measure.write_row(page, [name, figures, origin])
-        if name in SUMMARY_NAMES:
-            measure.write_summary_row(name, runs, SUMMARY_COLUMNS)
+            limit = measure.mean(runs, "seconds")
+        columns = CYCLE_COLUMNS if name == "cycle_gan" else DIGIT_COLUMNS
+        measure.write_row(page, [name, *measure.cells(runs, columns), str(len(runs))])
+        if name in RESULTS:
+            figure, text = RESULTS[name]
+            result = text.format(measure.mean(runs, figure))
+            measure.write_script(name, measure.mean(runs, "seconds"), result)
     recognised = bench.recognised(bench.test_digits)
     classifier = f"{recognised:.1%} of {len(bench.test_digits):,} test digits are recognised.\n"
     measure.write_page(page.name, classifier=classifier)
@@ -254,6 +270,7 @@ class PictureBench:
         features = self.features(generated)
         test_features = self.features(self.test)
         least = frechet(self.features(self.training), test_features)
+        least_by_patches = patch_distance(self.training, self.test)
         standardize = common.Standardize(test_features)
         precision, coverage = common.precision_and_coverage(
             standardize(test_features), standardize(features)
@@ -263,6 +280,7 @@ class PictureBench:
         )
         return {
             "Frechet": frechet(features, test_features) / least,
+            "patches": patch_distance(generated, self.test) / least_by_patches,
             "precision": precision,
             "coverage": coverage,
             "near-copies": copies,
@@ -276,14 +294,14 @@ def measure_pictures(options: argparse.Namespace) -> None:
     runs: dict[str, list[Figures]] = {
         "training half": [bench.evaluate(bench.training)],
         "dcgan.py": [],
-        "PyTorch's": [],
+        "PyTorch's DCGAN": [],
     }
     for seed in range(options.seeds):
         ours = learn_pictures(bench.training, seed, options.seconds, **options.settings)
         theirs = textbook.learn_pictures(bench.training, seed, ours.seconds)
         for name, result, latent_dim in (
             ("dcgan.py", ours, dcgan.LATENT_DIM),
-            ("PyTorch's", theirs, textbook.PICTURE_LATENT_DIM),
+            ("PyTorch's DCGAN", theirs, textbook.PICTURE_LATENT_DIM),
         ):
             generated = result.generator(torch.randn(len(bench.test), latent_dim))
             shown.append(generated)
@@ -295,8 +313,10 @@ def measure_pictures(options: argparse.Namespace) -> None:
     measure.write_page(
         "pictures.md",
         data=f"{count}, 32 by 32 pixels.\n",
-        figures=measure.runs_table("generated by", runs, PICTURE_COLUMNS, 3),
+        figures=measure.runs_table("generated by", runs, PICTURE_COLUMNS, ["Frechet"]),
     )
+    methods = {name: runs[name] for name in ("dcgan.py", "PyTorch's DCGAN")}
+    measure.write_blocks(measure.README, pictures=measure.comparison(methods, PICTURE_IDEALS))
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import fmean
 from types import ModuleType
 from typing import Any, NamedTuple
 from unittest import mock
@@ -34,7 +35,7 @@ import multiples_of_five_gan
 import sine_gan
 
 ROOT = Path(common.__file__).parent
-SUMMARY = ROOT / "docs" / "results.md"
+README = ROOT / "README.md"
 RESULTS = ROOT / "benchmarks" / "results"
 SAMPLES = 2048  # of a training set
 GENERATED = 100_000  # rows compared with the true distribution
@@ -197,23 +198,6 @@ def training_data(name: str, seed: int = 0) -> Tensor:
 
 # --- Figures -----------------------------------------------------------------------------------
 
-LOW_IS_BETTER = {
-    "F",
-    "excess",
-    "off-curve",
-    "lost",
-    "KL",
-    "ratio",
-    "warned",
-    "seconds",
-    "Frechet",
-    "left as it is",
-    "to outline",
-    "to digit",
-    "AUC",
-    "near-copies",
-}
-
 
 @functools.cache
 def f_of(name: str) -> Callable[[Tensor], float]:
@@ -332,25 +316,40 @@ def over_seeds(function: Callable, seeds: dict[Any, int], **settings: Any) -> di
 # --- Pages of results --------------------------------------------------------------------------
 
 
-def mean_and_worst(runs: Sequence[Figures], name: str, digits: int = 4) -> list[str]:
-    """A figure's mean and worst over the runs; the number alone of one run, nothing of none."""
-    values = [run[name] for run in runs if name in run]
-    if not values:
-        return []
-    worst = max(values) if name in LOW_IS_BETTER else min(values)
-    numbers = [sum(values) / len(values), worst]
-    return [f"{number:.{digits}g}" for number in numbers[: len(values)]]
+def values_of(runs: Iterable[Figures], name: str) -> list[float]:
+    """A figure in the runs that have it."""
+    return [run[name] for run in runs if name in run]
 
 
-def cells(runs: Sequence[Figures], columns: Sequence[str], digits: int = 4) -> list[str]:
-    """The same of each figure, as cells of a table: "mean / worst"."""
-    return [" / ".join(mean_and_worst(runs, name, digits)) for name in columns]
+def mean(runs: Iterable[Figures], name: str) -> float:
+    """The mean of a figure over the runs that have it."""
+    return fmean(values_of(runs, name))
 
 
-def one_cell(runs: Sequence[Figures], columns: Sequence[str]) -> str:
-    """The same in one cell, without the figures that were not measured."""
-    named = zip(columns, cells(runs, columns, 3), strict=True)
-    return "; ".join(f"{name} {cell}" for name, cell in named if cell)
+def rounded(values: list[float], summary: Callable[[list[float]], float], digits: int = 3) -> str:
+    """The summary of values, as their mean or maximum, as text; of none, nothing."""
+    return f"{summary(values):.{digits}g}" if values else ""
+
+
+def cells(runs: Sequence[Figures], columns: Sequence[str], largest: Sequence[str] = ()) -> list:
+    """The mean of each figure; and after it, of those in `largest`, the largest."""
+    row = []
+    for name in columns:
+        values = values_of(runs, name)
+        row.append(rounded(values, fmean))
+        if name in largest:
+            row.append(rounded(values, max))
+    return row
+
+
+def heads(columns: Sequence[str], largest: Sequence[str] = ()) -> list[str]:
+    """What stands above `cells`."""
+    row = []
+    for name in columns:
+        row.append(name)
+        if name in largest:
+            row.append(f"worst {name}")
+    return row
 
 
 def count_seeds(runs: Sequence[Figures]) -> str:
@@ -367,12 +366,30 @@ def measured_columns(runs: Iterable[Sequence[Figures]], columns: Sequence[str]) 
 
 
 def runs_table(
-    first: str, runs: dict[str, list[Figures]], columns: Sequence[str], digits: int = 4
+    first: str,
+    runs: dict[str, list[Figures]],
+    columns: Sequence[str],
+    largest: Sequence[str] = (),
 ) -> str:
     """A table with a row for each name, and a column for each figure that was measured."""
     shown = measured_columns(runs.values(), columns)
-    rows = [[name, len(seeds), *cells(seeds, shown, digits)] for name, seeds in runs.items()]
-    return table([first, "seeds", *shown], rows)
+    rows = [[name, len(seeds), *cells(seeds, shown, largest)] for name, seeds in runs.items()]
+    return table([first, "seeds", *heads(shown, largest)], rows)
+
+
+def comparison(runs: dict[str, list[Figures]], ideals: dict[str, float]) -> str:
+    """A table of means by method; of each figure, the one nearest to the ideal is bold."""
+    rows = {method: [method] for method in runs}
+    for name, ideal in ideals.items():
+        means = {}
+        for method, seeds in runs.items():
+            values = values_of(seeds, name)
+            means[method] = fmean(values) if values else math.nan
+        best = min(means.values(), key=lambda mean: (math.isnan(mean), abs(mean - ideal)))
+        for method, mean in means.items():
+            cell = "" if math.isnan(mean) else f"{mean:.3g}"
+            rows[method].append(f"**{cell}**" if mean == best else cell)
+    return table(["", *ideals], rows.values())
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -440,11 +457,13 @@ def write_row(page: Path, row: Sequence[str]) -> None:
     replace(page, rf"(?m)^\| {re.escape(row[0])} \|.*\n", f"| {' | '.join(row)} |\n")
 
 
-def write_summary_row(name: str, runs: Sequence[Figures], columns: Sequence[str]) -> None:
-    """Replace a script's row in docs/results.md: figures, number of seeds and date."""
-    write_row(
-        SUMMARY, [name, f"{one_cell(runs, columns)} ({count_seeds(runs)}, {datetime.date.today()})"]
-    )
+def write_script(script: str, seconds: float, result: str) -> None:
+    """Replace the last two cells of a script's row in README."""
+    start = rf"(?m)(?<=^\| `{script}\.py` \|)([^|]*)\|.*\n"
+    found = re.search(start, README.read_text())
+    if found is None:
+        raise ValueError(f"README has no row of {script}.py")
+    replace(README, start, f"{found[1]}| {seconds:.0f} | {result} |\n")
 
 
 def replace(page: Path, pattern: str, new: str) -> None:

@@ -38,7 +38,7 @@ COLUMNS = [
     "warned",
     "seconds",
 ]
-SHORT = ["excess", "off-curve", "present"]  # for docs/results.md
+IDEALS = {"exponential": 0.0, "sine": 0.0, "integers of 20": 20.0, "seconds": 0.0}
 RING = "ring of 8, deviation 0.05"  # the data of wgan.py
 RING_COLUMNS = ["clusters found", "near", "excess", "correlation", "seconds"]
 # Seeds, at most; of the scripts' own data, as many as asked for
@@ -102,27 +102,30 @@ def seeds_of_all(most: int) -> dict[str, int]:
     return seeds
 
 
-def short_table(ours: Runs, book: Runs) -> str:
-    """The table of docs/results.md."""
-    rows = []
-    for name in book:
-        for figure in SHORT:
-            ours_cells = measure.mean_and_worst(ours[name], figure, 2)
-            book_cells = measure.mean_and_worst(book[name], figure, 2)
-            if ours_cells and book_cells:
-                rows.append([name, figure, *two_cells(ours_cells), *two_cells(book_cells)])
-    header = ["data", "figure", "ours: mean", "worst", "textbook's: mean", "worst"]
-    return measure.table(header, rows)
+def readme_figures(runs: Runs) -> list[Figures]:
+    """The figures that README shows, of the scripts' own data."""
+    curves = [{name: run["excess"]} for name in OWN_SHAPES for run in runs[name]]
+    integers = [{"integers of 20": 20 * run["present"]} for run in runs[OWN_SET]]
+    seconds = [{"seconds": run["seconds"]} for name in OWN for run in runs[name]]
+    return curves + integers + seconds
 
 
-def two_cells(numbers: list[str]) -> list[str]:
-    """The mean and the worst; the second is empty if there is one seed."""
-    return [*numbers, ""][:2]
+def write_scripts(runs: Runs) -> None:
+    """What README says of each script."""
+    results = {
+        "exp_curve_gan": ("exponential", "excess", "{:.0%} further off than its data"),
+        "sine_gan": ("sine", "excess", "{:.0%} further off than its data"),
+        "multiples_of_five_gan": (OWN_SET, "valid", "{:.1%} of its integers are right"),
+        "wgan": ("wgan", "clusters found", "{:.0f} of 8 clusters"),
+    }
+    for script, (name, figure, text) in results.items():
+        result = text.format(measure.mean(runs[name], figure))
+        measure.write_script(script, measure.mean(runs[name], "seconds"), result)
 
 
 def table(runs: Runs, names: Sequence[str]) -> str:
     """A table of the runs with these names."""
-    return measure.runs_table("data", {name: runs[name] for name in names}, COLUMNS)
+    return measure.runs_table("data", {name: runs[name] for name in names}, COLUMNS, ["excess"])
 
 
 def plot_shapes(runs: Runs) -> Figure:
@@ -164,10 +167,11 @@ def main() -> None:
         shapes=table(runs, OTHER_SHAPES),
         clusters=table(runs, CLUSTERS),
         sets=table(runs, OTHER_SETS),
-        ring=measure.runs_table("script", ring, RING_COLUMNS, 3),
+        ring=measure.runs_table("script", ring, RING_COLUMNS, ["excess"]),
     )
-    measure.write_blocks(measure.SUMMARY, quality=f"{short_table(runs, book)}\n{measure.source()}")
-    measure.write_summary_row("wgan", ring["wgan"], RING_COLUMNS)
+    short = {"ours": readme_figures(runs), "a textbook's loop": readme_figures(book)}
+    measure.write_blocks(measure.README, points=measure.comparison(short, IDEALS))
+    write_scripts(runs | ring)
     plot_shapes(runs).savefig(measure.RESULTS / "quality.png", dpi=80)
 
 

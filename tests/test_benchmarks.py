@@ -1,10 +1,12 @@
 """The benchmarks still fit the scripts that they measure, and write what they find."""
 
+import re
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import ablation
+import image_quality
 import measure
 import pytest
 import quality
@@ -26,9 +28,9 @@ import wgan
 def trial(monkeypatch, tmp_path):
     """Little data, in one process; a function that runs a benchmark, with a copy of its pages."""
     shutil.copytree(measure.RESULTS, tmp_path / "results")
-    shutil.copy(measure.SUMMARY, tmp_path)
+    shutil.copy(measure.README, tmp_path)
     monkeypatch.setattr(measure, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(measure, "SUMMARY", tmp_path / "results.md")
+    monkeypatch.setattr(measure, "README", tmp_path / "README.md")
     monkeypatch.setattr(measure, "SAMPLES", 200)
     monkeypatch.setattr(measure, "GENERATED", 1000)
     monkeypatch.setattr(measure, "ProcessPoolExecutor", lambda **_: ThreadPoolExecutor(1))
@@ -82,7 +84,20 @@ def test_quality_is_measured_on_points_integers_and_the_ring():
         assert "sine" in quality.table({"sine": [figures]}, ["sine"])
     assert 0 <= quality.learn_ring(wgan, 0, epochs=3)["clusters found"] <= 8
     book = quality.learn_by_the_book("sine", 0, limit=0)
-    assert "excess" in quality.short_table({"sine": [book]}, {"sine": [book]})
+    assert "excess" in book
+
+
+def test_the_best_method_is_bold_and_one_without_a_figure_is_left_blank():
+    runs = {"ours": [{"AUC": 0.7}, {"AUC": 0.8}], "theirs": [{"AUC": 0.4, "seconds": 2.0}]}
+    rows = measure.comparison(runs, {"AUC": 0.5, "seconds": 0.0}).splitlines()[2:]
+    assert rows == ["| ours | 0.75 |  |", "| theirs | **0.4** | **2** |"]
+
+
+def test_a_row_of_readme_keeps_what_a_script_learns():
+    measure.write_script("wgan", 9.4, "8 of 8 clusters")
+    row = re.search(r"\| `wgan\.py` \|.*", measure.README.read_text())[0].split(" | ")
+    assert row[1].startswith("clusters")
+    assert row[2:] == ["9", "8 of 8 clusters |"]
 
 
 def test_speed_and_its_command_are_written(trial):
@@ -111,4 +126,18 @@ def test_copies_of_rows_are_found(monkeypatch):
 
 def test_the_textbook_stops_by_itself_or_at_its_limit():
     assert textbook.learn_integers(measure.training_data("2 values"), seed=0).stopped
-    assert not textbook.learn_digits(torch.rand(128, 1, 28, 28), seed=0, limit=0).stopped
+
+
+@pytest.mark.parametrize("example", textbook.EXAMPLES)
+def test_each_example_learns_digits(example):
+    result = textbook.learn_digits(torch.rand(64, 1, 28, 28), seed=0, limit=0, example=example)
+    noise = torch.randn(2, textbook.PICTURE_LATENT_DIM)
+    assert result.generator(noise).shape == (2, 1, 28, 28)
+
+
+def test_patches_tell_blurred_pictures():
+    sharp = torch.rand(200, 1, 28, 28)
+    blurred = torch.nn.functional.avg_pool2d(sharp, 3, stride=1, padding=1)
+    fresh = torch.rand(200, 1, 28, 28)
+    to_blurred = image_quality.patch_distance(blurred, sharp)
+    assert to_blurred > 3 * image_quality.patch_distance(fresh, sharp)

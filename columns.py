@@ -74,6 +74,12 @@ class Grid:
         return (steps * self.step + first) / unit
 
 
+def looks_random(cells: Tensor) -> Tensor:
+    """Numbers (n,) from 0 to 1, made of the digits of cells (n,), the same for the same cells."""
+    mantissa, _ = torch.frexp(cells)
+    return (mantissa * 1e6 * math.pi).frac().abs()
+
+
 def coarser(step: int) -> int:
     """The step, in units of one decimal less, of those numbers on a grid that do not need it."""
     return math.lcm(step, 10) // 10
@@ -138,8 +144,7 @@ class Column:
         """The cells (n,) of numbers or dates that the column may hold, nearest to these (n,)."""
         numbers = self.grid.nearest(cells) if self.grid else cells
         # Each number chooses its decimals by its own digits, which look random
-        mantissa, _ = torch.frexp(cells)
-        chance = (mantissa * 1e6 * math.pi).frac().abs()
+        chance = looks_random(cells)
         step = self.grid.step if self.grid else 1
         for decimals in reversed(range(len(self.rounded))):
             step = coarser(step)

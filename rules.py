@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import common
-from columns import MISSING, Column
+from columns import MISSING, Column, looks_random
 
 # torch 2.7 saves no infinite numbers of a network, nor NaN, but as tensors
 FAR = 1e300
@@ -77,9 +77,11 @@ class Scale:
     def __init__(self, column: Column, cells: Tensor) -> None:
         self.kind = "date" if column.date else "number"
         self.grid = column.grid
+        # Between numbers; 0 if they are not rounded
+        self.step = column.grid.step / 10.0**column.grid.decimals if column.grid else 0.0
         self.levels: Tensor | None = None  # (categories,), the number of each category
         if column.categories:
-            self.kind, self.levels = category_numbers(column)
+            self.kind, self.levels = mark_or_blank(column) or category_numbers(column)
         elif column.grid and column.grid.origin:
             self.kind = ""  # its cells are differences
         numbers = self.numbers(cells) if self.kind else cells
@@ -92,8 +94,11 @@ class Scale:
         """The numbers (n,) of cells (n,)."""
         return cells if self.levels is None else self.levels.to(cells)[cells.long()]
 
-    def nearest(self, numbers: Tensor, *, limited: bool) -> Tensor:
-        """The cells (n,) nearest to numbers (n,); with `limited`, in the range of the column."""
+    def nearest(self, numbers: Tensor, *, limited: bool, stepped: bool) -> Tensor:
+        """The cells (n,) nearest to numbers (n,): on the steps of the column, or on its decimals.
+
+        With `limited`, they are in the range of the column.
+        """
         if self.levels is not None:
             distances = (numbers.unsqueeze(1) - self.levels.to(numbers)).abs()
             return distances.nan_to_num(nan=FAR).argmin(dim=1).to(numbers)
@@ -101,6 +106,8 @@ class Scale:
             numbers = numbers.clamp(self.low, self.high)
         if self.grid is None:
             return numbers
+        if stepped:
+            return self.grid.nearest(numbers)
         unit = 10.0**self.grid.decimals
         return (numbers * unit).round() / unit
 
@@ -120,6 +127,14 @@ class Scale:
         nearest = self.grid.nearest(bounds)
         further = self.grid.nearest(bounds + sign * self.grid.step / 10.0**self.grid.decimals)
         return further.where(sign * (nearest - bounds) < 0, nearest)
+
+
+def mark_or_blank(column: Column) -> tuple[str, Tensor] | None:
+    """As category_numbers, of a column with one value, as "x", and blanks: 1 and 0; else None."""
+    is_present = [str(category).strip().lower() not in MISSING for category in column.categories]
+    if sum(is_present) != 1 or all(is_present):
+        return None
+    return "binary", torch.tensor(is_present, dtype=torch.float64)
 
 
 def category_numbers(column: Column) -> tuple[str, Tensor | None]:
@@ -291,24 +306,26 @@ class Search:
     # --- Sums ---
 
     def add_sums(self) -> None:
-        """A column is a sum of multiples of others, and of a constant."""
-        relations: dict[int, Relation] = {}  # by the first member
+        """A column is a sum of multiples of others, and of a constant, exactly or rounded."""
         kinds = self.of_kinds("number", "date", "binary")
         numbers = self.numbers(kinds) if kinds else self.cells[:, :0]
         changes = (paired_by_chance(numbers.T) != numbers.T).sum(dim=1)
-        usable = (changes >= self.min_broken).nonzero().flatten()
+        usable = (changes >= MIN_CHANGES).nonzero().flatten()
+        steps = torch.tensor([self.scales[i].step for i in kinds], dtype=torch.float64)
+        relations: dict[int, Relation] = {}  # by the last member
         for window in windows(len(usable)):
             chosen = usable[window]
-            for relation in find_relations(numbers[:, chosen]):
-                members = [kinds[k] for k in chosen[relation.members].tolist()]
-                relation = relation._replace(members=members)
+            for last, relation in find_relations(numbers[:, chosen], steps[chosen]):
+                positions = chosen[relation.members]
+                members = [kinds[k] for k in positions.tolist()]
                 follows = len({self.root(i) for i in members}) == 1
-                if members[0] not in relations and not follows:
-                    relations[members[0]] = relation
+                if not follows and changes[positions].max() >= self.min_broken:
+                    last_member = kinds[int(chosen[last])]
+                    relations.setdefault(last_member, relation._replace(members=members))
         uses = torch.zeros(len(self.columns), dtype=torch.int64)
         for relation in relations.values():
-            uses[relation.members] += 1
-        for relation in relations.values():
+            uses[relation.members[:1] if relation.rounds_first else relation.members] += 1
+        for relation in sorted(relations.values(), key=lambda relation: relation.is_rounded):
             self.add_sum(relation, uses)
 
     def add_sum(self, relation: "Relation", uses: Tensor) -> None:
@@ -316,13 +333,18 @@ class Search:
         own = [k for k, i in enumerate(relation.members) if uses[i] == 1 and i not in self.decided]
         targets = sorted(own or [0], key=lambda k: self.sizes[relation.members[k]] > 0)
         parts = set(relation.members[1:])
-        if not relation.constant and any(parts.issuperset(order) for order in self.orders):
+        has_order = any(parts.issuperset(order) for order in self.orders)
+        if not relation.constant and has_order:
             targets = targets[:1]  # parts have an order of their own to keep
+        if relation.rounds_first and relation.members[0] not in self.decided:
+            targets = [0]
         order = targets + [k for k in range(len(relation.members)) if k not in targets]
         members = [relation.members[k] for k in order]
-        coefficients = [relation.coefficients[k] for k in order]
+        relation_in_order = relation._replace(
+            members=members, coefficients=[relation.coefficients[k] for k in order]
+        )
         scales = [self.scales[i] for i in members]
-        apply = functools.partial(balance, scales, coefficients, relation.constant, len(targets))
+        apply = functools.partial(balance, scales, relation_in_order, len(targets))
         sentence = relation.sentence(self.columns)
         self.add(Rule(sentence, members[: len(targets)], members[len(targets) :], apply))
         self.add_missing_sum(relation.members[0], relation.members[1:])
@@ -578,7 +600,14 @@ def broken_decisions(categories: Tensor, values: Tensor) -> Tensor:
 
 # --- Sums --------------------------------------------------------------------------------------
 
-MIN_SHARE = 1e-7  # of a sum, in standard deviations; less is an error of rounding
+MIN_CHANGES = 4  # rows in which chance would change a member: two have another number than the rest
+MIN_SHARE = 1e-7  # of a sum, in standard deviations; less is an error of float64
+MAX_NOISE = 0.05  # of a rounded sum, in standard deviations
+MAX_DECIMALS = 6  # of the coefficients of a rounded sum
+MIN_ROWS = 10  # for each digit of the coefficients of a rounded sum
+MAX_COEFFICIENT = 1e5
+SECONDS_OF_A_DAY = 86400
+QUANTILES = torch.linspace(0.005, 0.995, 100, dtype=torch.float64)
 
 
 class Relation(NamedTuple):
@@ -587,24 +616,50 @@ class Relation(NamedTuple):
     members: list[int]
     coefficients: list[float]
     constant: float
+    limits: tuple[float, float] = (0.0, 0.0)  # how far sums may be below and above the constant
+    differences: Tensor | None = None  # (m,), quantiles of how far they are in the data
+
+    @property
+    def is_rounded(self) -> bool:
+        """Whether it holds but for rounding."""
+        return self.limits != (0.0, 0.0)
+
+    @property
+    def rounds_first(self) -> bool:
+        """Whether the first member alone is rounded: it follows from the others."""
+        return self.is_rounded and self.differences is None
 
     def sentence(self, columns: list[Column]) -> str:
         """The relation as text."""
+        end = ", rounded" if self.is_rounded else ""
         if self.constant and len(set(self.coefficients)) == 1:
             names = [columns[i].name for i in sorted(self.members)]
-            return f"{' + '.join(names)} = {self.constant:g}"
-        total = columns[self.members[0]]
+            return f"{' + '.join(names)} = {self.constant:g}{end}"
+        multiples = list(zip(self.members, self.coefficients, strict=True))
+        if len(multiples) == 2 and abs(self.coefficients[1]) == 1:
+            multiples.sort(key=lambda multiple: abs(multiple[1]))  # minutes = 60 hours
+        (total, factor), *parts = multiples
+        sign = math.copysign(1, factor)
         text = ""
-        parts = zip(self.members[1:], self.coefficients[1:], strict=True)
-        for i, coefficient in sorted(parts, key=lambda part: (part[1] > 0, part[0])):
-            sign = "+" if coefficient < 0 else "-"
-            multiple = f"{abs(coefficient):g} {columns[i].name}"
-            if total.date and not columns[i].date and abs(coefficient) == 86400:
-                multiple = f"{columns[i].name} days"
-            text += f" {sign} {multiple.removeprefix('1 ')}"
+        for i, coefficient in sorted(parts, key=lambda part: (sign * part[1] > 0, part[0])):
+            text += " + " if sign * coefficient < 0 else " - "
+            is_duration = columns[total].date and not columns[i].date
+            if is_duration and abs(coefficient) == SECONDS_OF_A_DAY:
+                text += f"{columns[i].name} days"
+            else:
+                text += multiple(coefficient, columns[i].name)
         if self.constant:
-            text += f" {'+' if self.constant > 0 else '-'} {abs(self.constant):g}"
-        return f"{total.name} = {text.removeprefix(' + ').strip()}"
+            text += " + " if sign * self.constant > 0 else " - "
+            if columns[total].date:
+                text += f"{abs(self.constant) / SECONDS_OF_A_DAY:g} days"
+            else:
+                text += f"{abs(self.constant):g}"
+        return f"{multiple(factor, columns[total].name)} = {text.removeprefix(' + ').strip()}{end}"
+
+
+def multiple(coefficient: float, name: str) -> str:
+    """A multiple of a column as text, without its sign."""
+    return name if abs(coefficient) == 1 else f"{abs(coefficient):g} {name}"
 
 
 def windows(count: int) -> Iterator[slice]:
@@ -614,10 +669,11 @@ def windows(count: int) -> Iterator[slice]:
             yield slice(start, start + width)
 
 
-def find_relations(numbers: Tensor) -> Iterator[Relation]:
+def find_relations(numbers: Tensor, steps: Tensor) -> Iterator[tuple[int, Relation]]:
     """Relations of columns (n, columns) that hold in all rows in which no member is missing.
 
-    The columns with the largest numbers are the sums of others.
+    With each comes the last of its members, in the order of the mean: columns with the largest
+    numbers are the sums of others. Columns have `steps` (columns,) between their numbers.
     """
     complete = numbers[~numbers.isnan().any(dim=1)]
     if len(complete) < 3 * numbers.shape[1] or numbers.shape[1] < 2:
@@ -629,25 +685,51 @@ def find_relations(numbers: Tensor) -> Iterator[Relation]:
     scores = (sample[:, order] - sample[:, order].mean(dim=0)) / deviations
     # A column that depends on those before it leaves nothing on the diagonal
     triangle = torch.linalg.qr(scores, mode="r").R
-    dependent = triangle.diagonal().abs() < MIN_SHARE * len(sample) ** 0.5
-    for k in dependent.nonzero().flatten().tolist():
-        parts = (~dependent[:k]).nonzero().flatten()
+    noise = triangle.diagonal().abs() / len(sample) ** 0.5  # in standard deviations
+    for k in (noise < MIN_SHARE).nonzero().flatten().tolist():
+        parts = (noise[:k] >= MIN_SHARE).nonzero().flatten()
         shares = torch.linalg.lstsq(scores[:, parts], scores[:, k]).solution
-        largest_first = shares.abs().argsort(descending=True)
-        largest_first = largest_first[shares.abs()[largest_first] > MIN_SHARE]
-        parts = parts[largest_first]
-        multiples = shares[largest_first] * deviations[k] / deviations[parts]
-        coefficients = [1.0, *(-simplified(multiple) for multiple in multiples.tolist())]
+        parts, shares = largest_shares(parts, shares, MIN_SHARE)
+        multiples = shares * deviations[k] / deviations[parts]
         members = [int(order[k]), *order[parts].tolist()]
-        terms = numbers[:, members] * torch.tensor(coefficients, dtype=torch.float64)
-        terms = terms[~terms.isnan().any(dim=1)]
-        totals = terms.sum(dim=1)
-        tolerance = 1e-9 * terms.abs().sum(dim=1)
-        constant = simplified(totals.mean().item())
-        if abs(constant) <= tolerance.max():
-            constant = 0.0
-        if ((totals - constant).abs() <= tolerance).all():
-            yield Relation(members, coefficients, constant)
+        relation = exact_relation(numbers, members, multiples.tolist())
+        if relation:
+            yield members[0], relation
+
+    independent = (noise >= MAX_NOISE).nonzero().flatten()
+    nearly = ((noise >= MIN_SHARE) & (noise < MAX_NOISE)).nonzero().flatten()
+    shares_of_all = torch.linalg.lstsq(scores[:, independent], scores[:, nearly]).solution
+    for k, shares in zip(nearly.tolist(), shares_of_all.T, strict=True):
+        parts, shares = largest_shares(independent, shares, noise[k].item())
+        members = [int(order[k]), *order[parts].tolist()]
+        multiples = shares * deviations[k] / deviations[parts]
+        rounding = steps[members[0]] + multiples.abs() @ steps[members[1:]]
+        if noise[k] * deviations[k] <= rounding:
+            relation = rounded_relation(numbers, members, steps)
+            if relation:
+                yield members[0], relation
+
+
+def largest_shares(parts: Tensor, shares: Tensor, least: float) -> tuple[Tensor, Tensor]:
+    """The columns with shares of a sum (m,) above the least, and these, the largest ones first."""
+    order = shares.abs().argsort(descending=True)
+    order = order[shares.abs()[order] > least]
+    return parts[order], shares[order]
+
+
+def exact_relation(numbers: Tensor, members: list[int], multiples: list[float]) -> Relation | None:
+    """The relation of some columns (n, columns), the first a sum of multiples of the others."""
+    coefficients = [1.0, *(-simplified(multiple) for multiple in multiples)]
+    terms = numbers[:, members] * torch.tensor(coefficients, dtype=torch.float64)
+    terms = terms[~terms.isnan().any(dim=1)]
+    totals = terms.sum(dim=1)
+    tolerance = 1e-9 * terms.abs().sum(dim=1)
+    constant = simplified(totals.mean().item())
+    if abs(constant) <= tolerance.max():
+        constant = 0.0
+    if ((totals - constant).abs() <= tolerance).all():
+        return Relation(members, coefficients, constant)
+    return None
 
 
 def simplified(number: float) -> float:
@@ -656,28 +738,130 @@ def simplified(number: float) -> float:
     return fraction if math.isclose(number, fraction, rel_tol=1e-8) else number
 
 
-def balance(
-    scales: list[Scale], coefficients: list[float], constant: float, targets: int, *cells: Tensor
-) -> list[Tensor]:
-    """Cells of the first columns, the targets, changed so that multiples of all have a sum.
+def rounded_relation(numbers: Tensor, members: list[int], steps: Tensor) -> Relation | None:
+    """The simplest relation of some columns (n, columns) that holds but for rounding to `steps`.
+
+    All rows must hold with coefficients of few decimals: vat = 0.19 net, not net = 5.263158 vat.
+    """
+    values = numbers[:, members]
+    values = values[~values.isnan().any(dim=1)]
+    half_steps = steps[members] / 2
+    scores = (values - values.mean(dim=0)) / values.std(dim=0)
+    shares = torch.linalg.lstsq(scores[:, 1:], scores[:, 0]).solution
+    coefficients = torch.cat([torch.ones(1).to(shares), -shares]) / values.std(dim=0)
+    noise = (scores[:, 0] - scores[:, 1:] @ shares).std()
+    if noise > (coefficients.abs() * half_steps).sum():
+        return None
+    for decimals, k in itertools.product(range(-4, MAX_DECIMALS + 1), range(len(members))):
+        simple = rounded_to(coefficients / coefficients[k], decimals)
+        expected_noise = noise / coefficients[k].abs()
+        totals = values @ simple
+        if totals.std() > 1.3 * expected_noise:
+            continue  # too few decimals
+        relation = relation_but_for_rounding(members, simple, half_steps, totals)
+        if relation:
+            return relation
+    return None
+
+
+def rounded_to(numbers: Tensor, decimals: int) -> Tensor:
+    """Numbers (m,) rounded; to tens, hundreds, ... only those that are not 0 then."""
+    coarse = numbers.round(decimals=decimals)
+    return coarse.where(coarse != 0, numbers.round(decimals=max(decimals, 0)))
+
+
+def count_digits(number: float) -> int:
+    """How many digits a number has, without zeros around them."""
+    digits = f"{abs(number):.12f}".replace(".", "")
+    return len(digits.strip("0"))
+
+
+def relation_but_for_rounding(
+    members: list[int], coefficients: Tensor, half_steps: Tensor, totals: Tensor
+) -> Relation | None:
+    """The relation with these coefficients (m,), if sums (n,) differ by no more than rounding."""
+    errors = coefficients.abs() * half_steps  # (m,)
+    used = coefficients.nonzero().flatten()
+    if len(used) == 2 and errors[used[0]].isclose(errors[used[1]], rtol=0.01):
+        return None  # on the same steps, they would be equal
+    fuzz = 1e-9 * errors.max().item()
+    low = totals.max().item() - errors.sum().item() - fuzz
+    high = totals.min().item() + errors.sum().item() + fuzz
+    constant = number_between(low, high)
+    if len(used) < 2 or constant is None:
+        return None
+    digits = sum(map(count_digits, coefficients.tolist()))
+    if len(totals) < MIN_ROWS * digits or coefficients.abs().max() > MAX_COEFFICIENT:
+        return None  # so many digits fit by chance
+    if totals.std() > 1.2 * errors.norm() / 3**0.5:
+        return None  # there is noise as well
+    sign = coefficients[used[0]].sign()
+    differences = totals - constant
+    explains = (errors >= differences.abs().max() - fuzz) & (coefficients != 0)
+    if explains.any():
+        first = errors.where(explains, math.inf).argmin()
+        used = torch.cat([first.unsqueeze(0), used[used != first]])
+        sign = coefficients[first].sign()
+        limit = errors[first].item() + fuzz
+        limits = (-limit, limit)
+        quantiles = None
+    else:
+        quantiles = (sign * differences).quantile(QUANTILES)
+        limits = (
+            (sign * differences).min().item() - fuzz,
+            (sign * differences).max().item() + fuzz,
+        )
+    return Relation(
+        [members[k] for k in used.tolist()],
+        (sign * coefficients[used]).tolist(),
+        sign.item() * constant,
+        limits,
+        quantiles,
+    )
+
+
+def number_between(low: float, high: float) -> float | None:
+    """The number of the fewest decimals in a range, 0 if it is there; None if it is empty."""
+    if low <= 0 <= high:
+        return 0.0
+    for decimals in range(-9, MAX_DECIMALS + 1):
+        number = round((low + high) / 2, decimals)
+        if low <= number <= high:
+            return number
+    return None
+
+
+def balance(scales: list[Scale], relation: Relation, targets: int, *cells: Tensor) -> list[Tensor]:
+    """Cells of the first members, the targets, changed so that they have the relation to others.
 
     One target after the other is changed as far as its range allows; what remains changes the
-    first. Rows in which one is missing stay as they are.
+    first. Rows that have the relation stay as they are, and those in which a member is missing.
+    The others get differences like those of the data.
     """
     numbers = [scale.numbers(values) for scale, values in zip(scales, cells, strict=True)]
     terms = [
-        coefficient * values for coefficient, values in zip(coefficients, numbers, strict=True)
+        coefficient * values
+        for coefficient, values in zip(relation.coefficients, numbers, strict=True)
     ]
-    excess = torch.stack(terms).sum(dim=0) - constant
+    excess = torch.stack(terms).sum(dim=0) - relation.constant
+    low, high = relation.limits
+    aim = torch.zeros_like(excess)
+    if relation.differences is not None:
+        places = looks_random(excess.nan_to_num()) * len(relation.differences)
+        aim = relation.differences.to(excess)[places.long()]
     changed = list(cells[:targets])
     for step in range(targets + 1):
         k = step % targets
-        wanted = numbers[k] - excess / coefficients[k]
-        right = scales[k].nearest(wanted, limited=step < targets)
-        changed[k] = changed[k].where(excess.isnan(), right)
+        is_last = step == targets
+        if is_last:
+            aim = torch.zeros_like(aim)
+        wanted = numbers[k] - (excess - aim) / relation.coefficients[k]
+        right = scales[k].nearest(wanted, limited=not is_last, stepped=relation.is_rounded)
+        stays = excess.isnan() | ((excess >= low) & (excess <= high))
+        changed[k] = changed[k].where(stays, right)
         before = numbers[k]
         numbers[k] = scales[k].numbers(changed[k])
-        excess = excess + coefficients[k] * (numbers[k] - before)
+        excess = excess + relation.coefficients[k] * (numbers[k] - before)
     return changed
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from helpers import seeded
+from sklearn import datasets
 
 import cli
 import columns
@@ -198,7 +199,10 @@ def test_parts_of_a_sum_keep_their_order():
     assert (rows.men + rows.women == rows.people).all()
 
 
-@pytest.mark.parametrize("values", [("0", "1"), ("no", "yes"), (False, True)])
+@pytest.mark.parametrize(
+    "values",
+    [("0", "1"), ("no", "yes"), (False, True), ("", "x"), (None, True), ("NA", "yes"), ("", "1")],
+)
 def test_exactly_one_of_several_columns_is_one(values):
     kind = RANDOM.choice(4, ROWS, p=[0.5, 0.3, 0.15, 0.05])
     frame = pd.DataFrame({f"k{k}": [values[int(x == k)] for x in kind] for k in range(4)})
@@ -214,6 +218,114 @@ def test_sums_hold_where_parts_are_missing():
     complete = rows.dropna()
     assert (complete.a + complete.b == complete.total).all()
     assert (rows.total.isna() == (rows.a.isna() | rows.b.isna())).all()
+
+
+# --- Rounded sums ------------------------------------------------------------------------------
+
+MONEY = RANDOM.gamma(2, 100, ROWS).round(2)
+MARKS = RANDOM.integers(0, 101, (ROWS, 3))
+UNITS = RANDOM.gamma(2, 30_000, (ROWS, 3)).round()
+
+
+def parts_and(total, parts):
+    """A table of three parts and a total."""
+    return pd.DataFrame(parts, columns=["a", "b", "c"]).assign(total=total)
+
+
+def invoices(factor):
+    return pd.DataFrame({"net": MONEY, "other": (MONEY * factor).round(2), "n": integers(0, 99)})
+
+
+ROUNDED = [  # tables, a rule of each, and how far its columns may differ
+    (invoices(0.19), "other = 0.19 net, rounded", lambda t: 0.19 * t.net - t.other, 0.005),
+    (invoices(1.0837), "other = 1.0837 net, rounded", lambda t: 1.0837 * t.net - t.other, 0.005),
+    (
+        pd.DataFrame({"minutes": integers(5, 600)}).assign(
+            hours=lambda t: (t.minutes / 60).round(2)
+        ),
+        "minutes = 60 hours, rounded",
+        lambda t: t.minutes / 60 - t.hours,
+        0.005,
+    ),
+    (
+        parts_and(MARKS.mean(axis=1).round(1), MARKS),
+        "3 total = a + b + c, rounded",
+        lambda t: (t.a + t.b + t.c) / 3 - t.total,
+        0.05,
+    ),
+    (
+        parts_and((UNITS.sum(axis=1) / 1000).round(), UNITS),
+        "1000 total = a + b + c, rounded",
+        lambda t: (t.a + t.b + t.c) / 1000 - t.total,
+        0.5,
+    ),
+    (
+        parts_and((UNITS.sum(axis=1) / 1000).round(), (UNITS / 1000).round()),
+        "total = a + b + c, rounded",
+        lambda t: t.a + t.b + t.c - t.total,
+        1,
+    ),
+]
+
+
+@pytest.mark.parametrize(("frame", "sentence", "difference", "largest"), ROUNDED)
+def test_sums_hold_but_for_rounding(frame, sentence, difference, largest):
+    assert difference(frame).abs().max() <= largest + 1e-9
+    rows, sentences = decoded(frame)
+    assert sentence in sentences
+    assert difference(rows).abs().max() <= largest + 1e-9
+
+
+@pytest.mark.parametrize("decimals", [0, 1])
+def test_rounded_shares_add_up_as_often_as_in_the_data(decimals):
+    shares = 100 * RANDOM.dirichlet([3, 2, 1, 0.6], ROWS)
+    frame = pd.DataFrame(shares.round(decimals), columns=["coal", "gas", "wind", "sun"])
+    rows, sentences = decoded(frame)
+    assert sentences == ["coal + gas + wind + sun = 100, rounded"]
+    totals = frame.sum(axis=1).round(1)
+    new_totals = rows.sum(axis=1).round(1)
+    assert new_totals.between(totals.min(), totals.max()).all()
+    assert abs((new_totals == 100).mean() - (totals == 100).mean()) < 0.1
+
+
+def test_a_rounded_sum_beside_an_exact_one():
+    frame = invoices(0.19).rename(columns={"other": "vat"})
+    frame["gross"] = (frame.net + frame.vat).round(2)
+    rows, sentences = decoded(frame)
+    assert {"vat = 0.19 net, rounded", "gross = net + vat"} <= set(sentences)
+    assert (0.19 * rows.net - rows.vat).abs().max() < 0.00501
+    assert (rows.net + rows.vat - rows.gross).abs().max() < 1e-6
+
+
+def test_the_day_of_a_time():
+    opened = pd.Timestamp("2023-01-01") + pd.to_timedelta(integers(0, 300 * 86_400), "s")
+    rows, _ = decoded(pd.DataFrame({"opened": opened, "day": opened.floor("D")}))
+    assert (rows.opened.dt.floor("D") == rows.day).mean() > 0.99
+
+
+@pytest.mark.parametrize("rows", [30, 100, 1000])
+def test_chance_and_noise_are_no_rounded_sums(rows):
+    for _ in range(10):
+        frame = pd.DataFrame({f"n{i}": integers(0, 3**i, rows) for i in range(1, 6)})
+        for i in range(4):
+            frame[f"d{i}"] = RANDOM.normal(0, i + 1, rows).round(1)
+        assert sentences_of(frame) == []
+        causes = RANDOM.normal(0, 20, (rows, 2))
+        alike = causes @ RANDOM.normal(0, 1, (2, 8)) + RANDOM.normal(0, 0.5, (rows, 8))
+        frame = pd.DataFrame(alike.round()).add_prefix("alike")
+        assert not [text for text in sentences_of(frame) if "rounded" in text]
+
+
+def test_a_few_days_between_dates_are_no_rounding():
+    start = pd.Timestamp("2023-01-01") + pd.to_timedelta(integers(0, 300), "D")
+    end = start + pd.to_timedelta(integers(0, 3), "D")
+    assert sentences_of(pd.DataFrame({"start": start, "end": end})) == ["start <= end"]
+
+
+@pytest.mark.parametrize("name", ["breast_cancer", "diabetes", "wine"])
+def test_measured_columns_are_no_rounded_sums(name):
+    frame = getattr(datasets, f"load_{name}")(as_frame=True).frame
+    assert not [text for text in sentences_of(frame) if "rounded" in text]
 
 
 # --- Missing values and categories -------------------------------------------------------------

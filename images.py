@@ -30,6 +30,7 @@ import common
 from common import Batches, Evaluation, Failure, Figure, InputError, Training
 
 SIZES = (28, 32, 64, 128)  # of pictures, in pixels
+# Of a training in colour: estimated from the seconds that a batch takes
 TIMES = "10 minutes for 28 or 32 on two CPU cores, 50 for 64, 5 hours for 128"
 FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "BMP"]  # of the files in a folder
 THREADS = 4  # that read pictures: each has a large one in memory
@@ -226,10 +227,9 @@ def read_pictures(files: Sequence[Path], size: int, progress: bool) -> list[np.n
         except Exception:  # Pillow raises many kinds of errors for files that it cannot read
             return None
 
+    bar = {"desc": "Reading", "unit": "picture", "leave": False, "disable": not progress}
     with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(THREADS) as pool:
-        pictures = pool.map(read, files)
-        bar = {"desc": "Reading", "unit": "picture", "leave": False, "disable": not progress}
-        return list(tqdm(pictures, total=len(files), **bar))
+        return list(tqdm(pool.map(read, files), total=len(files), **bar))
 
 
 def open_image(path: Path, formats: list[str] | None = None) -> Image.Image:

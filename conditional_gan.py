@@ -47,12 +47,15 @@ def real_samples(
     data_dir: Path | str = "data",
     folder: Path | str | None = None,
     size: int = 32,
+    progress: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """At most `n` different pictures (n, channels, size, size) in 0..1, and their labels (n,).
 
     They are of a data set ("mnist", "fashion" or "cifar10"), or in the subfolders of a folder.
     """
-    pictures, labels, _ = images.load(dataset, data_dir, folder, size, labelled=True)
+    pictures, labels, _ = images.load(
+        dataset, data_dir, folder, size, labelled=True, progress=progress
+    )
     order = torch.randperm(len(pictures), generator=generator)[:n]
     return pictures[order], labels[order]
 

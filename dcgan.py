@@ -48,12 +48,13 @@ def real_samples(
     data_dir: Path | str = "data",
     folder: Path | str | None = None,
     size: int = 32,
+    progress: bool = True,
 ) -> Tensor:
     """At most `n` different pictures (n, channels, size, size), 0 black to 1 white.
 
     They are of a data set ("mnist", "fashion" or "cifar10"), or in a folder.
     """
-    pictures = images.load(dataset, data_dir, folder, size).pictures
+    pictures = images.load(dataset, data_dir, folder, size, progress=progress).pictures
     order = torch.randperm(len(pictures), generator=generator)
     return pictures[order[:n]]
 

@@ -13,6 +13,7 @@ import sys
 import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +30,10 @@ import common
 from common import Batches, Evaluation, Failure, Figure, InputError, Training
 
 SIZES = (28, 32, 64, 128)  # of pictures, in pixels
+# Of a training in colour: estimated from the seconds that a batch takes
+TIMES = "10 minutes for 28 or 32 on two CPU cores, 50 for 64, 5 hours for 128"
 FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "BMP"]  # of the files in a folder
+THREADS = 4  # that read pictures: each has a large one in memory
 
 # --- Options -----------------------------------------------------------------------------------
 
@@ -59,7 +63,11 @@ def add_folder_options(parser: ArgumentParser) -> None:
     )
     sizes = ", ".join(map(str, SIZES))
     parser.add_argument(
-        "--size", metavar="N", type=int, choices=SIZES, help=f"their size: {sizes} (32)"
+        "--size",
+        metavar="N",
+        type=int,
+        choices=SIZES,
+        help=f"their size: {sizes} (32); training takes about {TIMES}",
     )
 
 
@@ -76,6 +84,7 @@ def source(options: Namespace) -> dict[str, Any]:
         "data_dir": options.data_dir,
         "folder": options.data,
         "size": options.size or 32,
+        "progress": not options.quiet,
     }
 
 
@@ -96,10 +105,11 @@ def load(
     folder: Path | str | None = None,
     size: int = 32,
     labelled: bool = False,
+    progress: bool = True,
 ) -> Labelled:
     """The pictures in a folder, as `load_folder` reads them; without one, those of a data set."""
     if folder:
-        return load_folder(folder, size, labelled)
+        return load_folder(folder, size, labelled, progress)
     return load_dataset(dataset, data_dir)
 
 
@@ -140,7 +150,9 @@ def download_source(dataset_class: Any) -> tuple[str, str]:
 
 
 @functools.cache
-def load_folder(folder: Path | str, size: int, labelled: bool = False) -> Labelled:
+def load_folder(
+    folder: Path | str, size: int, labelled: bool = False, progress: bool = True
+) -> Labelled:
     """The pictures in a folder; their labels are its subfolders.
 
     If all are grey, they have one channel. Those that are in no subfolder have the folder's name
@@ -150,55 +162,91 @@ def load_folder(folder: Path | str, size: int, labelled: bool = False) -> Labell
     folder = Path(folder).resolve()
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}")
+    files = files_in(folder, labelled)
     pixels = []
     subfolders = []
     skipped = []
-    for path in sorted(folder.glob("*/**/*" if labelled else "**/*")):
-        place = path.relative_to(folder).parts
-        if path.is_dir() or any(name.startswith(".") for name in place):
-            continue
-        try:
-            pixels.append(read_picture(path, size))
-            subfolders.append(place[0] if len(place) > 1 else folder.name)
-        except Exception:  # Pillow raises many kinds of errors for files that it cannot read
-            skipped.append(path.name)
-    if skipped:
-        reason = f"files that are not pictures, or damaged, such as {skipped[0]}"
-        print(f"Skipped {len(skipped):,} {reason}", file=sys.stderr)
+    for file, picture in zip(files, read_pictures(files, size, progress), strict=True):
+        place = file.relative_to(folder)
+        if picture is None:
+            skipped.append(place)
+        else:
+            pixels.append(picture)
+            subfolders.append(place.parts[0] if len(place.parts) > 1 else folder.name)
     names = sorted(set(subfolders))
-    require_enough_pictures(folder, len(pixels), len(names), labelled)
+    require_enough_pictures(folder, len(pixels), len(names), labelled, skipped)
+    if skipped:
+        reason = f"damaged, or not {', '.join(FORMATS)}"
+        print(f"Skipped {count_files(skipped)}: {reason}", file=sys.stderr)
     pictures = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
     if (pictures == pictures[:, :1]).all():  # grey
         pictures = pictures[:, :1]
     labels = torch.tensor([names.index(name) for name in subfolders])
-    return Labelled(pictures.contiguous().float() / 255, labels, names)
+    return Labelled(pictures.contiguous().float().div_(255), labels, names)
 
 
-def require_enough_pictures(folder: Path, pictures: int, names: int, labelled: bool) -> None:
+def files_in(folder: Path, labelled: bool) -> list[Path]:
+    """The files in a folder and its subfolders or, if `labelled`, in these only; no hidden ones."""
+    files = []
+    for path in sorted(folder.glob("*/**/*" if labelled else "**/*")):
+        place = path.relative_to(folder).parts
+        hidden = any(name.startswith(".") for name in place)
+        if path.is_file() and not hidden:
+            files.append(path)
+    return files
+
+
+def count_files(files: Sequence[Path]) -> str:
+    """How many files there are, with the name of the first."""
+    if len(files) == 1:
+        return f"1 file, {files[0]}"
+    return f"{len(files):,} files, such as {files[0]}"
+
+
+def require_enough_pictures(
+    folder: Path, pictures: int, names: int, labelled: bool, skipped: Sequence[Path]
+) -> None:
     """InputError for fewer than 10 pictures or, if `labelled`, for fewer than 2 subfolders."""
-    formats = ", ".join(FORMATS)
-    if labelled and (pictures < 10 or names < 2):
-        found = f"{folder} has {pictures} pictures in {names} of its subfolders, which are labels"
-        raise InputError(f"{found}; at least 10 ({formats}) are needed, in 2 subfolders")
-    if pictures < 10:
-        raise InputError(f"{folder} has {pictures} pictures; at least 10 ({formats}) are needed")
+    found = f"{folder} has {pictures} pictures"
+    wanted = f"at least 10 ({', '.join(FORMATS)}) are needed"
+    if labelled:
+        found += f" in {names} of its subfolders, which are labels"
+        wanted += ", in 2 subfolders"
+    if skipped:
+        wanted += f"; skipped {count_files(skipped)}"
+    if pictures < 10 or (labelled and names < 2):
+        raise InputError(f"{found}; {wanted}")
+
+
+def read_pictures(files: Sequence[Path], size: int, progress: bool) -> list[np.ndarray | None]:
+    """The files as `read_picture` gives them, or None for those that it cannot read."""
+
+    def read(file: Path) -> np.ndarray | None:
+        try:
+            return read_picture(file, size)
+        except Exception:  # Pillow raises many kinds of errors for files that it cannot read
+            return None
+
+    bar = {"desc": "Reading", "unit": "picture", "leave": False, "disable": not progress}
+    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(THREADS) as pool:
+        return list(tqdm(pool.map(read, files), total=len(files), **bar))
 
 
 def open_image(path: Path, formats: list[str] | None = None) -> Image.Image:
-    """An image file as RGBA with 8 bits per channel, turned as its EXIF says."""
-    with Image.open(path, formats=formats) as file, warnings.catch_warnings(action="ignore"):
-        file.draft("RGB", (256, 256))  # decodes a large JPEG faster
-        image = ImageOps.exif_transpose(file)
-        if image.mode.startswith("I"):  # 16 bits
-            image = Image.fromarray((np.asarray(image) / 257).astype(np.uint8))
-        return image.convert("RGBA")
+    """An image file as RGB or, if it has transparency, as RGBA, turned as its EXIF says."""
+    with Image.open(path, formats=formats) as file:
+        file.draft("RGB", (256, 256))  # decodes a large JPEG faster, and smaller
+        ImageOps.exif_transpose(file, in_place=True)
+        if file.mode.startswith("I"):  # 16 bits
+            return Image.fromarray((np.asarray(file) / 257).astype(np.uint8)).convert("RGB")
+        return file.convert("RGBA" if file.has_transparency_data else "RGB")
 
 
 def read_picture(path: Path, size: int) -> np.ndarray:
     """A file as pixels (size, size, 3) in 0..255: on white, cut to a central square."""
-    image = open_image(path, FORMATS)
-    on_white = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.asarray(ImageOps.fit(on_white.convert("RGB"), (size, size)))
+    picture = ImageOps.fit(open_image(path, FORMATS), (size, size)).convert("RGBA")
+    white = Image.new("RGBA", picture.size, "white")
+    return np.asarray(Image.alpha_composite(white, picture).convert("RGB"))
 
 
 def read_grey(path: Path) -> Tensor:
@@ -207,11 +255,12 @@ def read_grey(path: Path) -> Tensor:
     One with a bright border is dark on white: it is inverted, and standard error says so.
     """
     try:
-        shrunk = np.asarray(open_image(path).convert("LA").resize((28, 28)), dtype=np.float32)
+        with warnings.catch_warnings(action="ignore"):
+            image = open_image(path).convert("LA").resize((28, 28))
     except Exception as error:  # Pillow raises many kinds of errors for files that it cannot read
         reason = getattr(error, "strerror", None) or "it is not an image"
         raise Failure(f"cannot read {path}: {reason}") from None
-    brightness, opacity = torch.from_numpy(shrunk / 255).unbind(dim=2)
+    brightness, opacity = torch.from_numpy(np.array(image) / 255).float().unbind(dim=2)
     # A transparent ground becomes black, or white if what is drawn on it is dark
     mean_brightness = (opacity * brightness).sum() / opacity.sum()
     ground = 1.0 if mean_brightness < 0.5 else 0.0
@@ -267,8 +316,8 @@ def limit_batch_size(batch_size: int, pictures: int) -> int:
 
 
 def slow_bar(steps: Iterable[int], progress: bool) -> Iterable[int]:
-    """The steps of an epoch, with a progress bar if they take more than five seconds."""
-    return tqdm(steps, unit="batch", leave=False, delay=5, disable=not progress)
+    """The steps of an epoch, with a progress bar: large pictures take minutes an epoch."""
+    return tqdm(steps, unit="batch", leave=False, disable=not progress)
 
 
 def random_shift(pictures: Tensor, most: int) -> Tensor:

@@ -121,10 +121,27 @@ def test_pictures_are_upright_and_on_white(suffix, tmp_path):
     assert (images.read_picture(tmp_path / f"clear.{suffix}", 30)[:, :13] == 255).all()
 
 
+def test_a_large_photo_is_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned
+    BLUE_RED.resize((2000, 1500)).save(tmp_path / "photo.jpg", exif=exif)
+    pixels = images.read_picture(tmp_path / "photo.jpg", 32).astype(int)
+    assert np.abs(pixels[2:14] - [0, 0, 255]).max() < 30
+    assert np.abs(pixels[18:30] - [255, 0, 0]).max() < 30
+
+
+def test_pictures_are_read_with_a_bar_unless_it_should_be_quiet(tmp_path, capsys):
+    write_pictures(tmp_path, ["black", "red"])
+    dcgan.real_samples(5, folder=tmp_path, size=28)
+    assert "/12 [" in capsys.readouterr().err
+    dcgan.real_samples(5, folder=tmp_path, size=28, progress=False)
+    assert capsys.readouterr().err == ""
+
+
 def test_a_folder_of_pictures(tmp_path, capsys):
     write_pictures(tmp_path, ["black", "red"])
     write_pictures(tmp_path / ".hidden", ["black"])
-    pictures, labels, names = images.load_folder(tmp_path, 32)
+    pictures, labels, names = images.load_folder(tmp_path, 32, progress=False)
     assert (pictures.shape, names) == ((12, 3, 32, 32), ["black", "red"])
     assert pictures[:, 0].amin(dim=(1, 2)).round().equal(labels.float())
     assert capsys.readouterr().err == ""
@@ -138,8 +155,9 @@ def test_files_that_are_no_pictures_are_counted_and_skipped(tmp_path, capsys):
     (tmp_path / "notes.txt").write_bytes(content)  # a picture, whatever its name
     (tmp_path / "red" / "0.png").write_bytes(content[:60])
     (tmp_path / "red" / "1.png").write_text("no picture")
-    assert images.load_folder(tmp_path, 32).names == sorted(["black", "red", tmp_path.name])
-    assert "Skipped 2 files" in capsys.readouterr().err
+    names = images.load_folder(tmp_path, 32, progress=False).names
+    assert names == sorted(["black", "red", tmp_path.name])
+    assert capsys.readouterr().err.startswith("Skipped 2 files, such as red/0.png: damaged, or not")
 
 
 @pytest.mark.parametrize(
@@ -148,12 +166,15 @@ def test_files_that_are_no_pictures_are_counted_and_skipped(tmp_path, capsys):
         (dcgan, "few", "has 6 pictures; at least 10"),
         (dcgan, "empty", "has 0 pictures"),
         (dcgan, "none", "no folder"),
+        (dcgan, "photos", "skipped 1 file, photo.heic"),
         (conditional_gan, "few", "in 1 of its subfolders"),
     ],
 )
 def test_too_few_pictures_are_one_line(script, folder, hint, run, tmp_path):
     write_pictures(tmp_path / "few", ["red"])
     (tmp_path / "empty").mkdir()
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "photo.heic").write_text("no format that is known")
     assert hint in run(script, "--data", tmp_path / folder, status=2).err
 
 

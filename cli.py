@@ -207,7 +207,7 @@ class Parser(argparse.ArgumentParser):
         epochs = "train for at most N epochs (%(default)s)"
         patience = "end training early after N epochs without progress (%(default)s)"
         if self.get_default("patience") >= self.get_default("epochs"):
-            patience = "end training early after N epochs without progress (by default, never)"
+            patience = "end training early after N epochs without progress (%(default)s, so by default never)"
         batch_size = "samples in a step; all, if the data have fewer (%(default)s)"
         lr = "learning rate: how far a step changes the networks (%(default)s)"
         self.add_argument("--seed", metavar="N", type=natural, help=seed)

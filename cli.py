@@ -62,7 +62,7 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
             reason, status = str(interrupt) or "interrupted, results were not saved", 130
         except OutputError as error:
             discard_output()
-            if isinstance(error.__cause__, BrokenPipeError):  # as by `| head`
+            if error.reader_is_gone:  # as by `| head`
                 return 0
             reason, status = str(error), 1
         except (MemoryError, RuntimeError) as error:
@@ -106,6 +106,10 @@ def accept_any_character() -> None:
 class OutputError(Exception):
     """Standard output cannot be written to; other errors of the system are not its."""
 
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(f"cannot print: {cause.strerror}")
+        self.reader_is_gone = cause.errno in (errno.EPIPE, errno.EINVAL)  # Windows says EINVAL
+
 
 class Output:
     """Standard output as a stream that raises OutputError."""
@@ -120,13 +124,13 @@ class Output:
         try:
             return self.stream.write(text)
         except OSError as error:
-            raise OutputError(f"cannot print: {error.strerror}") from error
+            raise OutputError(error) from error
 
     def flush(self) -> None:
         try:
             self.stream.flush()
         except OSError as error:
-            raise OutputError(f"cannot print: {error.strerror}") from error
+            raise OutputError(error) from error
 
 
 def discard_output() -> None:
@@ -184,10 +188,11 @@ class Parser(argparse.ArgumentParser):
             metavar="DIR",
             type=folder,
             default=Path("outputs", script.removesuffix("_gan")),
-            help="where results go (%(default)s)",
+            help="folder for the results (%(default)s)",
         )
-        self.add_argument("--show", action="store_true", help="open the picture in a window")
-        self.add_argument("--quiet", action="store_true", help="no progress bar")
+        show = "after training, open the picture of the results in a window"
+        self.add_argument("--show", action="store_true", help=show)
+        self.add_argument("--quiet", action="store_true", help="print results and errors only")
         if gan:
             self.add_generator_options()
         else:
@@ -197,23 +202,28 @@ class Parser(argparse.ArgumentParser):
         """Adds an option for each of SETTINGS."""
         natural = functools.partial(number, least=0)
         rate = functools.partial(number, kind=float, least=sys.float_info.min)
-        device = "auto, cpu, cuda, cuda:1 or mps (%(default)s)"
-        patience = "epochs without progress before training comes to its end (%(default)s)"
-        batch_size = "samples in a step (%(default)s, or all)"
-        self.add_argument("--seed", metavar="N", type=natural, help="random seed (%(default)s)")
+        seed = "start of the random numbers: the same one, the same results (%(default)s)"
+        device = "cpu, cuda, cuda:1, mps, or auto: a GPU if there is one (%(default)s)"
+        epochs = "train for at most N epochs (%(default)s)"
+        patience = "end training early after N epochs without progress (%(default)s"
+        never = self.get_default("patience") >= self.get_default("epochs")
+        patience += ", so by default never)" if never else ")"
+        batch_size = "samples in a step; all, if the data have fewer (%(default)s)"
+        lr = "learning rate: how far a step changes the networks (%(default)s)"
+        self.add_argument("--seed", metavar="N", type=natural, help=seed)
         self.add_argument("--device", metavar="NAME", help=device)
-        self.add_argument("--epochs", metavar="N", type=number, help="at most (%(default)s)")
+        self.add_argument("--epochs", metavar="N", type=number, help=epochs)
         self.add_argument("--patience", metavar="N", type=number, help=patience)
         self.add_argument("--batch-size", metavar="N", type=number, help=batch_size)
-        self.add_argument("--lr", metavar="X", type=rate, help="learning rate (%(default)s)")
+        self.add_argument("--lr", metavar="X", type=rate, help=lr)
 
     def add_generator_options(self) -> None:
         """Adds the options that use a saved generator, and --animate."""
-        generate = "no training: N samples of the saved generator"
-        interpolate = "no training: a picture of N steps from sample to sample"
+        generate = "do not train: N new samples of the saved generator"
+        interpolate = "do not train: draw N samples that turn into one another"
         self.add_argument("--generate", metavar="N", type=number, help=generate)
         self.add_argument("--interpolate", metavar="N", type=number, help=interpolate)
-        animate = "also save an animation of the training"
+        animate = "also save a film of the training, training.gif"
         self.add_argument("--animate", action="store_true", help=animate)
 
     def settings(self, options: argparse.Namespace) -> dict[str, Any]:

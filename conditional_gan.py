@@ -247,7 +247,7 @@ def main(argv: list[str] | None = None) -> int:
     images.add_data_options(parser, ["mnist", "fashion", "cifar10"])
     images.add_folder_options(parser)
     parser.add_argument("--resume", action="store_true", help="continue an interrupted training")
-    parser.add_argument("--label", metavar="NAME", help="label to generate, by name or number")
+    parser.add_argument("--label", metavar="NAME", help="with --generate: this label alone")
     options = parser.parse_args(argv)
     images.require_matching_options(options)
     if options.generate or options.interpolate:

@@ -237,7 +237,7 @@ def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = cli.Parser(__file__, __doc__, train)
     images.add_data_options(parser, ["mnist", "fashion"])
-    help_text = "no training: your own pictures, light on black; others are inverted"
+    help_text = "do not train: translate pictures, light on black; others are inverted"
     parser.add_argument("--translate", metavar="FILE", nargs="+", type=Path, help=help_text)
     options = parser.parse_args(argv)
     if options.translate or options.generate or options.interpolate:

@@ -154,7 +154,8 @@ def train(
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     parser = cli.Parser(__file__, __doc__, train)  # with an option for each setting of `train`
-    parser.add_argument("--data", metavar="FILE", type=Path, help="learn the points of a CSV file")
+    help_text = "learn the points in a CSV file, two numbers a line"
+    parser.add_argument("--data", metavar="FILE", type=Path, help=help_text)
     options = parser.parse_args(argv)
     torch.set_num_threads(1)  # faster, for networks as small as these
     if options.generate or options.interpolate:

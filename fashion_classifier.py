@@ -243,7 +243,7 @@ def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = cli.Parser(__file__, __doc__, train, gan=False)
     images.add_data_options(parser, ["fashion"])
-    help_text = "no training: your own pictures, light on black; others are inverted"
+    help_text = "do not train: classify pictures, light on black; others are inverted"
     parser.add_argument("--predict", metavar="FILE", nargs="+", type=Path, help=help_text)
     options = parser.parse_args(argv)
     torch.set_num_threads(1)  # faster for a network as small as this

@@ -156,9 +156,8 @@ def draw(axes: Any, data: Tensor, samples: Tensor) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     parser = cli.Parser(__file__, __doc__, train)  # with an option for each setting of `train`
-    parser.add_argument(
-        "--data", metavar="FILE", type=Path, help="learn the integers of a CSV file"
-    )
+    help_text = "learn the integers in a CSV file, one a line, from 0 to 99"
+    parser.add_argument("--data", metavar="FILE", type=Path, help=help_text)
     options = parser.parse_args(argv)
     torch.set_num_threads(1)  # faster, for networks as small as these
     if options.generate or options.interpolate:

@@ -18,7 +18,7 @@ seconds. Its buffer `columns` describes them as JSON.
     python table_gan.py                                   learn penguins, save in outputs/table
     python table_gan.py --data table.csv                  learn a table of your own
     python table_gan.py --generate 100                    rows of the saved generator, as CSV
-    python table_gan.py --generate 100 --where 'mass_kg>5' rows of one kind
+    python table_gan.py --generate 9 --where "mass_kg>5"  rows of one kind
 """
 
 import copy

@@ -845,8 +845,8 @@ def draw_two_columns(columns: list[Column], axes: Any, data: Tensor, samples: Te
 
 def parse_options(parser: cli.Parser, argv: list[str] | None) -> argparse.Namespace:
     """The options, with those of tables; `types` are a dict by the name of a column."""
-    data = "learn the table in a CSV file"
-    kinds = f"what columns are: {', '.join(KINDS)}"
+    data = "learn the table in a CSV file with a header"
+    kinds = f"correct what columns are taken for: {', '.join(KINDS)}"
     encoding = "how the characters of FILE are written, as cp1251 or gbk, if not in UTF-8"
     where = "generate only rows of a kind: also NAME>5, NAME=5..9, NAME=A|B, NAME= (missing)"
     parser.add_argument("--data", metavar="FILE", type=Path, help=data)

@@ -61,6 +61,9 @@ def start():
     timers = []
 
     def kill(process):
+        if not hasattr(os, "killpg"):  # on Windows
+            process.kill()
+            return
         with suppress(ProcessLookupError):  # it has ended, and its children too
             os.killpg(process.pid, signal.SIGKILL)
 

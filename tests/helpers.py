@@ -2,6 +2,7 @@
 
 import signal
 import struct
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,9 @@ IMAGE_SCRIPTS = [*IMAGE_GANS, fashion_classifier]
 GANS = [*POINT_GANS, multiples_of_five_gan, table_gan, *IMAGE_GANS]
 SCRIPTS = [*GANS, fashion_classifier]
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
+can_send_ctrl_c = pytest.mark.skipif(
+    sys.platform == "win32", reason="Windows sends no Ctrl-C to another process"
+)
 DEVICES = ["cpu", pytest.param("cuda", marks=needs_cuda)]
 torch.set_num_threads(1)  # tests run side by side
 

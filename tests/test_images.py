@@ -12,6 +12,7 @@ import torch
 from helpers import (
     IMAGE_SCRIPTS,
     ROOT,
+    can_send_ctrl_c,
     contents,
     new_training,
     own_data,
@@ -419,6 +420,7 @@ sys.exit(status)
 """
 
 
+@can_send_ctrl_c
 def test_two_processes_learn_the_same_and_ctrl_c_ends_both(start, run, data_dir, tmp_path):
     pytest.importorskip("torchvision")
     with socket.create_server(("localhost", 0)) as server:  # a free port

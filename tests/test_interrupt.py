@@ -7,7 +7,15 @@ import sys
 
 import pytest
 import torch
-from helpers import DEVICES, ROOT, contents, shorten, signal_after, wait_for_an_epoch
+from helpers import (
+    DEVICES,
+    ROOT,
+    can_send_ctrl_c,
+    contents,
+    shorten,
+    signal_after,
+    wait_for_an_epoch,
+)
 
 import cli
 import common
@@ -58,6 +66,7 @@ def test_before_the_first_epoch_ends_there_is_nothing_to_keep(monkeypatch):
         sine_gan.train(sine_gan.real_samples(500), epochs=4, progress=False)
 
 
+@can_send_ctrl_c
 def test_a_copy_runs_and_ctrl_c_ends_it(start, tmp_path):
     folder = tmp_path / "Zwölf Boxkämpfer, 十二"
     folder.mkdir()

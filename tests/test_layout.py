@@ -1,6 +1,8 @@
 """Which file needs which: what may be copied, and runs."""
 
 import ast
+import configparser
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -8,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers import ROOT, SCRIPTS
 
-FILES = {path.stem: ast.parse(path.read_text()) for path in ROOT.glob("*.py")}
+FILES = {path.stem: ast.parse(path.read_bytes()) for path in ROOT.glob("*.py")}
 TABLES = {"tables", "sampling", "rules", "columns", "dates", "csvfile"}
 SHARED = {"common", "cli", "images", *TABLES}
 NAMES = {"sklearn": "scikit-learn", "PIL": "matplotlib"}  # of packages; matplotlib brings Pillow
@@ -69,6 +71,22 @@ def test_heads_and_requirements_name_what_the_scripts_import():
         assert named == {NAMES.get(package, package) for package in packages}, script
         required.update(dependencies)
     assert required == {*(ROOT / "requirements.txt").read_text().split(), "torchvision"}
+
+
+def test_the_oldest_versions_and_the_oldest_and_newest_python_are_tested():
+    tox = configparser.ConfigParser(interpolation=None)
+    tox.read(ROOT / "tox.ini")
+    oldest = tox["testenv:oldest"]
+    for requirement in (ROOT / "requirements.txt").read_text().split():
+        if ">=" in requirement:
+            assert requirement.replace(">=", "==") + ".*" in oldest["deps"].split()
+    pythons = re.findall(r"py\d+", tox["tox"]["env_list"])
+    assert oldest["base_python"] == pythons[0]
+    workflow = (ROOT / ".github" / "workflows" / "tests.yml").read_text()
+    assert f"TOXENV: lint,{pythons[0]},{pythons[-1]},oldest\n" in workflow
+    for script in FILES.keys() - SHARED:
+        first, last = pythons[0][2], pythons[0][3:]
+        assert f'# requires-python = ">={first}.{last}"' in (ROOT / f"{script}.py").read_text()
 
 
 def train_alone(script):

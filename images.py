@@ -321,18 +321,21 @@ def slow_bar(steps: Iterable[int], progress: bool) -> Iterable[int]:
 
 
 def random_shift(pictures: Tensor, most: int) -> Tensor:
-    """Pictures, each randomly shifted by up to `most` pixels along each axis; margins are black."""
+    """Pictures, each randomly shifted by up to `most` pixels along each axis.
+
+    Borders are repeated, to fill the margins.
+    """
     starts = torch.randint(2 * most + 1, (2, len(pictures), 1), device=pictures.device)
     rows, columns = starts + torch.arange(pictures.shape[2], device=pictures.device)
-    padded = functional.pad(pictures, (most, most, most, most))
+    padded = functional.pad(pictures, (most, most, most, most), mode="replicate")
     shifted = padded.take_along_dim(rows[:, None, :, None], dim=2)  # faster than slices
     return shifted.take_along_dim(columns[:, None, None, :], dim=3)
 
 
 def augment(pictures: Tensor) -> Tensor:
-    """Pictures, each shifted a little, and with a black square a quarter as wide somewhere.
+    """Pictures, each shifted a little, and with a square a quarter as wide hidden somewhere.
 
-    So the discriminator cannot learn the real ones by heart. The generator does not learn shifts
+    It gets the mean colour. So the discriminator cannot learn the real ones by heart. The generator does not learn shifts
     or squares, as what it makes gets them too: differentiable augmentation (Zhao et al. 2020), with
     cutout (DeVries and Taylor 2017).
     """
@@ -342,7 +345,8 @@ def augment(pictures: Tensor) -> Tensor:
     distance = (torch.arange(size, device=pictures.device) - middle).abs()
     rows, columns = distance <= size // 8
     hidden = rows[:, None, :, None] & columns[:, None, None, :]
-    return shifted.masked_fill(hidden, 0)
+    mean = pictures.detach().mean(dim=(0, 2, 3), keepdim=True)
+    return torch.where(hidden, mean, shifted)
 
 
 # --- Distance ----------------------------------------------------------------------------------

@@ -184,6 +184,7 @@ def find_rules(cells: Tensor, columns: list[Column]) -> list[Rule]:
     search.add_missing()
     search.add_decisions()
     search.add_sums()
+    search.add_parts_of_dates()
     search.add_thresholds()
     search.add_orders()
     search.add_pairs()
@@ -359,6 +360,30 @@ class Search:
                 sentence = f"{self.names[total]} is missing where {self.listed(parts)} are"
                 self.add(Rule(sentence, [count + total], flags, one_of))
 
+    # --- A date decides its year, its month, its weekday ---
+
+    def add_parts_of_dates(self) -> None:
+        """A part of a date decides another column, whatever that calls it."""
+        values = self.cells[:, : len(self.columns)].T.nan_to_num(nan=-math.inf).contiguous()
+        several = (values != values[:, :1]).any(dim=1)
+        for i, name in itertools.product(self.of_kinds("date"), PARTS_OF_DATES):
+            free = [j for j in several.nonzero().flatten().tolist() if j not in self.decided]
+            others = torch.tensor([j for j in free if j != i], dtype=torch.int64)
+            dates = self.cells[:, i]
+            parts = PARTS_OF_DATES[name](dates[~dates.isnan()])
+            first = int(parts.min())
+            size = int(parts.max()) - first + 1
+            indices = part_indices(name, first, size, dates)
+            others = others[broken_decisions(indices, values[others]) == 0]
+            by_chance = paired_by_chance(values[others])
+            others = others[broken_decisions(indices, by_chance) >= self.min_broken]
+            for j in others.tolist():
+                decided_values = torch.full((size + 1,), math.nan, dtype=torch.float64)
+                decided_values[indices] = self.cells[:, j]
+                apply = functools.partial(decide_by_part, name, first, decided_values)
+                sentence = f"the {name} of {self.names[i]} decides {self.names[j]}"
+                self.add(Rule(sentence, [j], [i], apply))
+
     # --- A number decides a category ---
 
     def add_thresholds(self) -> None:
@@ -384,7 +409,7 @@ class Search:
 
     def add_threshold(self, i: int, j: int) -> None:
         """The range of number i decides category j."""
-        if self.root(i) == self.root(j):
+        if self.root(i) == self.root(j) or (i, j) in self.related:
             return
         low, high, _ = find_ranges(self.cells[:, j].long(), self.sizes[j], self.cells[:, [i]])
         order = low.flatten().argsort()
@@ -868,6 +893,49 @@ def balance(scales: list[Scale], relation: Relation, targets: int, *cells: Tenso
 def one_of(_: Tensor, *flags: Tensor) -> list[Tensor]:
     """Whether one of the flags is 1."""
     return [torch.stack(flags).amax(dim=0)]
+
+
+# --- A date decides its year, its month, its weekday -------------------------------------------
+
+
+def days(dates: Tensor) -> Tensor:
+    """Whole days since 1970 of dates (n,), in seconds."""
+    return dates.div(SECONDS_OF_A_DAY, rounding_mode="floor")
+
+
+def months(dates: Tensor) -> Tensor:
+    """Months since the year 0 of dates (n,), in seconds. Years begin in March, after leap days."""
+    since_0 = days(dates) + 719_468  # since March 1 of the year 0
+    centuries = since_0.div(146_097, rounding_mode="floor")  # four of them each
+    day = since_0 - 146_097 * centuries
+    leap_days = day // 1460 - day // 36_524 + day // 146_096
+    year = (day - leap_days) // 365
+    day_of_year = day - (365 * year + year // 4 - year // 100)
+    month = (5 * day_of_year + 2) // 153
+    return 12 * (400 * centuries + year) + month + 2
+
+
+PARTS_OF_DATES: dict[str, Callable[[Tensor], Tensor]] = {
+    "year": lambda dates: months(dates) // 12,
+    "quarter": lambda dates: months(dates) % 12 // 3,
+    "month": lambda dates: months(dates) % 12,
+    "weekday": lambda dates: days(dates) % 7,
+    "year and month": months,
+}
+
+
+def part_indices(name: str, first: int, size: int, dates: Tensor) -> Tensor:
+    """A part of dates (n,) as indices, counted from the first one; `size` for missing dates."""
+    parts = PARTS_OF_DATES[name](dates.nan_to_num()) - first
+    return parts.clamp(0, size - 1).masked_fill(dates.isnan(), size).long()
+
+
+def decide_by_part(
+    name: str, first: int, values: Tensor, target: Tensor, dates: Tensor
+) -> list[Tensor]:
+    """The value for a part of each date; targets stay where the data have no such part."""
+    right = values.to(target)[part_indices(name, first, len(values) - 1, dates)]
+    return [target.where(right.isnan(), right)]
 
 
 # --- A number decides a category ---------------------------------------------------------------

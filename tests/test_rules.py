@@ -389,6 +389,22 @@ def test_towns_states_and_countries():
     assert (rows.country == (rows.town.astype(int) // 15).astype(str)).all()
 
 
+@pytest.mark.parametrize("numbers", [True, False])
+def test_a_date_decides_its_parts(numbers):
+    opened = pd.Series(pd.Timestamp("1990-01-01") + pd.to_timedelta(integers(0, 9000), "D"))
+    frame = pd.DataFrame({"year": opened.dt.year, "quarter": opened.dt.quarter, "opened": opened})
+    frame["month"] = opened.dt.month if numbers else opened.dt.strftime("%b")
+    frame["weekday"] = opened.dt.dayofweek if numbers else opened.dt.day_name()
+    rows, sentences = decoded(frame)
+    assert "the month of opened decides month" in sentences
+    assert (rows.year == rows.opened.dt.year).all()
+    assert (rows.quarter.astype(int) == rows.opened.dt.quarter).all()
+    expected = rows.opened.dt.month if numbers else rows.opened.dt.strftime("%b")
+    assert (rows.month == expected).all()
+    expected = rows.opened.dt.dayofweek if numbers else rows.opened.dt.day_name()
+    assert (rows.weekday == expected).all()
+
+
 # --- Chance ------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""rules.py: what holds in all rows of a table holds in rows decoded from noise."""
+"""rules.py, rulesearch.py: what holds in all rows of a table holds in rows decoded from noise."""
 
 import io
 import math
@@ -13,7 +13,7 @@ from sklearn import datasets
 
 import cli
 import columns
-import rules
+import rulesearch
 from columns import Column
 from tables import Decoder, Table, TableTraining
 
@@ -49,7 +49,7 @@ def decoded(frame, rows=3000):
 
 def sentences_of(frame):
     table = Table(frame)
-    return [rule.sentence for rule in rules.find_rules(table.cells, table.columns)]
+    return [rule.sentence for rule in rulesearch.find_rules(table.cells, table.columns)]
 
 
 # --- Orders ------------------------------------------------------------------------------------
@@ -394,14 +394,14 @@ def test_a_date_decides_its_parts(numbers):
     opened = pd.Series(pd.Timestamp("1990-01-01") + pd.to_timedelta(integers(0, 9000), "D"))
     frame = pd.DataFrame({"year": opened.dt.year, "quarter": opened.dt.quarter, "opened": opened})
     frame["month"] = opened.dt.month if numbers else opened.dt.strftime("%b")
-    frame["weekday"] = opened.dt.dayofweek if numbers else opened.dt.day_name()
+    frame["weekday"] = opened.dt.day_of_week if numbers else opened.dt.day_name()
     rows, sentences = decoded(frame)
     assert "the month of opened decides month" in sentences
     assert (rows.year == rows.opened.dt.year).all()
     assert (rows.quarter.astype(int) == rows.opened.dt.quarter).all()
     expected = rows.opened.dt.month if numbers else rows.opened.dt.strftime("%b")
     assert (rows.month == expected).all()
-    expected = rows.opened.dt.dayofweek if numbers else rows.opened.dt.day_name()
+    expected = rows.opened.dt.day_of_week if numbers else rows.opened.dt.day_name()
     assert (rows.weekday == expected).all()
 
 
@@ -425,7 +425,7 @@ def test_many_columns_have_no_rules_by_chance():
     cells[:, 150:] = (cells[:, 150:] > 1).double()
     numbers = [Column(f"n{i}") for i in range(150)]
     answers = [Column(f"c{i}", ["no", "yes"]) for i in range(150)]
-    assert rules.find_rules(cells, [*numbers, *answers]) == []
+    assert rulesearch.find_rules(cells, [*numbers, *answers]) == []
 
 
 # --- Verdict and saved files -------------------------------------------------------------------
@@ -437,7 +437,7 @@ def test_the_verdict_names_a_rule_that_is_broken_and_its_share():
     training = TableTraining(table, seed=0, epochs=1, patience=1, progress=False)
     training.samples = table.cells.clone()
     training.samples[:100, 2] += 1
-    training.check_rules(rules.find_rules(table.cells, table.columns))
+    training.check_rules(rulesearch.find_rules(table.cells, table.columns))
     assert "WARNING: a rule of the data is broken: total = net + tax." in training.verdict
     assert "75%  at least 99%" in training.verdict
 

@@ -24,7 +24,7 @@ from rules import PARTS_OF_DATES, SECONDS_OF_A_DAY, Levels, Relation, Rule, Scal
 
 MIN_BROKEN = 10  # rows that would break a rule if chance paired its columns
 MAX_COMPARED = 1.5e9  # numbers compared to find rules; larger tables are searched by a sample
-FIRST_ROWS = (30, 200)  # they break most rules that rows may keep, and save a look at the others
+FIRST_ROWS = (4, 30, 200)  # they break most rules that rows may keep, and save a look at the others
 MAX_LEVELS = 300  # values of a column that are looked at one by one
 
 
@@ -482,7 +482,7 @@ def find_rounded_relations(
         multiples = sample.multiples(k, parts, shares)
         coefficients = torch.cat([torch.ones(1).to(multiples), multiples])
         expected = noise_of_rounding(coefficients, steps[members])
-        if noise[k] * sample.deviations[k] <= 2 * expected:
+        if noise[k] * sample.deviations[k] <= 1.3 * expected:
             relation = rounded_relation(numbers, members, steps[members])
             if relation:
                 yield members[0], relation

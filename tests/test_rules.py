@@ -449,9 +449,14 @@ def test_saved_generators_keep_the_rules():
     frame["size"] = [choices(["S", "M"] if name == "a" else ["M", "L"], 1)[0] for name in kind]
     frame["grade"] = np.where(frame.high < 80, "low", "high")
     frame["sum"] = frame.high + frame.x
+    frame["share"] = (frame["sum"] / 7).round(1)
+    frame["day"] = pd.Timestamp("2023-01-01") + pd.to_timedelta(integers(0, 700), "D")
+    frame["month"] = frame.day.dt.month
     table = Table(frame)
     decoder = Decoder(table.cells, table.columns)
-    assert len(decoder.rules) >= 5
+    sentences = [rule.sentence for rule in decoder.rules]
+    assert {"the month of day decides month", "7 share = x + high, rounded"} <= set(sentences)
+    assert len(decoder.rules) >= 7
     files = cli.model_files("decoder", decoder, table.rows.shape[1])
     noise = torch.randn(999, table.rows.shape[1], generator=seeded(0))
     with warnings.catch_warnings(action="ignore"):

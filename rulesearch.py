@@ -37,9 +37,9 @@ def find_rules(cells: Tensor, columns: list[Column]) -> list[Rule]:
     search = Search(cells, columns)
     orders = [*find_orders(search, "number"), *find_orders(search, "date")]
     add_missing(search)
+    add_parts_of_dates(search)  # first: a year must not decide whether its date is missing
     add_decisions(search)
     add_sums(search, orders)
-    add_parts_of_dates(search)
     add_ranges(search)
     add_orders(search, orders)
     add_pairs(search)
@@ -773,13 +773,13 @@ def find_pairs(search: Search, levels: dict[int, Levels]) -> list[tuple[int, int
     for i, j in find_likely_pairs(search, levels) if levels else []:
         counts = count_pairs(levels[i], search.cells[:, i], levels[j], search.cells[:, j])
         unseen = expected_unseen(counts)
-        if is_rule(unseen, (counts == 1).sum(), search.min_broken):
+        if differs_from_chance(unseen, (counts == 1).sum(), search.min_broken):
             found.append((unseen, i, j, counts))
     found.sort(key=lambda pair: -pair[0])
     return [(i, j, counts) for _, i, j, counts in found]
 
 
-def is_rule(unseen: Tensor, once: Tensor, min_broken: float) -> Tensor:
+def differs_from_chance(unseen: Tensor, once: Tensor, min_broken: float) -> Tensor:
     """Whether so many rows are expected with pairs that are never seen, and few are seen once."""
     return (unseen >= min_broken) & (once <= unseen / 10)
 
@@ -802,7 +802,7 @@ def find_likely_pairs(search: Search, levels: dict[int, Levels]) -> list[tuple[i
         expected = own.sum(dim=0).outer(others.sum(dim=0)) / len(sample)
         totals = torch.stack([expected * (counts == 0), counts == 1]).sum(dim=1)
         unseen, once = torch.zeros(2, len(indices)).index_add(1, column[starts[k] :], totals)
-        chosen = is_rule(unseen, once, search.min_broken)
+        chosen = differs_from_chance(unseen, once, search.min_broken)
         chosen[k] = False
         first = torch.full_like(unseen, k)
         likely.append(torch.stack([unseen, first, torch.arange(len(indices))])[:, chosen])

@@ -405,6 +405,19 @@ def test_a_date_decides_its_parts(numbers):
     assert (rows.weekday == expected).all()
 
 
+def test_a_missing_date_has_no_parts():
+    opened = pd.Series(pd.Timestamp("2017-01-01") + pd.to_timedelta(integers(0, 1461), "D"))
+    opened[RANDOM.random(ROWS) < 0.1] = pd.NaT
+    frame = pd.DataFrame({"opened": opened, "year": opened.dt.year, "m": opened.dt.strftime("%b")})
+    rows, _ = decoded(frame)
+    assert rows.opened.isna().any()
+    assert (rows.year.isna() == rows.opened.isna()).all()
+    assert (rows.m.isna() == rows.opened.isna()).all()
+    dated = rows.dropna()
+    assert (dated.year == dated.opened.dt.year).all()
+    assert (dated.m == dated.opened.dt.strftime("%b")).all()
+
+
 # --- Chance ------------------------------------------------------------------------------------
 
 

@@ -401,9 +401,13 @@ def multiple(coefficient: float, name: str) -> str:
 
 
 # --- Sums: which columns may have a relation ---------------------------------------------------
+#
+# A column may be a sum if columns with smaller numbers explain all of it: but for errors of float64
+# in an exact sum, as total = net + tax, or but for errors of rounding, as vat = 0.19 net.
 
 MIN_SHARE = 1e-7  # of a sum, in standard deviations; less is an error of float64
 MAX_NOISE = 0.05  # of a rounded sum, in standard deviations
+LEEWAY = 1.3  # of noise, compared with what is expected, while coefficients are known only nearly
 
 
 class Sample(NamedTuple):
@@ -482,7 +486,7 @@ def find_rounded_relations(
         multiples = sample.multiples(k, parts, shares)
         coefficients = torch.cat([torch.ones(1).to(multiples), multiples])
         expected = noise_of_rounding(coefficients, steps[members])
-        if noise[k] * sample.deviations[k] <= 1.3 * expected:
+        if noise[k] * sample.deviations[k] <= LEEWAY * expected:
             relation = rounded_relation(numbers, members, steps[members])
             if relation:
                 yield members[0], relation
@@ -501,6 +505,8 @@ def noise_of_rounding(coefficients: Tensor, steps: Tensor) -> Tensor:
 
 
 # --- Sums: an exact relation -------------------------------------------------------------------
+#
+# Its coefficients are those of a regression, as fractions: 1/3 for 0.33333333.
 
 
 def exact_relation(numbers: Tensor, members: list[int], multiples: list[float]) -> Relation | None:
@@ -554,7 +560,7 @@ def rounded_relation(numbers: Tensor, members: list[int], steps: Tensor) -> Rela
         # (m, m): a row of coefficients for each member
         candidates = rounded_to(coefficients / coefficients.unsqueeze(1), decimals)
         totals = values @ candidates.T  # (n, m)
-        has_enough_decimals = totals.std(dim=0) <= 1.3 * noises
+        has_enough_decimals = totals.std(dim=0) <= LEEWAY * noises
         for k in has_enough_decimals.nonzero().flatten().tolist():
             relation = relation_but_for_rounding(members, candidates[k], steps, totals[:, k])
             if relation:

@@ -1,6 +1,7 @@
 """What a GAN needs to learn a table.
 
-Copy this file, sampling.py, rules.py, columns.py, dates.py and csvfile.py along with table_gan.py.
+Copy this file, sampling.py, rules.py, rulesearch.py, columns.py, dates.py and csvfile.py along with
+table_gan.py.
 
 A table is a DataFrame. Its cells are a tensor (n, columns) of numbers and of indices of categories,
 as columns.py reads them. They are encoded as rows (n, width), which a GAN learns: a category is a
@@ -26,7 +27,8 @@ import cli
 import common
 from columns import KEPT_AS, KINDS, Column, dtypes_of, parse, to_frame, to_json
 from common import GENERATED, REAL, Failure, Figure, InputError, Training
-from rules import Rule, apply_rules, find_rules
+from rules import Rule, apply_rules
+from rulesearch import find_rules
 from sampling import LATENT_DIM, SavedTable, generate, split_condition
 
 with suppress(ImportError):  # require_packages says so

@@ -1,4 +1,4 @@
-"""rules.py: what holds in all rows of a table holds in rows decoded from noise."""
+"""rules.py, rulesearch.py: what holds in all rows of a table holds in rows decoded from noise."""
 
 import io
 import math
@@ -13,7 +13,7 @@ from sklearn import datasets
 
 import cli
 import columns
-import rules
+import rulesearch
 from columns import Column
 from tables import Decoder, Table, TableTraining
 
@@ -49,7 +49,7 @@ def decoded(frame, rows=3000):
 
 def sentences_of(frame):
     table = Table(frame)
-    return [rule.sentence for rule in rules.find_rules(table.cells, table.columns)]
+    return [rule.sentence for rule in rulesearch.find_rules(table.cells, table.columns)]
 
 
 # --- Orders ------------------------------------------------------------------------------------
@@ -389,6 +389,35 @@ def test_towns_states_and_countries():
     assert (rows.country == (rows.town.astype(int) // 15).astype(str)).all()
 
 
+@pytest.mark.parametrize("numbers", [True, False])
+def test_a_date_decides_its_parts(numbers):
+    opened = pd.Series(pd.Timestamp("1990-01-01") + pd.to_timedelta(integers(0, 9000), "D"))
+    frame = pd.DataFrame({"year": opened.dt.year, "quarter": opened.dt.quarter, "opened": opened})
+    frame["month"] = opened.dt.month if numbers else opened.dt.strftime("%b")
+    frame["weekday"] = opened.dt.day_of_week if numbers else opened.dt.day_name()
+    rows, sentences = decoded(frame)
+    assert "the month of opened decides month" in sentences
+    assert (rows.year == rows.opened.dt.year).all()
+    assert (rows.quarter.astype(int) == rows.opened.dt.quarter).all()
+    expected = rows.opened.dt.month if numbers else rows.opened.dt.strftime("%b")
+    assert (rows.month == expected).all()
+    expected = rows.opened.dt.day_of_week if numbers else rows.opened.dt.day_name()
+    assert (rows.weekday == expected).all()
+
+
+def test_a_missing_date_has_no_parts():
+    opened = pd.Series(pd.Timestamp("2017-01-01") + pd.to_timedelta(integers(0, 1461), "D"))
+    opened[RANDOM.random(ROWS) < 0.1] = pd.NaT
+    frame = pd.DataFrame({"opened": opened, "year": opened.dt.year, "m": opened.dt.strftime("%b")})
+    rows, _ = decoded(frame)
+    assert rows.opened.isna().any()
+    assert (rows.year.isna() == rows.opened.isna()).all()
+    assert (rows.m.isna() == rows.opened.isna()).all()
+    dated = rows.dropna()
+    assert (dated.year == dated.opened.dt.year).all()
+    assert (dated.m == dated.opened.dt.strftime("%b")).all()
+
+
 # --- Chance ------------------------------------------------------------------------------------
 
 
@@ -409,7 +438,7 @@ def test_many_columns_have_no_rules_by_chance():
     cells[:, 150:] = (cells[:, 150:] > 1).double()
     numbers = [Column(f"n{i}") for i in range(150)]
     answers = [Column(f"c{i}", ["no", "yes"]) for i in range(150)]
-    assert rules.find_rules(cells, [*numbers, *answers]) == []
+    assert rulesearch.find_rules(cells, [*numbers, *answers]) == []
 
 
 # --- Verdict and saved files -------------------------------------------------------------------
@@ -421,7 +450,7 @@ def test_the_verdict_names_a_rule_that_is_broken_and_its_share():
     training = TableTraining(table, seed=0, epochs=1, patience=1, progress=False)
     training.samples = table.cells.clone()
     training.samples[:100, 2] += 1
-    training.check_rules(rules.find_rules(table.cells, table.columns))
+    training.check_rules(rulesearch.find_rules(table.cells, table.columns))
     assert "WARNING: a rule of the data is broken: total = net + tax." in training.verdict
     assert "75%  at least 99%" in training.verdict
 
@@ -433,9 +462,14 @@ def test_saved_generators_keep_the_rules():
     frame["size"] = [choices(["S", "M"] if name == "a" else ["M", "L"], 1)[0] for name in kind]
     frame["grade"] = np.where(frame.high < 80, "low", "high")
     frame["sum"] = frame.high + frame.x
+    frame["share"] = (frame["sum"] / 7).round(1)
+    frame["day"] = pd.Timestamp("2023-01-01") + pd.to_timedelta(integers(0, 700), "D")
+    frame["month"] = frame.day.dt.month
     table = Table(frame)
     decoder = Decoder(table.cells, table.columns)
-    assert len(decoder.rules) >= 5
+    sentences = [rule.sentence for rule in decoder.rules]
+    assert {"the month of day decides month", "7 share = x + high, rounded"} <= set(sentences)
+    assert len(decoder.rules) >= 7
     files = cli.model_files("decoder", decoder, table.rows.shape[1])
     noise = torch.randn(999, table.rows.shape[1], generator=seeded(0))
     with warnings.catch_warnings(action="ignore"):

@@ -37,8 +37,6 @@ WIDTH = 16  # channels of the largest feature maps, twice as many for colour
 BATCHES_PER_EPOCH = 240
 BETAS = (0.0, 0.99)  # of Adam. With momentum, the two networks would oscillate
 EMA_DECAY = 0.998  # of the moving average of the generator's weights
-PENALTY = 4.0  # weight of the gradient penalty at first
-PENALTY_DECAY = 0.02  # what is left of it at the end
 
 
 def real_samples(
@@ -188,7 +186,7 @@ def train(
             done = (epoch - 1) / epochs
             common.set_lr(lr * (1 - done), g_optimizer, d_optimizer)
             # A tensor, as a number would stay as it was when a step was recorded
-            penalty = torch.tensor(PENALTY * PENALTY_DECAY**done, device=device)
+            penalty = torch.tensor(images.penalty_weight(len(pictures), done), device=device)
             for i in images.slow_bar(range(BATCHES_PER_EPOCH), progress):
                 every_fourth = i % 4 == 0  # is enough (Karras et al. 2020)
                 d_loss, g_loss = step(next(batches), penalty, apply_penalty=every_fourth)

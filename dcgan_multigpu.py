@@ -42,8 +42,6 @@ LATENT_DIM = 64  # random numbers that become one picture
 BATCHES_PER_EPOCH = 240  # of all processes together
 BETAS = (0.0, 0.99)  # of Adam. With momentum, the two networks would oscillate
 EMA_DECAY = 0.998  # of the moving average of the generator's weights
-PENALTY = 4.0  # weight of the gradient penalty at first
-PENALTY_DECAY = 0.02  # what is left of it at the end
 SIGNALS: list[int] = []  # received: of Ctrl-C, or SIGTERM
 
 
@@ -175,7 +173,7 @@ def train(
         for epoch in training.epochs() if first else range(1, epochs + 1):
             done = (epoch - 1) / epochs
             common.set_lr(lr * (1 - done), g_optimizer, d_optimizer)
-            penalty = PENALTY * PENALTY_DECAY**done
+            penalty = images.penalty_weight(len(pictures), done)
             for i in images.slow_bar(range(batches_per_epoch), progress and first):
                 # A process that stopped alone would leave the others waiting for its gradients
                 if on_any_process(len(SIGNALS) > 0, device):

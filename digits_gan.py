@@ -92,7 +92,7 @@ def train(
     epochs: int = 40,
     patience: int = 40,
     batch_size: int = 128,
-    lr: float = 0.001,
+    lr: float = 0.002,
     progress: bool = True,
     checkpoint: Path | None = None,
     resume: bool = False,

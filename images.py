@@ -315,6 +315,20 @@ def limit_batch_size(batch_size: int, pictures: int) -> int:
     return max(2, min(batch_size, pictures))
 
 
+PENALTY = 4.0  # weight of the gradient penalty at first
+LAST_PENALTY = 720.0  # at the end, divided by the number of pictures
+
+
+def penalty_weight(pictures: int, done: float) -> float:
+    """Weight of the gradient penalty when a share of the training is done, from 0 to 1.
+
+    It falls, as finer and finer details are to be learned. It falls less for few pictures: the
+    discriminator would know them by heart, and the generated ones would become alike.
+    """
+    last = min(LAST_PENALTY / pictures, PENALTY)
+    return PENALTY ** (1 - done) * last**done
+
+
 def slow_bar(steps: Iterable[int], progress: bool) -> Iterable[int]:
     """The steps of an epoch, with a progress bar: large pictures take minutes an epoch."""
     return tqdm(steps, unit="batch", leave=False, disable=not progress)
@@ -335,9 +349,9 @@ def random_shift(pictures: Tensor, most: int) -> Tensor:
 def augment(pictures: Tensor) -> Tensor:
     """Pictures, each shifted a little, and with a square a quarter as wide hidden somewhere.
 
-    It gets the mean colour. So the discriminator cannot learn the real ones by heart. The generator does not learn shifts
-    or squares, as what it makes gets them too: differentiable augmentation (Zhao et al. 2020), with
-    cutout (DeVries and Taylor 2017).
+    It gets the mean colour. So the discriminator cannot learn the real ones by heart. The generator
+    does not learn shifts or squares, as what it makes gets them too: differentiable augmentation
+    (Zhao et al. 2020), with cutout (DeVries and Taylor 2017).
     """
     size = pictures.shape[2]
     shifted = random_shift(pictures, size // 14)

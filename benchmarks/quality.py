@@ -113,9 +113,9 @@ def readme_figures(runs: Runs) -> list[Figures]:
 def write_scripts(runs: Runs) -> None:
     """What README says of each script."""
     results = {
-        "exp_curve_gan": ("exponential", "excess", "{:.0%} further off than its data"),
-        "sine_gan": ("sine", "excess", "{:.0%} further off than its data"),
-        "multiples_of_five_gan": (OWN_SET, "valid", "{:.1%} of its integers are right"),
+        "exp_curve_gan": ("exponential", "excess", "error {:+.0%} against its training data"),
+        "sine_gan": ("sine", "excess", "error {:+.0%} against its training data"),
+        "multiples_of_five_gan": (OWN_SET, "valid", "{:.0%} of its integers are right"),
         "wgan": ("wgan", "clusters found", "{:.0f} of 8 clusters"),
     }
     for script, (name, figure, text) in results.items():

@@ -30,7 +30,7 @@ import common
 from common import Batches, Evaluation, Failure, Figure, InputError, Training
 
 SIZES = (28, 32, 64, 128)  # of pictures, in pixels
-# Of a training in colour: estimated from the seconds that a batch takes
+# A training on colour pictures takes so long. Estimated from the time of one batch
 TIMES = "10 minutes for 28 or 32 on two CPU cores, 50 for 64, 5 hours for 128"
 FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "BMP"]  # of the files in a folder
 THREADS = 4  # that read pictures: each has a large one in memory

@@ -94,15 +94,18 @@ def learn_integers(data: Tensor, seed: int, limit: float = 400.0) -> Result:
     return train(generator, step, batches, limit, error, patience=800)
 
 
+def targets(real: Tensor) -> tuple[Tensor, Tensor]:
+    """What a discriminator should say of as many real and as many generated rows (n, 1)."""
+    return torch.ones(len(real), 1), torch.zeros(len(real), 1)
+
+
 def book_step(generator: nn.Module, discriminator: nn.Module, latent_dim: int) -> Step:
     """The book's step: the discriminator's for real rows, that for generated ones, the other's."""
     g_optimizer = Adam(generator.parameters(), lr=0.0005)
     d_optimizer = Adam(discriminator.parameters(), lr=0.0005)
 
     def step(real: Tensor) -> Tensor:
-        ones = torch.ones(len(real), 1)
-        zeros = torch.zeros(len(real), 1)
-
+        ones, zeros = targets(real)
         d_optimizer.zero_grad()
         binary_cross_entropy(discriminator(real), ones).backward()
         d_optimizer.step()
@@ -277,9 +280,7 @@ def pytorch_step(generator: nn.Module, discriminator: nn.Module) -> Step:
     g_optimizer, d_optimizer = optimizers(generator, discriminator)
 
     def step(real: Tensor) -> Tensor:
-        ones = torch.ones(len(real), 1)
-        zeros = torch.zeros(len(real), 1)
-
+        ones, zeros = targets(real)
         d_optimizer.zero_grad()
         bce(discriminator(real), ones).backward()
         fakes = generator(torch.randn(len(real), PICTURE_LATENT_DIM))
@@ -299,9 +300,7 @@ def pytorch_gan_step(generator: nn.Module, discriminator: nn.Module) -> Step:
     g_optimizer, d_optimizer = optimizers(generator, discriminator)
 
     def step(real: Tensor) -> Tensor:
-        ones = torch.ones(len(real), 1)
-        zeros = torch.zeros(len(real), 1)
-
+        ones, zeros = targets(real)
         g_optimizer.zero_grad()
         fakes = generator(torch.randn(len(real), PICTURE_LATENT_DIM))
         bce(discriminator(fakes), ones).backward()

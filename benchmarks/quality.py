@@ -38,7 +38,7 @@ COLUMNS = [
     "warned",
     "seconds",
 ]
-IDEALS = {"exponential": 0.0, "sine": 0.0, "integers of 20": 20.0, "seconds": 0.0}
+IDEALS = {"exponential": 0.0, "sine": 0.0, "integers of 20": 20.0}
 RING = "ring of 8, deviation 0.05"  # the data of wgan.py
 RING_COLUMNS = ["clusters found", "near", "excess", "correlation", "seconds"]
 # Seeds, at most; of the scripts' own data, as many as asked for
@@ -106,8 +106,7 @@ def readme_figures(runs: Runs) -> list[Figures]:
     """The figures that README shows, of the scripts' own data."""
     curves = [{name: run["excess"]} for name in OWN_SHAPES for run in runs[name]]
     integers = [{"integers of 20": 20 * run["present"]} for run in runs[OWN_SET]]
-    seconds = [{"seconds": run["seconds"]} for name in OWN for run in runs[name]]
-    return curves + integers + seconds
+    return curves + integers
 
 
 def write_scripts(runs: Runs) -> None:

@@ -296,9 +296,7 @@ MIN_CHANGES = 4  # rows in which chance would change a member: two have another 
 def add_sums(search: Search, orders: list[tuple[int, int]]) -> None:
     """Add the relations of columns, exact ones first."""
     relations = find_all_relations(search)
-    uses = torch.zeros(len(search.columns), dtype=torch.int64)  # in relations
-    for relation in relations:
-        uses[relation.members[:1] if relation.rounds_first else relation.members] += 1
+    uses = count_uses(relations, len(search.columns))
     for relation in sorted(relations, key=lambda relation: relation.is_rounded):
         parts = set(relation.members[1:])
         has_order = any(parts.issuperset(order) for order in orders)
@@ -306,14 +304,30 @@ def add_sums(search: Search, orders: list[tuple[int, int]]) -> None:
         add_missing_sum(search, relation.members[0], relation.members[1:])
 
 
+def count_uses(relations: list[Relation], columns: int) -> Tensor:
+    """In how many relations each of so many columns is (columns,).
+
+    A rounded number that is in no other relation follows its sources, and does not count as a use
+    of these: vat = 0.19 net. In gross = net + vat it is used, so net cannot be changed.
+    """
+    members = torch.tensor([i for relation in relations for i in relation.members])
+    counts = members.long().bincount(minlength=columns)
+    uses = torch.zeros(columns, dtype=torch.int64)
+    for relation in relations:
+        first = relation.members[:1]
+        follows = relation.rounds_first and counts[first] == 1
+        uses[first if follows else relation.members] += 1
+    return uses
+
+
 def find_all_relations(search: Search) -> list[Relation]:
-    """The relations of the table, at most one for each last member; see find_relations."""
+    """The relations of the table, at most one of a kind for each last member: find_relations."""
     kinds = search.of_kinds("number", "date", "binary")
     numbers = search.numbers(kinds)
     steps = torch.tensor([search.scales[i].step for i in kinds], dtype=torch.float64)
     changes = (paired_by_chance(numbers.T) != numbers.T).sum(dim=1)
     usable = (changes >= MIN_CHANGES).nonzero().flatten()
-    relations: dict[int, Relation] = {}
+    relations: dict[tuple[int, bool], Relation] = {}
     for window in windows(len(usable)):
         chosen = usable[window]
         for last, relation in find_relations(numbers[:, chosen], steps[chosen]):
@@ -321,7 +335,8 @@ def find_all_relations(search: Search) -> list[Relation]:
             members = [kinds[k] for k in positions.tolist()]
             follows = len({search.root(i) for i in members}) == 1
             if not follows and changes[positions].max() >= search.min_broken:
-                relations.setdefault(int(chosen[last]), relation._replace(members=members))
+                key = (int(chosen[last]), relation.is_rounded)
+                relations.setdefault(key, relation._replace(members=members))
     return list(relations.values())
 
 
@@ -370,13 +385,21 @@ def add_missing_sum(search: Search, total: int, parts: list[int]) -> None:
 def describe(relation: Relation, columns: list[Column]) -> str:
     """A relation as text."""
     end = ", rounded" if relation.is_rounded else ""
+    constant = relation.constant
     coefficients = relation.coefficients
-    if relation.constant and len(set(coefficients)) == 1:
+    inverse = 1 / coefficients[0]
+    if relation.rounds_first and len(coefficients) == 2 and count_digits(inverse) <= 4:
+        coefficients = [1.0, inverse * coefficients[1]]  # tax = 0.2 net, and not net = 5 tax
+        constant *= inverse
+    if constant and len(set(coefficients)) == 1:
         names = [columns[i].name for i in sorted(relation.members)]
-        return f"{' + '.join(names)} = {relation.constant:g}{end}"
+        return f"{' + '.join(names)} = {constant:g}{end}"
     multiples = list(zip(relation.members, coefficients, strict=True))
     if len(multiples) == 2 and abs(coefficients[1]) == 1:
         multiples.sort(key=lambda multiple: abs(multiple[1]))  # minutes = 60 hours
+    signs = [coefficient > 0 for coefficient in coefficients]
+    if len(multiples) > 2:  # a member of a sign of its own first: total = net + tax
+        multiples.sort(key=lambda multiple: signs.count(multiple[1] > 0) > 1)
     (total, factor), *parts = multiples
     total_is_date = columns[total].date is not None
     sign = math.copysign(1, factor)
@@ -388,9 +411,9 @@ def describe(relation: Relation, columns: list[Column]) -> str:
             text += f"{columns[i].name} days"
         else:
             text += multiple(coefficient, columns[i].name)
-    if relation.constant:
-        text += " + " if sign * relation.constant > 0 else " - "
-        size = abs(relation.constant)
+    if constant:
+        text += " + " if sign * constant > 0 else " - "
+        size = abs(constant)
         text += f"{size / SECONDS_OF_A_DAY:g} days" if total_is_date else f"{size:g}"
     return f"{multiple(factor, columns[total].name)} = {text.removeprefix(' + ').strip()}{end}"
 
@@ -406,12 +429,13 @@ def multiple(coefficient: float, name: str) -> str:
 # in an exact sum, as total = net + tax, or but for errors of rounding, as vat = 0.19 net.
 
 MIN_SHARE = 1e-7  # of a sum, in standard deviations; less is an error of float64
-MAX_NOISE = 0.05  # of a rounded sum, in standard deviations
+MAX_NOISE = 0.2  # of a rounded sum, in standard deviations
+MAX_STEPS = 1.0  # the same, in steps of its least precise member
 LEEWAY = 1.3  # of noise, compared with what is expected, while coefficients are known only nearly
 
 
 class Sample(NamedTuple):
-    """Complete rows of the columns that vary, those with the smallest numbers first."""
+    """Complete rows of the columns that vary, in the order of a measure of them."""
 
     columns: Tensor  # (m,), their indices
     deviations: Tensor  # (m,), standard deviations
@@ -427,10 +451,10 @@ class Sample(NamedTuple):
         return shares * self.deviations[k] / self.deviations[parts]
 
 
-def take_sample(complete: Tensor) -> Sample:
-    """A sample of rows (n, columns) without missing numbers."""
+def take_sample(complete: Tensor, measure: Tensor) -> Sample:
+    """A sample of rows (n, columns) without missing numbers, by a measure (columns,)."""
     numbers = complete[:2000]
-    order = numbers.abs().mean(dim=0).argsort()
+    order = measure.argsort()
     order = order[numbers.std(dim=0)[order] > 0]
     deviations = numbers.std(dim=0)[order]
     scores = (numbers[:, order] - numbers[:, order].mean(dim=0)) / deviations
@@ -443,15 +467,16 @@ def take_sample(complete: Tensor) -> Sample:
 def find_relations(numbers: Tensor, steps: Tensor) -> Iterator[tuple[int, Relation]]:
     """Relations of columns (n, columns) that hold in all rows in which no member is missing.
 
-    With each comes the last of its members, in the order of the mean: columns with the largest
-    numbers are the sums of others. Columns have `steps` (columns,) between their numbers.
+    With each comes the last of its members: in an exact sum that with the largest numbers, as these
+    are sums of others; in a rounded one the least precise. Columns have `steps` (columns,) between
+    their numbers.
     """
     complete = numbers[~numbers.isnan().any(dim=1)]
     if len(complete) < 3 * numbers.shape[1] or numbers.shape[1] < 2:
         return
-    sample = take_sample(complete)
-    yield from find_exact_relations(numbers, sample)
-    yield from find_rounded_relations(numbers, sample, steps)
+    yield from find_exact_relations(numbers, take_sample(complete, complete.abs().mean(dim=0)))
+    relative_steps = steps / complete.std(dim=0)
+    yield from find_rounded_relations(numbers, take_sample(complete, relative_steps), steps)
 
 
 def find_exact_relations(numbers: Tensor, sample: Sample) -> Iterator[tuple[int, Relation]]:
@@ -475,8 +500,9 @@ def find_rounded_relations(
     All columns are explained by the same independent ones, in one go.
     """
     noise = sample.noise
-    independent = (noise >= MAX_NOISE).nonzero().flatten()
-    nearly = ((noise >= MIN_SHARE) & (noise < MAX_NOISE)).nonzero().flatten()
+    most = (MAX_STEPS * steps[sample.columns] / sample.deviations).clamp(max=MAX_NOISE)
+    independent = (noise > most).nonzero().flatten()
+    nearly = ((noise >= MIN_SHARE) & (noise <= most)).nonzero().flatten()
     all_shares = torch.linalg.lstsq(
         sample.scores[:, independent], sample.scores[:, nearly]
     ).solution

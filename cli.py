@@ -59,7 +59,7 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
         except Failure as error:
             reason, status = str(error), error.status
         except KeyboardInterrupt as interrupt:
-            reason, status = str(interrupt) or "interrupted, results were not saved", 130
+            reason, status = str(interrupt) or "interrupted before all was saved", 130
         except OutputError as error:
             discard_output()
             if error.reader_is_gone:  # as by `| head`

@@ -831,6 +831,8 @@ class Training:
 
     def advice(self) -> str:
         """What to try if the samples are not good enough."""
+        if self.interrupted:
+            return "Training was interrupted: let it go on to its end."
         if self.stopping.epoch < self.epochs_asked:
             return "Try another --seed, more --patience, or a lower --lr."
         return "Try more --epochs, another --seed, or a lower --lr."

@@ -326,9 +326,9 @@ def mean(runs: Iterable[Figures], name: str) -> float:
     return fmean(values_of(runs, name))
 
 
-def rounded(values: list[float], summary: Callable[[list[float]], float], digits: int = 3) -> str:
+def rounded(values: list[float], summary: Callable[[list[float]], float] = fmean) -> str:
     """The summary of values, as their mean or maximum, as text; of none, nothing."""
-    return f"{summary(values):.{digits}g}" if values else ""
+    return f"{summary(values):.3g}" if values else ""
 
 
 def cells(runs: Sequence[Figures], columns: Sequence[str], largest: Sequence[str] = ()) -> list:
@@ -336,7 +336,7 @@ def cells(runs: Sequence[Figures], columns: Sequence[str], largest: Sequence[str
     row = []
     for name in columns:
         values = values_of(runs, name)
-        row.append(rounded(values, fmean))
+        row.append(rounded(values))
         if name in largest:
             row.append(rounded(values, max))
     return row
@@ -381,14 +381,12 @@ def comparison(runs: dict[str, list[Figures]], ideals: dict[str, float]) -> str:
     """A table of means by method; of each figure, the one nearest to the ideal is bold."""
     rows = {method: [method] for method in runs}
     for name, ideal in ideals.items():
-        means = {}
-        for method, seeds in runs.items():
-            values = values_of(seeds, name)
-            means[method] = fmean(values) if values else math.nan
-        best = min(means.values(), key=lambda mean: (math.isnan(mean), abs(mean - ideal)))
-        for method, mean in means.items():
-            cell = "" if math.isnan(mean) else f"{mean:.3g}"
-            rows[method].append(f"**{cell}**" if mean == best else cell)
+        values = {method: values_of(seeds, name) for method, seeds in runs.items()}
+        errors = {method: abs(fmean(of) - ideal) for method, of in values.items() if of}
+        best = min(errors.values())
+        for method, row in rows.items():
+            cell = rounded(values[method])
+            row.append(f"**{cell}**" if errors.get(method) == best else cell)
     return table(["", *ideals], rows.values())
 
 

@@ -1,10 +1,9 @@
-"""Draws the pictures of docs/ and runs tour.ipynb, with default settings.
+"""Draws the film of README and runs tour.ipynb, with default settings.
 
-python benchmarks/pictures.py --data-dir PATH     twelve minutes on 2 cores
+python benchmarks/pictures.py     two minutes on 2 cores
 """
 
 import argparse
-import importlib
 import tempfile
 from pathlib import Path
 
@@ -12,17 +11,19 @@ import measure
 import nbclient
 import nbformat
 
-DOCS = measure.ROOT / "docs"
+import sine_gan
+
+FILM = measure.ROOT / "docs" / "sine.gif"
 NOTEBOOK = measure.ROOT / "tour.ipynb"
 
 
-def draw(script: str, *options: str, file: str = "samples.png") -> bytes:
-    """One of the files that a training saves, run as a user does."""
+def film() -> bytes:
+    """The animation of sine_gan.py."""
     with tempfile.TemporaryDirectory() as out:
-        status = importlib.import_module(script).main(["--device=cpu", f"--out={out}", *options])
+        status = sine_gan.main(["--device=cpu", f"--out={out}", "--animate"])
         if status != 0:
             raise SystemExit(status)
-        return Path(out, file).read_bytes()
+        return Path(out, "training.gif").read_bytes()
 
 
 def run_notebook() -> None:
@@ -38,25 +39,12 @@ def run_notebook() -> None:
 
 
 def main() -> None:
-    """Draw all of them, and run the notebook."""
-    parser = argparse.ArgumentParser(
+    """Draw the film, and run the notebook."""
+    argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--data-dir", metavar="DIR", default="data", help="folder of the images (%(default)s)"
-    )
-    data_dir = f"--data-dir={parser.parse_args().data_dir}"
-    (DOCS / "exp_curve.png").write_bytes(draw("exp_curve_gan"))
-    (DOCS / "sine.gif").write_bytes(draw("sine_gan", "--animate", file="training.gif"))
-    (DOCS / "multiples_of_five.png").write_bytes(draw("multiples_of_five_gan"))
+    ).parse_args()
+    FILM.write_bytes(film())
     run_notebook()
-    variants = [
-        draw("dcgan", data_dir),
-        draw("conditional_gan", data_dir),
-        draw("wgan"),
-        draw("cycle_gan", data_dir),
-    ]
-    measure.save_four(DOCS / "variants.png", variants)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def test_a_second_interrupt_ends_at_once(run, tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "model_files", lambda *_: signal.raise_signal(signal.SIGINT))
     first, second = run(sine_gan, *LONG, status=130).err.splitlines()
     assert "Interrupted after epoch 3" in first
-    assert "results were not saved" in second
+    assert "interrupted before all was saved" in second
     assert not contents(tmp_path)
 
 

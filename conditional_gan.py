@@ -13,6 +13,7 @@ output per label, as in Mescheder et al. 2018; only the output of the picture's 
 """
 
 import copy
+import math
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -35,7 +36,7 @@ WIDTH = 16  # channels of the largest feature maps, twice as many for colour
 DIGITS = list("0123456789")
 BATCHES_PER_EPOCH = 240
 BETAS = (0.0, 0.99)  # of Adam. With momentum, the two networks would oscillate
-EMA_DECAY = 0.998  # of the moving average of the generator's weights
+EMA_DECAY = 0.98  # of the moving average of the generator's weights
 
 
 def real_samples(
@@ -72,25 +73,22 @@ def generator_input(labels: Tensor, classes: int = len(DIGITS)) -> Tensor:
 def build_generator(channels: int = 1, size: int = 28, classes: int = len(DIGITS)) -> nn.Module:
     """Noise and a label (n, LATENT_DIM + classes) to pictures (n, channels, size, size) in 0..1."""
     width = WIDTH if channels == 1 else 2 * WIDTH
-    side = 7 if size == 28 else 8  # of the smallest feature maps
-    maps = width * size // (2 * side)  # their number: it halves when the side doubles
+    inputs = LATENT_DIM + classes
+    side = 4  # of the smallest feature maps
+    maps = width * math.ceil(size / 8)  # their number: it halves when the side doubles
     layers = [
-        nn.Linear(LATENT_DIM + classes, 256),
-        nn.BatchNorm1d(256),
-        nn.ReLU(),
-        nn.Linear(256, 512),
-        nn.BatchNorm1d(512),
-        nn.ReLU(),
-        nn.Linear(512, maps * side * side),
-        nn.Unflatten(1, (maps, side, side)),
+        nn.Unflatten(1, (inputs, 1, 1)),
+        nn.ConvTranspose2d(inputs, maps, kernel_size=side, bias=False),
     ]
     while maps > width:
+        kernel_size = 3 if (size, side) == (28, 4) else 4  # 3 makes 7 pixels of 4
         layers += [
             nn.BatchNorm2d(maps),
             nn.ReLU(),
-            nn.ConvTranspose2d(maps, maps // 2, kernel_size=4, stride=2, padding=1),
+            nn.ConvTranspose2d(maps, maps // 2, kernel_size, stride=2, padding=1, bias=False),
         ]
         maps //= 2
+        side *= 2
     layers += [
         nn.BatchNorm2d(width),
         nn.ReLU(),
@@ -108,13 +106,14 @@ def build_discriminator(channels: int = 1, size: int = 28, classes: int = len(DI
         nn.Conv2d(channels, maps, kernel_size=4, stride=2, padding=1),
         nn.LeakyReLU(0.2),
     ]
-    while side > 8:  # as many maps double, the side halves
+    while side > 4:  # as many maps double, the side halves
+        kernel_size = 3 if side == 7 else 4  # 3 makes 4 pixels of 7
         layers += [
-            nn.Conv2d(maps, 2 * maps, kernel_size=4, stride=2, padding=1),
+            nn.Conv2d(maps, 2 * maps, kernel_size, stride=2, padding=1),
             nn.LeakyReLU(0.2),
         ]
         maps *= 2
-        side //= 2
+        side = math.ceil(side / 2)
     layers += [
         nn.Flatten(),
         nn.Linear(maps * side * side, 256),
@@ -194,8 +193,8 @@ def train(
         fakes = generator(torch.cat([noise, label], dim=1))
 
         # Discriminator step: tell real pictures of a label from generated ones
-        seen = images.augment(torch.cat([real, fakes.detach()])).requires_grad_(apply_penalty)
-        scores = score(discriminator, seen, label.repeat(2, 1))
+        seen = images.augment(torch.cat([real, fakes.detach()]), len(pictures))
+        scores = score(discriminator, seen.requires_grad_(apply_penalty), label.repeat(2, 1))
         d_loss = bce(scores, real_then_fake)
         if apply_penalty:
             d_loss = d_loss + penalty * common.gradient_penalty(scores, seen)
@@ -204,7 +203,7 @@ def train(
         d_optimizer.step()
 
         # Generator step: fool the discriminator, which stays as it is (inputs=)
-        g_loss = bce(score(discriminator, images.augment(fakes), label), ones)
+        g_loss = bce(score(discriminator, images.augment(fakes, len(pictures)), label), ones)
         g_optimizer.zero_grad()
         g_loss.backward(inputs=list(generator.parameters()))
         g_optimizer.step()
@@ -217,7 +216,7 @@ def train(
             common.set_lr(lr * (1 - done), g_optimizer, d_optimizer)
             # A tensor, as a number would stay as it was when a step was recorded
             penalty = torch.tensor(images.penalty_weight(len(pictures), done), device=device)
-            for i in images.slow_bar(range(BATCHES_PER_EPOCH), progress):
+            for i in images.steps_of_epoch(BATCHES_PER_EPOCH, batches, progress):
                 chosen = next(batches)
                 every_fourth = i % 4 == 0  # is enough (Karras et al. 2020)
                 d_loss, g_loss = step(

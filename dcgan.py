@@ -5,7 +5,7 @@
 """A deep convolutional GAN: it learns to write digits, of MNIST, or to draw pictures of your own.
 
 Convolutions share weights between positions, so a stroke is learned once (Radford et al. 2015; here
-with hidden linear layers, and without batch norm in the discriminator).
+the discriminator has a hidden linear layer, a gradient penalty, and no batch norm).
 
     python dcgan.py                             train, and save in outputs/dcgan
     python dcgan.py --data FOLDER --size 64     learn the pictures in a folder
@@ -17,6 +17,7 @@ dcgan_multigpu.py does the same on several GPUs or machines.
 """
 
 import copy
+import math
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -36,7 +37,7 @@ LATENT_DIM = 64  # random numbers that become one picture
 WIDTH = 16  # channels of the largest feature maps, twice as many for colour
 BATCHES_PER_EPOCH = 240
 BETAS = (0.0, 0.99)  # of Adam. With momentum, the two networks would oscillate
-EMA_DECAY = 0.998  # of the moving average of the generator's weights
+EMA_DECAY = 0.98  # of the moving average of the generator's weights
 
 
 def real_samples(
@@ -60,25 +61,21 @@ def real_samples(
 def build_generator(channels: int = 1, size: int = 28) -> nn.Module:
     """Standard normal noise (n, LATENT_DIM) to pictures (n, channels, size, size) in 0..1."""
     width = WIDTH if channels == 1 else 2 * WIDTH
-    side = 7 if size == 28 else 8  # of the smallest feature maps
-    maps = width * size // (2 * side)  # their number: it halves when the side doubles
+    side = 4  # of the smallest feature maps
+    maps = width * math.ceil(size / 8)  # their number: it halves when the side doubles
     layers = [
-        nn.Linear(LATENT_DIM, 256),
-        nn.BatchNorm1d(256),
-        nn.ReLU(),
-        nn.Linear(256, 512),
-        nn.BatchNorm1d(512),
-        nn.ReLU(),
-        nn.Linear(512, maps * side * side),
-        nn.Unflatten(1, (maps, side, side)),
+        nn.Unflatten(1, (LATENT_DIM, 1, 1)),
+        nn.ConvTranspose2d(LATENT_DIM, maps, kernel_size=side, bias=False),
     ]
     while maps > width:
+        kernel_size = 3 if (size, side) == (28, 4) else 4  # 3 makes 7 pixels of 4
         layers += [
             nn.BatchNorm2d(maps),
             nn.ReLU(),
-            nn.ConvTranspose2d(maps, maps // 2, kernel_size=4, stride=2, padding=1),
+            nn.ConvTranspose2d(maps, maps // 2, kernel_size, stride=2, padding=1, bias=False),
         ]
         maps //= 2
+        side *= 2
     layers += [
         nn.BatchNorm2d(width),
         nn.ReLU(),
@@ -96,13 +93,14 @@ def build_discriminator(channels: int = 1, size: int = 28) -> nn.Module:
         nn.Conv2d(channels, maps, kernel_size=4, stride=2, padding=1),
         nn.LeakyReLU(0.2),
     ]
-    while side > 8:  # as many maps double, the side halves
+    while side > 4:  # as many maps double, the side halves
+        kernel_size = 3 if side == 7 else 4  # 3 makes 4 pixels of 7
         layers += [
-            nn.Conv2d(maps, 2 * maps, kernel_size=4, stride=2, padding=1),
+            nn.Conv2d(maps, 2 * maps, kernel_size, stride=2, padding=1),
             nn.LeakyReLU(0.2),
         ]
         maps *= 2
-        side //= 2
+        side = math.ceil(side / 2)
     layers += [
         nn.Flatten(),
         nn.Linear(maps * side * side, 256),
@@ -118,9 +116,9 @@ def train(
     *,
     seed: int | None = 0,
     device: str | torch.device = "auto",
-    epochs: int = 18,
-    patience: int = 18,
-    batch_size: int = 128,
+    epochs: int = 28,
+    patience: int = 28,
+    batch_size: int = 64,
     lr: float = 0.002,
     progress: bool = True,
     checkpoint: Path | None = None,
@@ -164,8 +162,8 @@ def train(
         fakes = generator(torch.randn(batch_size, LATENT_DIM, device=device))
 
         # Discriminator step: tell real pictures from generated ones
-        seen = images.augment(torch.cat([real, fakes.detach()])).requires_grad_(apply_penalty)
-        scores = discriminator(seen)
+        seen = images.augment(torch.cat([real, fakes.detach()]), len(pictures))
+        scores = discriminator(seen.requires_grad_(apply_penalty))
         d_loss = bce(scores, real_then_fake)
         if apply_penalty:
             d_loss = d_loss + penalty * common.gradient_penalty(scores, seen)
@@ -174,7 +172,7 @@ def train(
         d_optimizer.step()
 
         # Generator step: fool the discriminator, which stays as it is (inputs=)
-        g_loss = bce(discriminator(images.augment(fakes)), ones)
+        g_loss = bce(discriminator(images.augment(fakes, len(pictures))), ones)
         g_optimizer.zero_grad()
         g_loss.backward(inputs=list(generator.parameters()))
         g_optimizer.step()
@@ -187,7 +185,7 @@ def train(
             common.set_lr(lr * (1 - done), g_optimizer, d_optimizer)
             # A tensor, as a number would stay as it was when a step was recorded
             penalty = torch.tensor(images.penalty_weight(len(pictures), done), device=device)
-            for i in images.slow_bar(range(BATCHES_PER_EPOCH), progress):
+            for i in images.steps_of_epoch(BATCHES_PER_EPOCH, batches, progress):
                 every_fourth = i % 4 == 0  # is enough (Karras et al. 2020)
                 d_loss, g_loss = step(next(batches), penalty, apply_penalty=every_fourth)
             training.evaluate(ema_generator, fixed_noise, d_loss.item(), g_loss.item())

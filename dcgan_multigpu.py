@@ -41,7 +41,7 @@ from common import InputError, Training
 LATENT_DIM = 64  # random numbers that become one picture
 BATCHES_PER_EPOCH = 240  # of all processes together
 BETAS = (0.0, 0.99)  # of Adam. With momentum, the two networks would oscillate
-EMA_DECAY = 0.998  # of the moving average of the generator's weights
+EMA_DECAY = 0.98  # of the moving average of the generator's weights
 SIGNALS: list[int] = []  # received: of Ctrl-C, or SIGTERM
 
 
@@ -60,17 +60,14 @@ def real_samples(
 def build_generator() -> nn.Module:
     """Standard normal noise (n, LATENT_DIM) to pictures (n, 1, 28, 28) in 0..1."""
     return nn.Sequential(
-        nn.Linear(LATENT_DIM, 256),
-        nn.BatchNorm1d(256),
+        nn.Unflatten(1, (LATENT_DIM, 1, 1)),
+        nn.ConvTranspose2d(LATENT_DIM, 64, kernel_size=4, bias=False),
+        nn.BatchNorm2d(64),
         nn.ReLU(),
-        nn.Linear(256, 512),
-        nn.BatchNorm1d(512),
-        nn.ReLU(),
-        nn.Linear(512, 32 * 7 * 7),
-        nn.Unflatten(1, (32, 7, 7)),
+        nn.ConvTranspose2d(64, 32, kernel_size=3, stride=2, padding=1, bias=False),  # 4 to 7
         nn.BatchNorm2d(32),
         nn.ReLU(),
-        nn.ConvTranspose2d(32, 16, kernel_size=4, stride=2, padding=1),
+        nn.ConvTranspose2d(32, 16, kernel_size=4, stride=2, padding=1, bias=False),
         nn.BatchNorm2d(16),
         nn.ReLU(),
         nn.ConvTranspose2d(16, 1, kernel_size=4, stride=2, padding=1),
@@ -85,8 +82,10 @@ def build_discriminator() -> nn.Module:
         nn.LeakyReLU(0.2),
         nn.Conv2d(16, 32, kernel_size=4, stride=2, padding=1),
         nn.LeakyReLU(0.2),
+        nn.Conv2d(32, 64, kernel_size=3, stride=2, padding=1),  # 7 to 4
+        nn.LeakyReLU(0.2),
         nn.Flatten(),
-        nn.Linear(32 * 7 * 7, 256),
+        nn.Linear(64 * 4 * 4, 256),
         nn.LeakyReLU(0.2),
         nn.Linear(256, 1),
     )
@@ -104,9 +103,9 @@ def train(
     *,
     seed: int = 0,
     device: str | torch.device = "auto",
-    epochs: int = 18,
-    patience: int = 18,
-    batch_size: int = 128,
+    epochs: int = 28,
+    patience: int = 28,
+    batch_size: int = 64,
     lr: float = 0.002,
     progress: bool = True,
 ) -> Training | None:
@@ -151,8 +150,8 @@ def train(
         fakes = ddp_generator(torch.randn(batch_size, LATENT_DIM, device=device))
 
         # Discriminator step: tell real pictures from generated ones
-        seen = images.augment(torch.cat([real, fakes.detach()])).requires_grad_(apply_penalty)
-        scores = ddp_discriminator(seen)
+        seen = images.augment(torch.cat([real, fakes.detach()]), len(pictures))
+        scores = ddp_discriminator(seen.requires_grad_(apply_penalty))
         d_loss = bce(scores, real_then_fake)
         if apply_penalty:
             d_loss = d_loss + penalty * common.gradient_penalty(scores, seen)
@@ -161,7 +160,7 @@ def train(
         d_optimizer.step()
 
         # Generator step: fool the discriminator, which stays as it is (inputs=), so without DDP
-        g_loss = bce(discriminator(images.augment(fakes)), ones)
+        g_loss = bce(discriminator(images.augment(fakes, len(pictures))), ones)
         g_optimizer.zero_grad()
         g_loss.backward(inputs=list(generator.parameters()))
         g_optimizer.step()
@@ -174,7 +173,7 @@ def train(
             done = (epoch - 1) / epochs
             common.set_lr(lr * (1 - done), g_optimizer, d_optimizer)
             penalty = images.penalty_weight(len(pictures), done)
-            for i in images.slow_bar(range(batches_per_epoch), progress and first):
+            for i in images.steps_of_epoch(batches_per_epoch, batches, progress and first):
                 # A process that stopped alone would leave the others waiting for its gradients
                 if on_any_process(len(SIGNALS) > 0, device):
                     raise KeyboardInterrupt

@@ -148,7 +148,7 @@ def train(
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
         for epoch in training.epochs():
             common.set_lr(lr * (1 - (epoch - 1) / epochs), g_optimizer, d_optimizer)
-            for _ in images.slow_bar(range(BATCHES_PER_EPOCH), progress):
+            for _ in images.steps_of_epoch(BATCHES_PER_EPOCH, batches, progress):
                 d_loss, g_loss = step(next(batches))
             training.evaluate(ema_generator, fixed_noise, d_loss.item(), g_loss.item())
             saved.save()

@@ -316,23 +316,30 @@ def limit_batch_size(batch_size: int, pictures: int) -> int:
     return max(2, min(batch_size, pictures))
 
 
+MAX_PASSES = 64  # over the pictures, in an epoch
 PENALTY = 4.0  # weight of the gradient penalty at first
-LAST_PENALTY = 720.0  # at the end, this divided by the number of pictures: 0.08 for 9,000
+FEW = 1000  # pictures, for which the penalty rises to twice its weight
+LEAST_PENALTY = 0.08  # at the end, for 10,000 or more
+MANY = 5000  # pictures, too many to be learned by heart
 
 
 def penalty_weight(pictures: int, done: float) -> float:
     """Weight of the gradient penalty when a share of the training is done, from 0 to 1.
 
-    It falls, as finer and finer details are to be learned. It falls less for few pictures: the
-    discriminator would learn them by heart, and the generated ones would become alike.
+    It falls for many pictures, as finer and finer details are to be learned. It rises for few: the
+    discriminator would learn them by heart, and the generated ones would become pale and alike.
     """
-    last = min(LAST_PENALTY / pictures, PENALTY)
-    return PENALTY ** (1 - done) * last**done
+    last = 2 * PENALTY * min(1, FEW / pictures) ** 2
+    return PENALTY ** (1 - done) * max(last, LEAST_PENALTY) ** done
 
 
-def slow_bar(steps: Iterable[int], progress: bool) -> Iterable[int]:
-    """The steps of an epoch, with a progress bar: large pictures take minutes an epoch."""
-    return tqdm(steps, unit="batch", leave=False, disable=not progress)
+def steps_of_epoch(most: int, batches: Batches, progress: bool) -> Iterable[int]:
+    """Counts the steps of an epoch, at most so many, with a progress bar.
+
+    Few pictures are seen 64 times: more often, and they would be learned by heart.
+    """
+    steps = min(most, math.ceil(MAX_PASSES * len(batches.rows) / batches.size))
+    return tqdm(range(steps), unit="batch", leave=False, disable=not progress)
 
 
 def random_shift(pictures: Tensor, most: int) -> Tensor:
@@ -347,15 +354,18 @@ def random_shift(pictures: Tensor, most: int) -> Tensor:
     return shifted.take_along_dim(columns[:, None, None, :], dim=3)
 
 
-def augment(pictures: Tensor) -> Tensor:
+def augment(pictures: Tensor, total: int = 0) -> Tensor:
     """Pictures, each shifted a little, and with a square a quarter as wide hidden somewhere.
 
     It gets the mean colour. So the discriminator cannot learn the real ones by heart. The generator
     does not learn shifts or squares, as what it makes gets them too: differentiable augmentation
-    (Zhao et al. 2020), with cutout (DeVries and Taylor 2017).
+    (Zhao et al. 2020), with cutout (DeVries and Taylor 2017). If the `total` of the pictures to be
+    learned is large, nothing is hidden.
     """
     size = pictures.shape[2]
     shifted = random_shift(pictures, size // 14)
+    if total >= MANY:
+        return shifted
     middle = torch.randint(size, (2, len(pictures), 1), device=pictures.device)
     distance = (torch.arange(size, device=pictures.device) - middle).abs()
     rows, columns = distance <= size // 8

@@ -416,7 +416,7 @@ def kept(build):
 dcgan_multigpu.build_generator = kept(dcgan_multigpu.build_generator)
 dcgan_multigpu.build_discriminator = kept(dcgan_multigpu.build_discriminator)
 status = dcgan_multigpu.main(sys.argv[1:])
-print("weights", [network[0].weight.double().norm().item() for network in networks])
+print("weights", [float(next(network.parameters()).norm()) for network in networks])
 sys.exit(status)
 """
 

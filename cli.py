@@ -402,9 +402,10 @@ def report(options: argparse.Namespace, training: Any) -> int:
         ending = ", diverged (lower --lr)"
     elif len(training.history) < options.epochs:
         ending = ", stopped as there was no more progress"
+    if training.stopping.kept_epoch < len(training.history):
+        ending += f", kept epoch {training.stopping.kept_epoch}"
     samples = training.metrics["samples"]
-    kept = f"kept epoch {training.stopping.kept_epoch}"
-    print(f"Trained on {samples:,} samples for {len(training.history)} epochs{ending}, {kept}.")
+    print(f"Trained on {samples:,} samples for {len(training.history)} epochs{ending}.")
     print(training.verdict)
     if options.show:
         Image.open(options.out / "samples.png").show()

@@ -449,7 +449,7 @@ def test_two_processes_learn_the_same_and_ctrl_c_ends_both(start, run, data_dir,
     printed, errors = first.communicate()
     other, _ = second.communicate()
     assert (first.returncode, second.returncode) == (130, 0), errors
-    assert ", interrupted, kept epoch" in printed
+    assert ", interrupted" in printed
     assert {"generator.pt", "samples.png"} < set(contents(tmp_path / "out"))
     assert printed.splitlines()[-1] == other.strip()  # the weights
     assert "3 pictures" in run(dcgan_multigpu, "--generate", 3, "--out", tmp_path / "out").out

@@ -528,16 +528,16 @@ def largest_excess(distances: Tensor, others: Tensor) -> float:
 
 # --- Training ----------------------------------------------------------------------------------
 
-MIN_GAIN = 0.1  # smallest fall of the error that is progress, as a share of the tolerance
+MIN_GAIN = 0.5  # smallest fall of the error that is progress, as a share of the tolerance
 
 
 class EarlyStopping:
     """Keeps good weights, lowers the learning rate, and says when to stop.
 
     Kept are the latest weights whose error is less than the lowest one plus `tolerance`: within it,
-    the error cannot tell which are better. When the lowest error has not fallen by a tenth of the
-    tolerance for `patience` epochs, the learning rate begins to fall; after `cooldown` more epochs
-    training ends. The rate begins to fall in time for the last of `epochs`.
+    the error cannot tell which are better. When the error has not fallen by half the tolerance for
+    `patience` epochs, the learning rate begins to fall; after `cooldown` more epochs training ends.
+    The rate begins to fall in time for the last of `epochs`.
     """
 
     def __init__(
@@ -662,7 +662,9 @@ class Training:
         # The limit falls with the number of rows; for more pictures, no generator would pass yet
         self.real = self.features(random_subset(data, 5000 if data.ndim == 2 else 1000))
         self.distance_limit = fresh_distance(self.real)
-        self.stopping = EarlyStopping(epochs, patience, cooldown, tolerance=self.distance_limit)
+        # So much the distance may vary by chance. The whole limit is too much: training may drift
+        tolerance = self.distance_limit / 5
+        self.stopping = EarlyStopping(epochs, patience, cooldown, tolerance)
         self.history: list[Evaluation] = []
         self.snapshots: list[Tensor] = []  # samples of each epoch, for the animation
         self.checks: list[Check] = []

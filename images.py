@@ -318,8 +318,8 @@ def limit_batch_size(batch_size: int, pictures: int) -> int:
 
 MAX_PASSES = 64  # over the pictures, in an epoch
 PENALTY = 4.0  # weight of the gradient penalty at first
-FEW = 1000  # pictures, for which the penalty rises to twice its weight
-LEAST_PENALTY = 0.08  # at the end, for 10,000 or more
+FEW = 1000  # pictures, for which the penalty rises to four times its weight
+LEAST_PENALTY = 0.08  # at the end, for 6,000 or more
 MANY = 5000  # pictures, too many to be learned by heart
 
 
@@ -329,7 +329,7 @@ def penalty_weight(pictures: int, done: float) -> float:
     It falls for many pictures, as finer and finer details are to be learned. It rises for few: the
     discriminator would learn them by heart, and the generated ones would become pale and alike.
     """
-    last = 2 * PENALTY * min(1, FEW / pictures) ** 2
+    last = 4 * PENALTY * min(1, FEW / pictures) ** 3
     return PENALTY ** (1 - done) * max(last, LEAST_PENALTY) ** done
 
 

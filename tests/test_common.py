@@ -262,6 +262,18 @@ def test_the_learning_rate_falls_once_progress_ends_and_before_the_last_epoch(er
     assert 1 > factors[-2] > factors[-1] > 0
 
 
+def test_a_generator_that_drifts_away_is_not_kept():
+    data = torch.randn(500, 2)
+    training = new_training(data, epochs=3, patience=3)
+    half_a_limit = torch.full((2,), training.distance_limit / 2)
+    generator = nn.BatchNorm1d(2).eval()  # it adds its bias
+    for shifts in range(3):
+        with torch.no_grad():
+            generator.bias.copy_(shifts * half_a_limit)
+        training.evaluate(generator, data, 0.7, 0.7)
+    assert training.stopping.kept_epoch == 1
+
+
 def test_an_epoch_without_an_evaluation_is_an_error():
     with pytest.raises(RuntimeError, match=r"training\.evaluate"):
         for _ in new_training(torch.randn(60, 2)).epochs():

@@ -36,7 +36,7 @@ each_script = pytest.mark.parametrize("script", SCRIPTS)
 each_gan = pytest.mark.parametrize("script", GANS)
 MODELS = {cycle_gan: ["to_outline", "to_digit"], fashion_classifier: ["classifier"]}
 EPOCHS = {fashion_classifier: 30, cycle_gan: 5, conditional_gan: 6}  # others: 3
-BATCHES = {conditional_gan: 20}  # others: 10
+BATCHES = {conditional_gan: 40}  # others: 10
 METRICS = {"verdict", "converged", "samples", "seed", "epochs", "kept_epoch"}
 GAN_METRICS = {"distance", "distance_of_real_samples", "ratio", "precision", "coverage"}
 

@@ -9,6 +9,7 @@ FOLDER has a folder of pictures for each class, which dcgan.py learns, and PyTor
 
 import argparse
 import importlib
+import json
 import os
 import re
 import subprocess
@@ -33,13 +34,15 @@ import conditional_gan
 import cycle_gan
 import dcgan
 import dcgan_multigpu
+import fashion_classifier
 import images
 
 GENERATED = 10_000  # digits that are measured
 DRAWS = 10  # as many times, colour pictures are generated: the figures of one draw vary by a factor
 CLASSES = 10
 SCRIPTS = ["digits_gan", "dcgan", "dcgan_multigpu", "conditional_gan", "cycle_gan"]
-NAMES = [*SCRIPTS, *textbook.EXAMPLES]
+ROWS = [*SCRIPTS, *textbook.EXAMPLES]  # of the page
+NAMES = [*ROWS, "fashion_classifier"]
 EXAMPLE_SECONDS = 220.0  # as long as dcgan.py takes, if that is not measured now
 DIGIT_COLUMNS = ["Frechet", "patches", "KL", "clear", "as asked", "least class", "seconds"]
 CYCLE_COLUMNS = ["left as it is", "to outline", "to digit", "recognised", "seconds"]
@@ -220,11 +223,12 @@ def file_name(name: str) -> str:
 def measure_digits(options: argparse.Namespace) -> None:
     """Measure the scripts on digits, and write the results."""
     page = measure.RESULTS / "images.md"
-    for name in options.only:
+    names = [name for name in ROWS if name in options.only]
+    for name in names:
         measure.require_row(page, name)
     bench = Bench(options.data_dir, **options.settings)
     limit = EXAMPLE_SECONDS
-    for name in [name for name in NAMES if name in options.only]:
+    for name in names:
         runs = []
         for seed in range(options.seeds):
             start = time.perf_counter()
@@ -240,9 +244,30 @@ def measure_digits(options: argparse.Namespace) -> None:
             figure, text = RESULTS[name]
             result = text.format(measure.mean(runs, figure))
             measure.write_script(name, measure.mean(runs, "seconds"), result)
+    if "fashion_classifier" in options.only:
+        measure_clothes(options)
     recognised = bench.recognised(bench.test_digits)
     classifier = f"{recognised:.1%} of {len(bench.test_digits):,} test digits are recognised.\n"
     measure.write_page(page.name, classifier=classifier)
+
+
+def measure_clothes(options: argparse.Namespace) -> None:
+    """Run fashion_classifier.py on one thread, as it asks for, and write its accuracy."""
+    accuracies = []
+    seconds = []
+    for seed in range(options.seeds):
+        with tempfile.TemporaryDirectory() as out:
+            settings = options.settings | {"out": out, "data-dir": options.data_dir, "seed": seed}
+            start = time.perf_counter()
+            fashion_classifier.main([f"--{name}={value}" for name, value in settings.items()])
+            seconds.append(time.perf_counter() - start)
+            metrics = json.loads(Path(out, "metrics.json").read_text())
+            accuracies.append(metrics["test_accuracy"])
+    result = f"{mean(accuracies):.1%} of test pictures are right"
+    measure.write_script("fashion_classifier", mean(seconds), result)
+    trained = f"trained on {metrics['samples']:,} others in {mean(seconds):.0f} seconds"
+    text = f"{result}; {trained}; means over seeds: {options.seeds}.\n"
+    measure.write_page("images.md", clothes=text)
 
 
 # --- Colour pictures ---------------------------------------------------------------------------

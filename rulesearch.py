@@ -383,30 +383,19 @@ def add_missing_sum(search: Search, total: int, parts: list[int]) -> None:
 
 
 def describe(relation: Relation, columns: list[Column]) -> str:
-    """A relation as text."""
+    """A relation as text: "total = net + tax"."""
     end = ", rounded" if relation.is_rounded else ""
-    constant = relation.constant
-    coefficients = relation.coefficients
-    inverse = 1 / coefficients[0]
-    if relation.rounds_first and len(coefficients) == 2 and count_digits(inverse) <= 4:
-        coefficients = [1.0, inverse * coefficients[1]]  # tax = 0.2 net, and not net = 5 tax
-        constant *= inverse
-    if constant and len(set(coefficients)) == 1:
+    multiples, constant = plainest_multiples(relation)
+    if constant and len({coefficient for _, coefficient in multiples}) == 1:
         names = [columns[i].name for i in sorted(relation.members)]
         return f"{' + '.join(names)} = {constant:g}{end}"
-    multiples = list(zip(relation.members, coefficients, strict=True))
-    if len(multiples) == 2 and abs(coefficients[1]) == 1:
-        multiples.sort(key=lambda multiple: abs(multiple[1]))  # minutes = 60 hours
-    signs = [coefficient > 0 for coefficient in coefficients]
-    if len(multiples) > 2:  # a member of a sign of its own first: total = net + tax
-        multiples.sort(key=lambda multiple: signs.count(multiple[1] > 0) > 1)
-    (total, factor), *parts = multiples
-    total_is_date = columns[total].date is not None
+    (subject, factor), *parts = subject_first(multiples)
+    is_date = columns[subject].date is not None
     sign = math.copysign(1, factor)
     text = ""
     for i, coefficient in sorted(parts, key=lambda part: (sign * part[1] > 0, part[0])):
         text += " + " if sign * coefficient < 0 else " - "
-        is_duration = total_is_date and columns[i].date is None
+        is_duration = is_date and columns[i].date is None
         if is_duration and abs(coefficient) == SECONDS_OF_A_DAY:
             text += f"{columns[i].name} days"
         else:
@@ -414,8 +403,28 @@ def describe(relation: Relation, columns: list[Column]) -> str:
     if constant:
         text += " + " if sign * constant > 0 else " - "
         size = abs(constant)
-        text += f"{size / SECONDS_OF_A_DAY:g} days" if total_is_date else f"{size:g}"
-    return f"{multiple(factor, columns[total].name)} = {text.removeprefix(' + ').strip()}{end}"
+        text += f"{size / SECONDS_OF_A_DAY:g} days" if is_date else f"{size:g}"
+    return f"{multiple(factor, columns[subject].name)} = {text.removeprefix(' + ').strip()}{end}"
+
+
+def plainest_multiples(relation: Relation) -> tuple[list[tuple[int, float]], float]:
+    """The members with their coefficients, and the constant: tax = 0.2 net, not net = 5 tax."""
+    coefficients = relation.coefficients
+    inverse = 1 / coefficients[0]
+    if relation.rounds_first and len(coefficients) == 2 and count_digits(inverse) <= 4:
+        first, second = relation.members
+        return [(first, 1.0), (second, inverse * coefficients[1])], inverse * relation.constant
+    return list(zip(relation.members, coefficients, strict=True)), relation.constant
+
+
+def subject_first(multiples: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """The members with their coefficients, the subject of the sentence first."""
+    if len(multiples) > 2:  # that of a sign of its own: total = net + tax
+        signs = [coefficient > 0 for _, coefficient in multiples]
+        return sorted(multiples, key=lambda multiple: signs.count(multiple[1] > 0) > 1)
+    if abs(multiples[1][1]) == 1:  # minutes = 60 hours
+        return sorted(multiples, key=lambda multiple: abs(multiple[1]))
+    return multiples
 
 
 def multiple(coefficient: float, name: str) -> str:

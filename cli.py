@@ -205,9 +205,8 @@ class Parser(argparse.ArgumentParser):
         seed = "start of the random numbers: the same one, the same results (%(default)s)"
         device = "cpu, cuda, cuda:1, mps, or auto: a GPU if there is one (%(default)s)"
         epochs = "train for at most N epochs (%(default)s)"
-        patience = "end training early after N epochs without progress (%(default)s"
-        never = self.get_default("patience") >= self.get_default("epochs")
-        patience += ", so by default never)" if never else ")"
+        default = "by default never" if self.get_default("patience") is None else "%(default)s"
+        patience = f"end training early after N epochs without progress ({default})"
         batch_size = "samples in a step; all, if the data have fewer (%(default)s)"
         lr = "learning rate: how far a step changes the networks (%(default)s)"
         self.add_argument("--seed", metavar="N", type=natural, help=seed)

@@ -537,12 +537,14 @@ class EarlyStopping:
     Kept are the latest weights whose error is less than the lowest one plus `tolerance`: within it,
     the error cannot tell which are better. When the error has not fallen by half the tolerance for
     `patience` epochs, the learning rate begins to fall; after `cooldown` more epochs training ends.
-    The rate begins to fall in time for the last of `epochs`.
+    The rate begins to fall in time for the last of `epochs`. If `patience` is None, all are used.
     """
 
     def __init__(
-        self, epochs: int, patience: int, cooldown: int = 0, tolerance: float = 0.0
+        self, epochs: int, patience: int | None, cooldown: int = 0, tolerance: float = 0.0
     ) -> None:
+        if patience is None:
+            patience = epochs
         require_count("epochs", epochs)
         require_count("patience", patience)
         self.epoch = 0
@@ -639,7 +641,7 @@ class Training:
         *,
         seed: int | None,
         epochs: int,
-        patience: int,
+        patience: int | None,
         cooldown: int = 0,
         progress: bool = True,
         features: Callable[[Tensor], Tensor] | None = None,

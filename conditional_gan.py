@@ -74,21 +74,20 @@ def build_generator(channels: int = 1, size: int = 28, classes: int = len(DIGITS
     """Noise and a label (n, LATENT_DIM + classes) to pictures (n, channels, size, size) in 0..1."""
     width = WIDTH if channels == 1 else 2 * WIDTH
     inputs = LATENT_DIM + classes
-    side = 4  # of the smallest feature maps
-    maps = width * math.ceil(size / 8)  # their number: it halves when the side doubles
+    maps = width * math.ceil(size / 8)  # of 4 by 4 pixels; half as many of twice the side follow
     layers = [
         nn.Unflatten(1, (inputs, 1, 1)),
-        nn.ConvTranspose2d(inputs, maps, kernel_size=side, bias=False),
+        nn.ConvTranspose2d(inputs, maps, kernel_size=4, bias=False),
     ]
+    kernel_size = 3 if size == 28 else 4  # 3 makes 7 pixels of 4
     while maps > width:
-        kernel_size = 3 if (size, side) == (28, 4) else 4  # 3 makes 7 pixels of 4
         layers += [
             nn.BatchNorm2d(maps),
             nn.ReLU(),
             nn.ConvTranspose2d(maps, maps // 2, kernel_size, stride=2, padding=1, bias=False),
         ]
         maps //= 2
-        side *= 2
+        kernel_size = 4
     layers += [
         nn.BatchNorm2d(width),
         nn.ReLU(),
@@ -139,7 +138,7 @@ def train(
     seed: int | None = 0,
     device: str | torch.device = "auto",
     epochs: int = 40,
-    patience: int = 40,
+    patience: int | None = None,
     batch_size: int = 64,
     lr: float = 0.002,
     progress: bool = True,
@@ -164,6 +163,7 @@ def train(
         progress=progress,
         features=images.Features(pictures),
     )
+    cutout = len(pictures) < images.MANY  # few could be learned by heart
     batch_size = images.limit_batch_size(batch_size, len(pictures))
     batches = common.Batches(torch.arange(len(pictures), device=device), batch_size)
     real_pictures = pictures.to(device)
@@ -195,7 +195,7 @@ def train(
         fakes = generator(torch.cat([noise, label], dim=1))
 
         # Discriminator step: tell real pictures of a label from generated ones
-        seen = images.augment(torch.cat([real, fakes.detach()]), len(pictures))
+        seen = images.augment(torch.cat([real, fakes.detach()]), cutout)
         scores = score(discriminator, seen.requires_grad_(apply_penalty), label.repeat(2, 1))
         d_loss = bce(scores, real_then_fake)
         if apply_penalty:
@@ -205,7 +205,7 @@ def train(
         d_optimizer.step()
 
         # Generator step: fool the discriminator, which stays as it is (inputs=)
-        g_loss = bce(score(discriminator, images.augment(fakes, len(pictures)), label), ones)
+        g_loss = bce(score(discriminator, images.augment(fakes, cutout), label), ones)
         g_optimizer.zero_grad()
         g_loss.backward(inputs=list(generator.parameters()))
         g_optimizer.step()
@@ -220,9 +220,9 @@ def train(
             penalty = torch.tensor(images.penalty_weight(len(pictures), done), device=device)
             for i in images.steps_of_epoch(BATCHES_PER_EPOCH, batches, progress):
                 chosen = next(batches)
-                every_fourth = i % 4 == 0  # is enough (Karras et al. 2020)
+                # The penalty in every fourth step is enough (Karras et al. 2020)
                 d_loss, g_loss = step(
-                    real_pictures[chosen], real_labels[chosen], penalty, apply_penalty=every_fourth
+                    real_pictures[chosen], real_labels[chosen], penalty, apply_penalty=i % 4 == 0
                 )
             training.evaluate(ema_generator, fixed_noise, d_loss.item(), g_loss.item())
             saved.save()
@@ -256,7 +256,7 @@ def main(argv: list[str] | None = None) -> int:
 
     source = images.source(options)
     pictures, labels = real_samples(60_000, common.random_generator("data", options.seed), **source)
-    labelled = images.load(**source, labelled=True)  # if you change real_samples, give your names
+    labelled = images.load(**source, labelled=True)  # if you change real_samples, pass your names
     checkpoint = options.out / "checkpoint.pth"
     training = train(
         pictures,

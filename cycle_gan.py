@@ -110,7 +110,7 @@ def train(
     seed: int | None = 0,
     device: str | torch.device = "auto",
     epochs: int = 30,
-    patience: int = 30,
+    patience: int | None = None,
     batch_size: int = 16,
     lr: float = 0.001,
     progress: bool = True,

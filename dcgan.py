@@ -61,21 +61,20 @@ def real_samples(
 def build_generator(channels: int = 1, size: int = 28) -> nn.Module:
     """Standard normal noise (n, LATENT_DIM) to pictures (n, channels, size, size) in 0..1."""
     width = WIDTH if channels == 1 else 2 * WIDTH
-    side = 4  # of the smallest feature maps
-    maps = width * math.ceil(size / 8)  # their number: it halves when the side doubles
+    maps = width * math.ceil(size / 8)  # of 4 by 4 pixels; half as many of twice the side follow
     layers = [
         nn.Unflatten(1, (LATENT_DIM, 1, 1)),
-        nn.ConvTranspose2d(LATENT_DIM, maps, kernel_size=side, bias=False),
+        nn.ConvTranspose2d(LATENT_DIM, maps, kernel_size=4, bias=False),
     ]
+    kernel_size = 3 if size == 28 else 4  # 3 makes 7 pixels of 4
     while maps > width:
-        kernel_size = 3 if (size, side) == (28, 4) else 4  # 3 makes 7 pixels of 4
         layers += [
             nn.BatchNorm2d(maps),
             nn.ReLU(),
             nn.ConvTranspose2d(maps, maps // 2, kernel_size, stride=2, padding=1, bias=False),
         ]
         maps //= 2
-        side *= 2
+        kernel_size = 4
     layers += [
         nn.BatchNorm2d(width),
         nn.ReLU(),
@@ -119,7 +118,7 @@ def train(
     seed: int | None = 0,
     device: str | torch.device = "auto",
     epochs: int = 28,
-    patience: int = 28,
+    patience: int | None = None,
     batch_size: int = 64,
     lr: float = 0.002,
     progress: bool = True,
@@ -141,6 +140,7 @@ def train(
         progress=progress,
         features=images.Features(pictures),
     )
+    cutout = len(pictures) < images.MANY  # few could be learned by heart
     batch_size = images.limit_batch_size(batch_size, len(pictures))
     batches = common.Batches(pictures.to(device), batch_size)
 
@@ -164,7 +164,7 @@ def train(
         fakes = generator(torch.randn(batch_size, LATENT_DIM, device=device))
 
         # Discriminator step: tell real pictures from generated ones
-        seen = images.augment(torch.cat([real, fakes.detach()]), len(pictures))
+        seen = images.augment(torch.cat([real, fakes.detach()]), cutout)
         scores = discriminator(seen.requires_grad_(apply_penalty))
         d_loss = bce(scores, real_then_fake)
         if apply_penalty:
@@ -174,7 +174,7 @@ def train(
         d_optimizer.step()
 
         # Generator step: fool the discriminator, which stays as it is (inputs=)
-        g_loss = bce(discriminator(images.augment(fakes, len(pictures))), ones)
+        g_loss = bce(discriminator(images.augment(fakes, cutout)), ones)
         g_optimizer.zero_grad()
         g_loss.backward(inputs=list(generator.parameters()))
         g_optimizer.step()
@@ -188,8 +188,8 @@ def train(
             # A tensor, as a number would stay as it was when a step was recorded
             penalty = torch.tensor(images.penalty_weight(len(pictures), done), device=device)
             for i in images.steps_of_epoch(BATCHES_PER_EPOCH, batches, progress):
-                every_fourth = i % 4 == 0  # is enough (Karras et al. 2020)
-                d_loss, g_loss = step(next(batches), penalty, apply_penalty=every_fourth)
+                # The penalty in every fourth step is enough (Karras et al. 2020)
+                d_loss, g_loss = step(next(batches), penalty, apply_penalty=i % 4 == 0)
             training.evaluate(ema_generator, fixed_noise, d_loss.item(), g_loss.item())
             saved.save()
     return training.finish(ema_generator, torch.randn(2 * count, LATENT_DIM), **images.LIMITS)

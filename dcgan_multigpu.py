@@ -42,7 +42,7 @@ LATENT_DIM = 64  # random numbers that become one picture
 BATCHES_PER_EPOCH = 240  # of all processes together
 BETAS = (0.0, 0.99)  # of Adam. With momentum, the two networks would oscillate
 EMA_DECAY = 0.98  # of the moving average of the generator's weights
-SIGNALS: list[int] = []  # received: of Ctrl-C, or SIGTERM
+SIGNALS: list[int] = []  # those received so far, by Ctrl-C or SIGTERM
 
 
 def real_samples(
@@ -106,7 +106,7 @@ def train(
     seed: int = 0,
     device: str | torch.device = "auto",
     epochs: int = 28,
-    patience: int = 28,
+    patience: int | None = None,
     batch_size: int = 64,
     lr: float = 0.002,
     progress: bool = True,
@@ -134,7 +134,7 @@ def train(
     ema_generator = copy.deepcopy(generator).eval()  # with averaged weights, which waver less
 
     # Together, the processes see as many pictures in an epoch as dcgan.py, in fewer steps. A step
-    # averages over a larger batch, and so may be larger: by the square root of the batch
+    # averages over a larger batch: the rate may grow with the square root of their number
     batches_per_epoch = max(1, BATCHES_PER_EPOCH // processes)
     lr *= processes**0.5
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
@@ -142,6 +142,7 @@ def train(
 
     # From here on, each process draws other batches, noise and shifts
     torch.manual_seed(common.random_generator(f"process {rank}", seed).initial_seed())
+    cutout = len(pictures) < images.MANY  # few could be learned by heart
     batch_size = images.limit_batch_size(batch_size, len(pictures))
     batches = common.Batches(pictures.to(device), batch_size)
     ones = torch.ones(batch_size, 1, device=device)  # what the discriminator says of real ones
@@ -152,7 +153,7 @@ def train(
         fakes = ddp_generator(torch.randn(batch_size, LATENT_DIM, device=device))
 
         # Discriminator step: tell real pictures from generated ones
-        seen = images.augment(torch.cat([real, fakes.detach()]), len(pictures))
+        seen = images.augment(torch.cat([real, fakes.detach()]), cutout)
         scores = ddp_discriminator(seen.requires_grad_(apply_penalty))
         d_loss = bce(scores, real_then_fake)
         if apply_penalty:
@@ -162,7 +163,7 @@ def train(
         d_optimizer.step()
 
         # Generator step: fool the discriminator, which stays as it is (inputs=), so without DDP
-        g_loss = bce(discriminator(images.augment(fakes, len(pictures))), ones)
+        g_loss = bce(discriminator(images.augment(fakes, cutout)), ones)
         g_optimizer.zero_grad()
         g_loss.backward(inputs=list(generator.parameters()))
         g_optimizer.step()
@@ -179,8 +180,8 @@ def train(
                 # A process that stopped alone would leave the others waiting for its gradients
                 if on_any_process(len(SIGNALS) > 0, device):
                     raise KeyboardInterrupt
-                every_fourth = i % 4 == 0  # is enough (Karras et al. 2020)
-                d_loss, g_loss = step(next(batches), penalty, apply_penalty=every_fourth)
+                # The penalty in every fourth step is enough (Karras et al. 2020)
+                d_loss, g_loss = step(next(batches), penalty, apply_penalty=i % 4 == 0)
             if first:
                 training.evaluate(ema_generator, fixed_noise, d_loss.item(), g_loss.item())
             if on_any_process(first and training.stopping.stopped, device):

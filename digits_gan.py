@@ -90,7 +90,7 @@ def train(
     seed: int | None = 0,
     device: str | torch.device = "auto",
     epochs: int = 40,
-    patience: int = 40,
+    patience: int | None = None,
     batch_size: int = 128,
     lr: float = 0.002,
     progress: bool = True,

@@ -31,12 +31,12 @@ X_MAX = 50.0
 BASE = 1.08
 COLUMNS = ["x", "y"]
 
-LATENT_DIM = 2  # how many random numbers become one point; of more columns, as many as these
+LATENT_DIM = 2  # random numbers for one point; at least as many as the data have columns
 BATCHES_PER_EPOCH = 45  # an epoch is not one pass over the data, but so many steps
 COOLDOWN = 20  # the last epochs, in which the learning rate falls to zero
 BETAS = (0.0, 0.95)  # of Adam: no momentum, with which the two networks would chase each other
 EMA_DECAY = 0.99  # of the moving average of the generator's weights
-PENALTY = 0.3  # for a steep discriminator; a larger one blurs the curve, without it training fails
+PENALTY = 0.3  # for a steep discriminator; a larger one blurs the curve, without it none is learned
 UNIFORM_MAX = 3**0.5  # numbers that are uniform between -this and this have standard deviation 1
 
 

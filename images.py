@@ -30,7 +30,7 @@ import common
 from common import Batches, Evaluation, Failure, Figure, InputError, Training
 
 SIZES = (28, 32, 64, 128)  # of pictures, in pixels
-# A training on colour pictures takes so long. Estimated from the time of one batch
+# How long the training of dcgan.py takes, on colour pictures: estimated from one batch
 TIMES = "10 minutes for 28 or 32 on two CPU cores, 50 for 64, 5 hours for 128"
 FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "BMP"]  # of the files in a folder
 THREADS = 4  # that read pictures: each has a large one in memory
@@ -329,14 +329,14 @@ def penalty_weight(pictures: int, done: float) -> float:
     It falls for many pictures, as finer and finer details are to be learned. It rises for few: the
     discriminator would learn them by heart, and the generated ones would become pale and alike.
     """
-    last = 4 * PENALTY * min(1, FEW / pictures) ** 3
-    return PENALTY ** (1 - done) * max(last, LEAST_PENALTY) ** done
+    last = max(4 * PENALTY * min(1, FEW / pictures) ** 3, LEAST_PENALTY)  # 3: by trial
+    return PENALTY * (last / PENALTY) ** done  # by the same factor in each epoch
 
 
 def steps_of_epoch(most: int, batches: Batches, progress: bool) -> Iterable[int]:
     """Counts the steps of an epoch, at most so many, with a progress bar.
 
-    Few pictures are seen 64 times: more often, and they would be learned by heart.
+    Few pictures are seen at most 64 times in it: more often, and they would be learned by heart.
     """
     steps = min(most, math.ceil(MAX_PASSES * len(batches.rows) / batches.size))
     return tqdm(range(steps), unit="batch", leave=False, disable=not progress)
@@ -354,17 +354,17 @@ def random_shift(pictures: Tensor, most: int) -> Tensor:
     return shifted.take_along_dim(columns[:, None, None, :], dim=3)
 
 
-def augment(pictures: Tensor, total: int = 0) -> Tensor:
-    """Pictures, each shifted a little, and with a square a quarter as wide hidden somewhere.
+def augment(pictures: Tensor, cutout: bool = True) -> Tensor:
+    """Pictures, each shifted a little and, with `cutout`, with a square of it hidden.
 
-    It gets the mean colour. So the discriminator cannot learn the real ones by heart. The generator
-    does not learn shifts or squares, as what it makes gets them too: differentiable augmentation
-    (Zhao et al. 2020), with cutout (DeVries and Taylor 2017). If the `total` of the pictures to be
-    learned is large, nothing is hidden.
+    The square is a quarter as wide as the picture, and filled with the mean colour. So the
+    discriminator cannot learn the real ones by heart. The generator does not learn shifts or
+    squares, as what it makes gets them too: differentiable augmentation (Zhao et al. 2020), with
+    cutout (DeVries and Taylor 2017).
     """
     size = pictures.shape[2]
     shifted = random_shift(pictures, size // 14)
-    if total >= MANY:
+    if not cutout:
         return shifted
     middle = torch.randint(size, (2, len(pictures), 1), device=pictures.device)
     distance = (torch.arange(size, device=pictures.device) - middle).abs()

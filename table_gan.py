@@ -195,9 +195,9 @@ def train(
             common.set_lr(lr * training.lr_factor, g_optimizer)
             common.set_lr(1.5 * lr * training.lr_factor, d_optimizer)  # it has to keep up
             for i in range(BATCHES_PER_EPOCH):
-                every_fourth = i % 4 == 0  # is enough (Karras et al. 2020)
                 rows, chosen = next(batches)
-                d_loss, g_loss = step(rows, chosen, next(noises), apply_penalty=every_fourth)
+                # The penalty in every fourth step is enough (Karras et al. 2020)
+                d_loss, g_loss = step(rows, chosen, next(noises), apply_penalty=i % 4 == 0)
             training.evaluate(ema_generator, fixed_noise, d_loss.item(), g_loss.item())
     return training.finish(ema_generator, torch.randn(16384, LATENT_DIM), **tables.LIMITS)
 

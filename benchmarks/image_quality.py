@@ -38,7 +38,7 @@ import fashion_classifier
 import images
 
 GENERATED = 10_000  # digits that are measured
-DRAWS = 10  # as many times, colour pictures are generated: the figures of one draw vary by a factor
+DRAWS = 10  # of colour pictures, a training; their mean is shown, as single ones differ widely
 CLASSES = 10
 SCRIPTS = ["digits_gan", "dcgan", "dcgan_multigpu", "conditional_gan", "cycle_gan"]
 ROWS = [*SCRIPTS, *textbook.EXAMPLES]  # of the page
@@ -49,7 +49,7 @@ CYCLE_COLUMNS = ["left as it is", "to outline", "to digit", "recognised", "secon
 PICTURE_COLUMNS = ["Frechet", "patches", "precision", "coverage", "near-copies", "seconds"]
 PICTURE_IDEALS = {"Frechet": 1.0, "coverage": 1.0}
 RESULTS = {  # what README says of a script
-    "digits_gan": ("Frechet", "Frechet distance {:.1f} (other real digits: 1)"),
+    "digits_gan": ("Frechet", "Frechet distance {:.1f} (halves of the real ones: 1)"),
     "dcgan": ("Frechet", "Frechet distance {:.1f}"),
     "dcgan_multigpu": ("Frechet", "Frechet distance {:.1f}"),
     "conditional_gan": ("as asked", "{:.0%} as asked"),

@@ -74,7 +74,8 @@ def curve(
         error = (points[:, 1] - y(points[:, 0].double())).square().mean().sqrt()
         inside = (points[:, 0] >= low) & (points[:, 0] <= high)
         counts = torch.histc(points[:, 0], 50, low, high)
-        filled = counts >= len(points) / 50 / 2
+        half_of_expected = 0.5 * len(points) / 50
+        filled = counts >= half_of_expected
         return {
             "off-curve": (error / draw(GENERATED)[:, 1].std()).item(),
             "inside": inside.double().mean().item(),
@@ -307,10 +308,12 @@ def over_seeds(function: Callable, seeds: dict[Any, int], **settings: Any) -> di
 
     Each core runs one of them at a time.
     """
-    jobs = [(name, seed) for name, count in seeds.items() for seed in range(count)]
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        results = pool.map(functools.partial(function, **settings), *zip(*jobs, strict=True))
-        return {name: list(itertools.islice(results, count)) for name, count in seeds.items()}
+        jobs = {
+            name: [pool.submit(function, name, seed, **settings) for seed in range(count)]
+            for name, count in seeds.items()
+        }
+        return {name: [job.result() for job in started] for name, started in jobs.items()}
 
 
 # --- Pages of results --------------------------------------------------------------------------

@@ -3,8 +3,9 @@
 Curves and integers follow M. Liu, Learn Generative AI with PyTorch (Manning 2024), chapter 3, which
 stops when the last batch has had no lower error for many epochs. The error is that of y, or the
 remainder of division by five: the loop is told the rule behind the data. Digits and colour pictures
-follow scripts that people copy, with their settings: the DCGAN of pytorch/examples (with a layer
-less, as its pictures have 64 pixels), and gan.py and dcgan.py of eriklindernoren/PyTorch-GAN.
+follow scripts that people copy, with their settings: the DCGAN of pytorch/examples, with one layer
+fewer, as its pictures have 64 pixels and these 32; and gan.py and dcgan.py of PyTorch-GAN, by Erik
+Linder-Noren.
 """
 
 import time

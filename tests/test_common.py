@@ -247,7 +247,7 @@ def test_training_stops_and_keeps_the_best_epoch(errors, settings, last, kept):
     assert stopping.diverged == (not math.isfinite(errors[last - 1]))
 
 
-@pytest.mark.parametrize(("epochs", "patience"), [(0, 1), (1.5, 1), (3, 0), (3, None)])
+@pytest.mark.parametrize(("epochs", "patience"), [(0, 1), (1.5, 1), (3, 0), (3, 1.5)])
 def test_epochs_and_patience_are_counts(epochs, patience):
     with pytest.raises(InputError, match="must be an integer of at least 1"):
         EarlyStopping(epochs, patience)

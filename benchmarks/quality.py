@@ -112,9 +112,9 @@ def readme_figures(runs: Runs) -> list[Figures]:
 def write_scripts(runs: Runs) -> None:
     """What README says of each script."""
     results = {
-        "exp_curve_gan": ("exponential", "F", "distance to the curve {:.2f} (its data: 1)"),
-        "sine_gan": ("sine", "F", "distance to the sine {:.2f} (its data: 1)"),
-        "multiples_of_five_gan": (OWN_SET, "valid", "{:.0%} of its integers are right"),
+        "exp_curve_gan": ("exponential", "F", "distance {:.2f} (its data: 1)"),
+        "sine_gan": ("sine", "F", "distance {:.2f} (its data: 1)"),
+        "multiples_of_five_gan": (OWN_SET, "valid", "{:.0%} are right"),
         "wgan": ("wgan", "clusters found", "{:.0f} of 8 clusters"),
     }
     for script, (name, figure, text) in results.items():

@@ -117,7 +117,7 @@ def train(
     *,
     seed: int | None = 0,
     device: str | torch.device = "auto",
-    epochs: int = 28,
+    epochs: int = 34,
     patience: int | None = None,
     batch_size: int = 64,
     lr: float = 0.002,

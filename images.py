@@ -31,7 +31,7 @@ from common import Batches, Evaluation, Failure, Figure, InputError, Training
 
 SIZES = (28, 32, 64, 128)  # of pictures, in pixels
 # How long the training of dcgan.py takes, on colour pictures: estimated from one batch
-TIMES = "10 minutes for 28 or 32 on two CPU cores, 50 for 64, 5 hours for 128"
+TIMES = "12 minutes for 28 or 32 on two CPU cores, 50 for 64, 5 hours for 128"
 FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "BMP"]  # of the files in a folder
 THREADS = 4  # that read pictures: each has a large one in memory
 
@@ -319,7 +319,7 @@ def limit_batch_size(batch_size: int, pictures: int) -> int:
 MAX_PASSES = 64  # over the pictures, in an epoch
 PENALTY = 4.0  # weight of the gradient penalty at first
 FEW = 1000  # pictures, for which the penalty rises to four times its weight
-LEAST_PENALTY = 0.08  # at the end, for 6,000 or more
+LEAST_PENALTY = 0.04  # at the end, for 8,000 or more
 MANY = 5000  # pictures, too many to be learned by heart
 
 

@@ -264,10 +264,9 @@ def measure_clothes(options: argparse.Namespace) -> None:
             seconds.append(time.perf_counter() - start)
             metrics = json.loads(Path(out, "metrics.json").read_text())
             accuracies.append(metrics["test_accuracy"])
-    result = f"{mean(accuracies):.0%} of test pictures are right"
+    result = f"{mean(accuracies):.0%} are right, after {metrics['samples']:,} pictures"
     measure.write_script("fashion_classifier", mean(seconds), result)
-    trained = f"trained on {metrics['samples']:,} others in {mean(seconds):.0f} seconds"
-    text = f"{result}; {trained}; means over seeds: {options.seeds}.\n"
+    text = f"Of test pictures {result} and {mean(seconds):.0f} seconds. Seeds: {options.seeds}.\n"
     measure.write_page("images.md", clothes=text)
 
 

@@ -162,7 +162,12 @@ def load_folder(
     folder = Path(folder).resolve()
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}")
-    files = files_in(folder, labelled)
+    files = files_in(folder)
+    if labelled:
+        beside = [file.relative_to(folder) for file in files if file.parent == folder]
+        files = [file for file in files if file.parent != folder]
+        if beside:
+            print(f"Left out {count_files(beside)}: in no subfolder, so no label", file=sys.stderr)
     pixels = []
     subfolders = []
     skipped = []
@@ -185,10 +190,10 @@ def load_folder(
     return Labelled(pictures.contiguous().float().div_(255), labels, names)
 
 
-def files_in(folder: Path, labelled: bool) -> list[Path]:
-    """The files in a folder and its subfolders or, if `labelled`, in these only; no hidden ones."""
+def files_in(folder: Path) -> list[Path]:
+    """The files in a folder and its subfolders; no hidden ones."""
     files = []
-    for path in sorted(folder.glob("*/**/*" if labelled else "**/*")):
+    for path in sorted(folder.glob("**/*")):
         place = path.relative_to(folder).parts
         hidden = any(name.startswith(".") for name in place)
         if path.is_file() and not hidden:

@@ -161,6 +161,15 @@ def test_files_that_are_no_pictures_are_counted_and_skipped(tmp_path, capsys):
     assert capsys.readouterr().err.startswith("Skipped 2 files, such as red/0.png: damaged, or not")
 
 
+def test_pictures_without_a_label_are_counted_and_left_out(tmp_path, capsys):
+    write_pictures(tmp_path, ["black", "red"])
+    (tmp_path / "red" / "0.png").rename(tmp_path / "0.png")
+    labelled = images.load_folder(tmp_path, 32, labelled=True, progress=False)
+    assert labelled.labels.tolist() == [0] * 6 + [1] * 5
+    message = "Left out 1 file, 0.png: in no subfolder, so no label\n"
+    assert capsys.readouterr().err == message
+
+
 @pytest.mark.parametrize(
     ("script", "folder", "hint"),
     [

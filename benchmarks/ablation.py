@@ -295,6 +295,7 @@ INTEGER_SEEDS = {
     "50 values, five of them ten times as likely": 3,
 }
 FIGURES = ["excess", "off-curve", "near", "lost", "valid", "present", "KL", "warned"]
+LARGEST = ["excess", "KL"]  # of these, the worst is shown too
 
 
 def learn_without(part_and_name: tuple[str, str], seed: int, **settings: Any) -> Figures:
@@ -307,18 +308,18 @@ def learn_without(part_and_name: tuple[str, str], seed: int, **settings: Any) ->
 
 
 def ablation(parts: dict, most: dict[str, int], seeds: int, **settings: Any) -> str:
-    """A table of what is measured without each part."""
+    """A table for each kind of data: what is measured without each part."""
     jobs = {(part, name): min(most[name], seeds) for name in most for part in parts}
     runs = measure.over_seeds(learn_without, jobs, **settings)
-    header = ["without"]
-    rows = {part: [part] for part in parts}
+    tables = []
     for name in most:
-        first, *others = measure.measured_columns([runs["nothing", name]], FIGURES)
-        seeds_of_name = measure.count_seeds(runs["nothing", name])
-        header += [f"{name}, {seeds_of_name}: {first}", *others]
-        for part in parts:
-            rows[part] += measure.cells(runs[part, name], [first, *others])
-    return measure.table(header, rows.values())
+        complete = runs["nothing", name]
+        columns = measure.measured_columns([complete], FIGURES)
+        rows = [[part, *measure.cells(runs[part, name], columns, LARGEST)] for part in parts]
+        header = ["without", *measure.heads(columns, LARGEST)]
+        title = f"**{name}**, {measure.count_seeds(complete)}\n\n"
+        tables.append(title + measure.table(header, rows))
+    return "\n".join(tables)
 
 
 def draw_failures(path: Path, **settings: Any) -> str:

@@ -200,26 +200,39 @@ def training_data(name: str, seed: int = 0) -> Tensor:
 # --- Figures -----------------------------------------------------------------------------------
 
 
+class Reference(NamedTuple):
+    """What F compares points with."""
+
+    standardize: common.Standardize
+    real: Tensor  # standardised fresh points (100000, 2)
+    typical: float  # mean distance of fresh training sets to these
+
+
 @functools.cache
-def f_of(name: str) -> Callable[[Tensor], float]:
-    """The function that gives F of points (n, 2)."""
+def reference(name: str) -> Reference:
+    """The reference of a shape."""
     with torch.random.fork_rng():
         torch.manual_seed(1_000_000)
         fresh = SHAPES[name].draw(GENERATED)
-        standardize = common.Standardize(fresh)
-        real = standardize(fresh)
         sets = [SHAPES[name].draw(SAMPLES) for _ in range(20)]
-    distances = [common.sliced_wasserstein(real, standardize(rows)) for rows in sets]
-    typical = sum(distances) / len(distances)
-    return lambda points: common.sliced_wasserstein(real, standardize(points)) / typical
+    standardize = common.Standardize(fresh)
+    real = standardize(fresh)
+    typical = fmean(common.sliced_wasserstein(real, standardize(points)) for points in sets)
+    return Reference(standardize, real, typical)
+
+
+def f_of(name: str, points: Tensor) -> float:
+    """F of points (n, 2) of a shape."""
+    standardize, real, typical = reference(name)
+    return common.sliced_wasserstein(real, standardize(points)) / typical
 
 
 def evaluate(name: str, data: Tensor, generated: Tensor) -> Figures:
     """Figures of generated rows, beside the training set, against the true distribution."""
     if name in SETS:
         return SETS[name].compare(generated)
-    f = f_of(name)(generated)
-    return {"F": f, "excess": f - f_of(name)(data)} | SHAPES[name].compare(generated)
+    f = f_of(name, generated)
+    return {"F": f, "excess": f - f_of(name, data)} | SHAPES[name].compare(generated)
 
 
 def near_copies(train: Tensor, test: Tensor, generated: Tensor) -> float:

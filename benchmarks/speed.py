@@ -76,7 +76,7 @@ def f_of(generator: nn.Module, name: str) -> float:
     """F of 100,000 generated points."""
     noise = torch.randn(measure.GENERATED, 2, generator=common.random_generator("noise"))
     points: Tensor = generator(noise)
-    return measure.f_of(name)(points)
+    return measure.f_of(name, points)
 
 
 def seconds_until(level: float, courses: list[Course]) -> str:

@@ -735,12 +735,12 @@ class Training:
 
         if len(self.data) < min_rows:
             self.check(
-                "rows of data",
+                "size of the data",
                 False,
                 f"{len(self.data):,}",
                 f"at least {min_rows}",
-                "the data have too few rows to judge.",
-                "Train on more rows.",
+                "the data are too few to judge.",
+                "Train on more data.",
             )
         self.check(
             "distance to the data",

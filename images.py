@@ -485,9 +485,10 @@ def check_classes(
 ) -> None:
     """Checks that samples (n, ...) are clearly of one class each, and that no class is missing.
 
-    The class of a picture is that of the nearest labelled one. The `requested` labels (n,) of the
-    samples are compared with their classes. At most 2,048 samples are judged; none, if there is one
-    class only, or if the labelled pictures have another shape.
+    The class of a picture is that of the nearest labelled one. Classes that are alike are seldom
+    clear, even of real pictures, so each is expected as often as it is clear among these. The
+    `requested` labels (n,) of the samples are compared with their classes. At most 2,048 samples
+    are judged; none, if there is one class only, or if the labelled pictures have another shape.
     """
     pictures, labels, names = labelled
     if len(names) < 2 or pictures.shape[1:] != samples.shape[1:]:
@@ -506,7 +507,7 @@ def check_classes(
         f"at least {least:.0%}",
         "too many pictures are not clearly of one class.",
     )
-    training.check_missing(labels, classes[clear], names)
+    training.check_missing(real_classes[real_clear], classes[clear], names)
     if requested is not None:
         right = share(classes == requested[: len(classes)])
         real_right = share(real_classes == labels[chosen])

@@ -284,6 +284,23 @@ def test_classes_are_recognised_and_missing_ones_named(data_dir):
     assert "too rare: 7, 8, 9." in training.verdict
 
 
+def test_a_class_that_is_seldom_clear_is_not_missing():
+    """Pictures of the classes b and c are alike, but b is more frequent."""
+    labels = torch.tensor([0, 1, 1, 1, 1, 2] * 100)
+    brightness = (labels > 0).float().reshape(-1, 1, 1, 1)
+
+    def draw():
+        return ((brightness + torch.rand(600, 1, 28, 28)) / 2).clamp(0, 1)
+
+    fresh = draw()
+    labelled = images.Labelled(draw(), labels, ["a", "b", "c"])
+    training = new_training(labelled.pictures, features=images.Features(labelled.pictures))
+    images.check_classes(training, fresh, labelled)
+    assert training.metrics["missing_values"] == []
+    images.check_classes(training, fresh[labels > 0], labelled)
+    assert training.metrics["missing_values"] == ["a"]
+
+
 # --- Learning pictures -------------------------------------------------------------------------
 
 

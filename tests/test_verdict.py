@@ -76,7 +76,7 @@ def test_a_good_generator_is_good(name):
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_generator_is_never_good(name):
     data, rows, generator = BAD[name]
-    advice = "Train on more rows." if rows < 50 else "another --seed, or a lower --lr."
+    advice = "Train on more data." if rows < 50 else "another --seed, or a lower --lr."
     for _ in range(2):
         training = judge(data(torch.randn(rows, 2)), generator)
         assert not training.converged

@@ -284,6 +284,12 @@ def test_classes_are_recognised_and_missing_ones_named(data_dir):
     assert "too rare: 7, 8, 9." in training.verdict
 
 
+@pytest.mark.parametrize(("count", "least"), [(2000, 0.45), (100, 0.36), (2, 0)])
+def test_few_pictures_may_miss_a_share_by_chance(count, least):
+    half_are_clear = torch.arange(count) % 2
+    assert images.least_share(half_are_clear, 0.9, count) == pytest.approx(least, abs=0.002)
+
+
 def test_a_class_that_is_seldom_clear_is_not_missing():
     """Pictures of the classes b and c are alike, but b is more frequent."""
     labels = torch.tensor([0, 1, 1, 1, 1, 2] * 100)

@@ -277,7 +277,12 @@ FAILURES = {
     "as it is": Points(),
     "mode collapse": Points(linear_discriminator=True, wide_output=False),
     "vanishing gradients": Points(
-        saturating_loss=True, wide_output=False, penalty=0.0, beta1=MOMENTUM
+        saturating_loss=True,
+        wide_output=False,
+        generator_waves=False,
+        penalty=0.0,
+        beta1=MOMENTUM,
+        lr_decay=False,
     ),
     "oscillation": Points(
         discriminator_waves=False, penalty=0.0, beta1=MOMENTUM, lr_decay=False, ema_decay=0.0

@@ -432,6 +432,49 @@ def multiple(coefficient: float, name: str) -> str:
     return name if abs(coefficient) == 1 else f"{abs(coefficient):g} {name}"
 
 
+# --- Sums that nearly all rows have ------------------------------------------------------------
+#
+# A typo breaks them. They are searched in parts of the rows: of few wrong rows, a part has none.
+
+PARTS = 5
+MAX_WRONG = 5  # rows; more are no typos
+MAX_WRONG_SHARE = 0.01  # of the rows
+
+
+def find_broken_sums(cells: Tensor, columns: list[Column]) -> list[tuple[str, list[int]]]:
+    """Exact sums that all rows (n, columns) have but a few, and the indices of these rows."""
+    random = common.random_generator("parts")
+    order = torch.randperm(len(cells), generator=random)
+    relations: dict[str, Relation] = {}
+    for part in order.tensor_split(PARTS):
+        for relation in find_all_relations(Search(cells[part], columns)):
+            if not relation.is_rounded:
+                relations.setdefault(describe(relation, columns), relation)
+    broken = []
+    for sentence, relation in relations.items():
+        wrong = rows_without(relation, cells.double(), columns)
+        if 0 < len(wrong) <= min(MAX_WRONG, MAX_WRONG_SHARE * len(cells)):
+            broken.append((sentence, wrong))
+    return broken
+
+
+def rows_without(relation: Relation, cells: Tensor, columns: list[Column]) -> list[int]:
+    """The indices of the rows (n, columns) that do not have an exact relation.
+
+    Rows in which a member is missing are not among them.
+    """
+    numbers = [Scale(columns[i], cells[:, i]).numbers(cells[:, i]) for i in relation.members]
+    coefficients = torch.tensor(relation.coefficients, dtype=torch.float64)
+    terms = torch.stack(numbers, dim=1) * coefficients
+    excess = terms.sum(dim=1) - relation.constant
+    return (excess.abs() > tolerances(terms)).nonzero().flatten().tolist()
+
+
+def tolerances(terms: Tensor) -> Tensor:
+    """How far the sums of terms (n, m) may be from a constant: by errors of float64 (n,)."""
+    return 1e-9 * terms.abs().sum(dim=1)
+
+
 # --- Sums: which columns may have a relation ---------------------------------------------------
 #
 # A column may be a sum if columns with smaller numbers explain all of it: but for errors of float64
@@ -550,7 +593,7 @@ def exact_relation(numbers: Tensor, members: list[int], multiples: list[float]) 
     terms = numbers[:, members] * torch.tensor(coefficients, dtype=torch.float64)
     terms = terms[~terms.isnan().any(dim=1)]
     totals = terms.sum(dim=1)
-    tolerance = 1e-9 * terms.abs().sum(dim=1)
+    tolerance = tolerances(terms)
     constant = simplified(totals.mean().item())
     if abs(constant) <= tolerance.max():
         constant = 0.0

@@ -27,8 +27,8 @@ import cli
 import common
 from columns import KEPT_AS, KINDS, Column, dtypes_of, parse, to_frame, to_json
 from common import GENERATED, REAL, Failure, Figure, InputError, Training
-from rules import Rule, apply_rules
-from rulesearch import find_rules
+from rules import Rule, apply_rules, hide
+from rulesearch import find_broken_sums, find_rules
 from sampling import LATENT_DIM, SavedTable, generate, split_condition
 
 with suppress(ImportError):  # require_packages says so
@@ -552,6 +552,7 @@ def ranges(scores: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
 # --- Verdict -----------------------------------------------------------------------------------
 
 MIN_SHARE = 0.7  # of what is due to a category, unless it is too rare to tell
+MAX_NOTED = 5  # rules
 MIN_KEPT = 0.99  # share of generated rows that keep a rule
 MAX_CLOSER = 0.75  # chance that a generated row is closer to a training row than a held-out row
 MAX_AUC = 0.75  # of a forest that separates generated rows from held-out ones
@@ -620,6 +621,7 @@ class TableTraining(Training):
         decoder.calibrate(self.samples)
         self.decode(decoder)
         self.check_cells(decoder.rules)
+        self.note_broken_sums()
 
     def check_cells(self, rules: list[Rule]) -> None:
         """Check categories, rules, near-copies, and the AUC of a forest."""
@@ -668,10 +670,16 @@ class TableTraining(Training):
         )
 
     def check_rules(self, rules: list[Rule]) -> None:
-        """Check for rules that generated rows break, although they are applied in turn."""
+        """Check for rules that generated rows break, although they are applied in turn.
+
+        Rules that are kept are noted.
+        """
+        kept = []
         for rule in rules:
             share = rule.kept(self.samples).double().mean().item()
-            if share < MIN_KEPT:
+            if share >= MIN_KEPT:
+                kept += [] if rule.apply is hide else [rule.sentence]
+            else:
                 self.check(
                     rule.sentence,
                     False,
@@ -679,6 +687,16 @@ class TableTraining(Training):
                     f"at least {MIN_KEPT:.0%}",
                     f"a rule of the data is broken: {rule.sentence}.",
                 )
+        if kept:
+            more = f"; and {len(kept) - MAX_NOTED} more" if len(kept) > MAX_NOTED else ""
+            self.notes.append(f"rules kept: {'; '.join(kept[:MAX_NOTED])}{more}")
+
+    def note_broken_sums(self) -> None:
+        """Note sums that a typo, say, keeps from being rules."""
+        broken = find_broken_sums(self.table.cells, self.table.columns)
+        for sentence, rows in broken[:MAX_NOTED]:
+            numbers = ", ".join(str(i + 1) for i in rows)
+            self.notes.append(f"not kept, as it is wrong in row {numbers}: {sentence}")
 
     def check_copies(self) -> None:
         """Check that generated cells are no copies of training rows."""

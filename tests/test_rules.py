@@ -465,6 +465,22 @@ def test_the_verdict_names_a_rule_that_is_broken_and_its_share():
     assert "75%  at least 99%" in training.verdict
 
 
+@pytest.mark.parametrize(("wrong", "named"), [(0, False), (1, True), (4, True), (20, False)])
+def test_rows_that_keep_a_sum_from_being_a_rule_are_named(wrong, named):
+    frame = pd.DataFrame({"net": integers(0, 900), "tax": integers(0, 90)})
+    frame["total"] = frame.sum(axis=1)
+    frame.loc[100 : 99 + wrong, "total"] += 10
+    table = Table(frame)
+    broken = rulesearch.find_broken_sums(table.cells, table.columns)
+    assert broken == [("total = net + tax", list(range(100, 100 + wrong)))] * named
+    training = TableTraining(table, seed=0, epochs=1, patience=1, progress=False)
+    training.samples = table.cells
+    training.note_broken_sums()
+    training.check_rules(rulesearch.find_rules(table.cells, table.columns))
+    assert ("not kept, as it is wrong in row 101" in training.verdict) == named
+    assert ("rules kept: total = net + tax" in training.verdict) == (wrong == 0)
+
+
 def test_saved_generators_keep_the_rules():
     kind = choices(["a", "b"])
     frame = pd.DataFrame({"kind": kind, "low": with_gaps(integers(0, 99)), "x": integers(0, 9)})

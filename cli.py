@@ -404,7 +404,9 @@ def report(options: argparse.Namespace, training: Any) -> int:
     if training.stopping.kept_epoch < len(training.history):
         ending += f", kept epoch {training.stopping.kept_epoch}"
     samples = training.metrics["samples"]
-    print(f"Trained on {samples:,} samples for {len(training.history)} epochs{ending}.")
+    epochs = len(training.history)
+    unit = "epoch" if epochs == 1 else "epochs"
+    print(f"Trained on {samples:,} samples for {epochs} {unit}{ending}.")
     print(training.verdict)
     if options.show:
         Image.open(options.out / "samples.png").show()

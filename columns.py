@@ -269,7 +269,7 @@ def describe_wrong_text(texts: "pd.Series", error: WrongText) -> str:
     label = texts.index[texts == error.text][0]
     place = f"line {label}" if texts.index.name == "line" else f"row {label}"
     name = str(texts.name)
-    return f"{place}, column {name!r}: {error}; or --types {name}=category"
+    return f"{place}, column {name!r}: {error}; correct it, or --types {name}=category"
 
 
 def reason_to_leave_out(parsed: Parsed | None, different: int, present: "pd.Series") -> str | None:

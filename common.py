@@ -816,8 +816,8 @@ class Training:
         listed = ", ".join(map(str, missing[:10]))
         if len(missing) > 10:
             listed += ", ..."
-        problem = f"{kind} are missing or too rare: {listed}."
-        self.check(f"missing {kind}", not missing, f"{len(missing):,}", "none", problem)
+        problem = f"{kind} are left out or too rare: {listed}."
+        self.check(f"{kind} left out", not missing, f"{len(missing):,}", "none", problem)
 
     def check(
         self,

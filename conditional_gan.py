@@ -276,7 +276,7 @@ def main(argv: list[str] | None = None) -> int:
     draw_rows = partial(draw, requested=requested, names=labelled.names)
     cli.save_picture(options, "samples.png", common.plot(training, draw_rows))
     if options.data:
-        cli.save_picture(options, "copies.png", images.plot_pictures(copies, columns=8))
+        cli.save_picture(options, "copies.png", copies)
     if options.animate:
         cli.save_picture(options, "training.gif", common.animate(training, draw_rows))
     return images.report(options, training, checkpoint)

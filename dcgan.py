@@ -225,7 +225,7 @@ def main(argv: list[str] | None = None) -> int:
     cli.save(options, training, LATENT_DIM, generator=training.generator)
     cli.save_picture(options, "samples.png", common.plot(training, draw))
     if options.data:
-        cli.save_picture(options, "copies.png", images.plot_pictures(copies, columns=8))
+        cli.save_picture(options, "copies.png", copies)
     if options.animate:
         cli.save_picture(options, "training.gif", common.animate(training, draw))
     return images.report(options, training, checkpoint)

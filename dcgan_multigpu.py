@@ -186,6 +186,8 @@ def train(
                 training.evaluate(ema_generator, fixed_noise, d_loss.item(), g_loss.item())
             if on_any_process(first and training.stopping.stopped, device):
                 break
+    # One that ended while its threads still held tensors of the last exchange would crash
+    distributed.barrier()
     if not first:
         return None
     return training.finish(ema_generator, torch.randn(4096, LATENT_DIM), **images.LIMITS)

@@ -202,10 +202,11 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def count_files(files: Sequence[Path]) -> str:
-    """How many files there are, with the name of the first."""
+    """How many files there are, with the names of the first ones."""
+    names = ", ".join(map(str, files[:5]))
     if len(files) == 1:
-        return f"1 file, {files[0]}"
-    return f"{len(files):,} files, such as {files[0]}"
+        return f"1 file, {names}"
+    return f"{len(files):,} files, {'such as ' if len(files) > 5 else ''}{names}"
 
 
 def require_enough_pictures(
@@ -530,12 +531,12 @@ def check_classes(
         )
 
 
-def check_copies(training: Training) -> Tensor:
+def check_copies(training: Training) -> Figure:
     """Checks that few samples are near-copies of the data.
 
     A near-copy is less than half as far from the nearest real picture as from the next five, on
-    average (after Carlini et al. 2023). Some real ones are near-copies of others. Returns 32
-    pictures: samples, each followed by the real picture nearest to it.
+    average (after Carlini et al. 2023). Some real ones are near-copies of others. Returns a plot of
+    12 samples, and below each the real picture nearest to it.
     """
     data = training.data
     samples = training.samples[:1024]
@@ -554,8 +555,10 @@ def check_copies(training: Training) -> Tensor:
         "too many samples are near-copies of pictures of the data.",
         "Try more pictures, or fewer --epochs.",
     )
-    pairs = torch.stack([samples[:16], data[nearest[:16, 0]]], dim=1)
-    return pairs.flatten(0, 1)
+    figure = Figure(figsize=(8, 1.5), dpi=120, layout="constrained")
+    pairs = {"generated": samples[:12], "nearest real": data[nearest[:12, 0]]}
+    draw_pictures(figure.subplots(), pairs, columns=12)
+    return figure
 
 
 # --- Drawing -----------------------------------------------------------------------------------

@@ -42,8 +42,8 @@ def generate(
 ) -> Iterator[Tensor]:
     """Blocks of `n` generated rows (rows, columns) in all; only those that fulfil all of `where`.
 
-    `where` has names of columns and what is wanted of them, see TableTraining.sample. The share of
-    rows of that kind is printed. InputError if there can be none, Failure if they are too rare.
+    `where` has names of columns and what is wanted of them, see TableTraining.sample. The number of
+    rows of another kind is printed. InputError if there can be none, Failure if they are too rare.
     """
     buffers = dict(generator.named_buffers())
     wanted = [find_wanted(columns, buffers["1.limits"], *pair) for pair in where]
@@ -66,8 +66,8 @@ def generate(
         count += len(rows)
         tried += len(noise)
     if count < tried:
-        share = f"{count / tried:.1%} were of that kind"
-        print(f"--where: of {tried:,} generated rows, {share}", file=sys.stderr)
+        others = f"{tried - count:,} of {tried:,} generated rows"
+        print(f"--where: {others} were of another kind, and are left out", file=sys.stderr)
 
 
 def choose_told(

@@ -662,11 +662,11 @@ class TableTraining(Training):
         if len(missing) > 10:
             listed += ", ..."
         self.check(
-            "missing categories",
+            "categories left out",
             not missing,
             f"{len(missing):,}",
             "none",
-            f"categories are missing or too rare: {listed}.",
+            f"categories are left out or too rare: {listed}.",
         )
 
     def check_rules(self, rules: list[Rule]) -> None:

@@ -158,7 +158,7 @@ def test_files_that_are_no_pictures_are_counted_and_skipped(tmp_path, capsys):
     (tmp_path / "red" / "1.png").write_text("no picture")
     names = images.load_folder(tmp_path, 32, progress=False).names
     assert names == sorted(["black", "red", tmp_path.name])
-    assert capsys.readouterr().err.startswith("Skipped 2 files, such as red/0.png: damaged, or not")
+    assert capsys.readouterr().err.startswith("Skipped 2 files, red/0.png, red/1.png: damaged")
 
 
 def test_pictures_without_a_label_are_counted_and_left_out(tmp_path, capsys):
@@ -261,11 +261,11 @@ def test_near_copies_are_counted(copied):
     training = new_training(data, features=images.Features(data))
     training.samples = fresh.clone()
     training.samples[:copied] = data[:copied].lerp(fresh[:copied], 0.1)
-    samples, nearest = images.check_copies(training).view(16, 2, 3, 28, 28).unbind(dim=1)
+    shown = images.check_copies(training).axes[0].images[0].get_array()
+    samples, nearest = np.split(np.asarray(shown), 2)
     assert training.metrics["copies"] == copied / 512
     assert training.converged == (copied == 0)
-    assert samples.equal(training.samples[:16])
-    assert ((samples - nearest).abs().mean() < 0.1) == (copied > 0)
+    assert (np.abs(samples - nearest).mean() < 0.1) == (copied > 0)
 
 
 def test_classes_are_recognised_and_missing_ones_named(data_dir):
@@ -479,8 +479,8 @@ def test_two_processes_learn_the_same_and_ctrl_c_ends_both(start, run, data_dir,
     wait_for_an_epoch(first)
     second.send_signal(signal.SIGINT)
     printed, errors = first.communicate()
-    other, _ = second.communicate()
-    assert (first.returncode, second.returncode) == (130, 0), errors
+    other, other_errors = second.communicate()
+    assert (first.returncode, second.returncode) == (130, 0), errors + other_errors
     assert ", interrupted" in printed
     assert {"generator.pt", "samples.png"} < set(contents(tmp_path / "out"))
     assert printed.splitlines()[-1] == other.strip()  # the weights

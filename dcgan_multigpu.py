@@ -133,10 +133,8 @@ def train(
     ddp_discriminator = DistributedDataParallel(discriminator)
     ema_generator = copy.deepcopy(generator).eval()  # with averaged weights, which waver less
 
-    # Together, the processes see as many pictures in an epoch as dcgan.py, in fewer steps. A step
-    # averages over a larger batch: the rate may grow with the square root of their number
+    # Together, the processes see as many pictures in an epoch as dcgan.py, in fewer steps
     batches_per_epoch = max(1, BATCHES_PER_EPOCH // processes)
-    lr *= processes**0.5
     g_optimizer = Adam(generator.parameters(), lr, BETAS, fused=True)
     d_optimizer = Adam(discriminator.parameters(), lr, BETAS, fused=True)
 
@@ -174,7 +172,8 @@ def train(
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
         for epoch in training.epochs() if first else range(1, epochs + 1):
             done = (epoch - 1) / epochs
-            common.set_lr(lr * (1 - done), g_optimizer, d_optimizer)
+            # A step averages over the batches of all processes, so it may be larger
+            common.set_lr(lr * processes**0.5 * (1 - done), g_optimizer, d_optimizer)
             penalty = images.penalty_weight(len(pictures), done)
             for i in images.steps_of_epoch(batches_per_epoch, batches, progress and first):
                 # A process that stopped alone would leave the others waiting for its gradients

@@ -932,5 +932,5 @@ def add_pairing(
     own = levels[target]
     its_levels = [levels[i] for i in sources]
     apply = functools.partial(rules.pair, own, own.likeness(), its_levels, tables)
-    sentence = f"pairs of {search.listed([*sources, target])}"
+    sentence = f"only pairs of {search.listed([*sources, target])} that the data have"
     search.add(Rule(sentence, [target], sources, apply, applied))

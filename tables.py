@@ -798,7 +798,10 @@ def draw_panels(columns: list[Column], axes: Any, data: Tensor, samples: Tensor)
     panels = figure.subplot_mosaic([top, bottom])
     for i, column in enumerate(columns[:6]):
         draw_histogram(panels[str(i)], column, data[:, i], samples[:, i])
-    panels["0"].legend()
+    shown = f"6 of {len(columns)} columns" if len(columns) > 6 else ""
+    figure.legend(
+        *panels["0"].get_legend_handles_labels(), title=shown, loc="outside upper left", ncols=2
+    )
     draw_correlations(panels["real"], columns, data, "real")
     draw_correlations(panels["generated"], columns, samples, "generated")
 
@@ -810,14 +813,16 @@ def draw_histogram(axes: Any, column: Column, data: Tensor, samples: Tensor) -> 
     bins: Any = 20
     if column.date:
         values = [seconds.astype("datetime64[s]") for seconds in values]
-        axes.tick_params("x", rotation=45)
         axes.margins(x=0)  # a margin could reach beyond the year 9999, which matplotlib refuses
     if column.categories:
         bins = np.arange(len(column.categories) + 1) - 0.5
         names = [str(value)[:MAX_NAME] for value in column.categories[:8]]
-        axes.set_xticks(range(len(names)), names, rotation=45)
+        axes.set_xticks(range(len(names)), names)
     axes.hist(values, bins, density=True, color=[REAL, GENERATED], label=["real", "generated"])
     axes.set(title=column.name[:20], yticks=[])
+    if column.date or column.categories:
+        for label in axes.get_xticklabels():
+            label.set(rotation=45, ha="right", rotation_mode="anchor", size="small")
 
 
 def histogram_range(data: Tensor) -> tuple[float, float]:

@@ -215,9 +215,9 @@ def train(
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
         for epoch in training.epochs():
             done = (epoch - 1) / epochs
-            common.set_lr(lr * (1 - done), g_optimizer, d_optimizer)
+            common.set_lr(images.learning_rate(lr, pictures, done), g_optimizer, d_optimizer)
             # A tensor, as a number would stay as it was when a step was recorded
-            penalty = torch.tensor(images.penalty_weight(len(pictures), done), device=device)
+            penalty = torch.tensor(images.penalty_weight(pictures, done), device=device)
             for i in images.steps_of_epoch(BATCHES_PER_EPOCH, batches, progress):
                 chosen = next(batches)
                 # The penalty in every fourth step is enough (Karras et al. 2020)

@@ -174,7 +174,7 @@ def train(
             done = (epoch - 1) / epochs
             # A step averages over the batches of all processes, so it may be larger
             common.set_lr(lr * processes**0.5 * (1 - done), g_optimizer, d_optimizer)
-            penalty = images.penalty_weight(len(pictures), done)
+            penalty = images.penalty_weight(pictures, done)
             for i in images.steps_of_epoch(batches_per_epoch, batches, progress and first):
                 # A process that stopped alone would leave the others waiting for its gradients
                 if on_any_process(len(SIGNALS) > 0, device):

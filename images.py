@@ -30,8 +30,8 @@ import common
 from common import Batches, Evaluation, Failure, Figure, InputError, Training
 
 SIZES = (28, 32, 64, 128)  # of pictures, in pixels
-# How long the training of dcgan.py takes, on colour pictures: estimated from one batch
-TIMES = "12 minutes for 28 or 32 on two CPU cores, 50 for 64, 5 hours for 128"
+# How long the training of dcgan.py takes, on colour pictures; for 128, estimated from one batch
+TIMES = "12 minutes for 28 or 32 on two CPU cores, an hour for 64, 5 hours for 128"
 FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "BMP"]  # of the files in a folder
 THREADS = 4  # that read pictures: each has a large one in memory
 
@@ -329,14 +329,29 @@ LEAST_PENALTY = 0.04  # at the end, for 8,000 or more
 MANY = 5000  # pictures, too many to be learned by heart
 
 
-def penalty_weight(pictures: int, done: float) -> float:
+def penalty_weight(pictures: Tensor, done: float) -> float:
     """Weight of the gradient penalty when a share of the training is done, from 0 to 1.
 
     It falls for many pictures, as finer and finer details are to be learned. It rises for few: the
     discriminator would learn them by heart, and the generated ones would become pale and alike.
+    It is larger for large pictures, as the gradient by a pixel falls with their number.
     """
-    last = max(4 * PENALTY * min(1, FEW / pictures) ** 3, LEAST_PENALTY)  # 3: by trial
-    return PENALTY * (last / PENALTY) ** done  # by the same factor in each epoch
+    last = max(4 * PENALTY * min(1, FEW / len(pictures)) ** 3, LEAST_PENALTY)  # 3: by trial
+    weight = PENALTY * (last / PENALTY) ** done  # by the same factor in each epoch
+    return weight * enlargement(pictures) ** 2
+
+
+def learning_rate(lr: float, pictures: Tensor, done: float) -> float:
+    """The learning rate when a share of the training is done, from 0 to 1: it falls to 0.
+
+    It is lower for large pictures: their networks would lose at once what they have learned.
+    """
+    return lr / enlargement(pictures) * (1 - done)
+
+
+def enlargement(pictures: Tensor) -> float:
+    """How many times as wide as 32 pixels pictures are, at least 1."""
+    return max(1, pictures.shape[-1] / 32)
 
 
 def steps_of_epoch(most: int, batches: Batches, progress: bool) -> Iterable[int]:

@@ -172,7 +172,7 @@ def train(
     with suppress(KeyboardInterrupt):  # Ctrl-C: keep the best generator so far
         for epoch in training.epochs() if first else range(1, epochs + 1):
             done = (epoch - 1) / epochs
-            # A step averages over the batches of all processes, so it may be larger
+            # A step averages over all batches: it may grow with the square root of their number
             common.set_lr(lr * processes**0.5 * (1 - done), g_optimizer, d_optimizer)
             penalty = images.penalty_weight(pictures, done)
             for i in images.steps_of_epoch(batches_per_epoch, batches, progress and first):
@@ -185,7 +185,7 @@ def train(
                 training.evaluate(ema_generator, fixed_noise, d_loss.item(), g_loss.item())
             if on_any_process(first and training.stopping.stopped, device):
                 break
-    # One that ended while its threads still held tensors of the last exchange would crash
+    # A process that ended while its threads still hold tensors of the last exchange would crash
     distributed.barrier()
     if not first:
         return None

@@ -456,8 +456,8 @@ class Features:
 
 # --- Checks ------------------------------------------------------------------------------------
 
-MIN_CLEAR = 0.9  # as many times the share of real pictures that are clearly of one class, or less
-MIN_RIGHT = 0.95  # as many times that of those whose nearest is of the same class, or less
+MIN_CLEAR = 0.9  # as many times the share of real pictures that are clearly of one class
+MIN_RIGHT = 0.95  # as many times the share of real pictures whose nearest is of the same class
 MAX_COPIES = 0.1  # above the share of near-copies among real pictures
 
 
@@ -496,16 +496,6 @@ def share(flags: Tensor) -> float:
     return flags.float().mean().item()
 
 
-def least_share(real: Tensor, factor: float, samples: int) -> float:
-    """The least share of flags that so many samples need, if `real` are the flags of real pictures.
-
-    It is `factor` times the share of these, or less, where two standard errors are more.
-    """
-    expected = share(real)
-    variance = expected * (1 - expected) * (1 / len(real) + 1 / samples)
-    return max(0.0, min(factor * expected, expected - 2 * math.sqrt(variance)))
-
-
 def check_classes(
     training: Training, samples: Tensor, labelled: Labelled, requested: Tensor | None = None
 ) -> None:
@@ -525,7 +515,7 @@ def check_classes(
     classes, clear = nearest_class(samples[:2048], pictures, labels)
     training.metrics["clear"] = share(clear)
     training.metrics["clear_of_real"] = share(real_clear)
-    least = least_share(real_clear, MIN_CLEAR, len(clear))
+    least = MIN_CLEAR * share(real_clear)
     training.check(
         "clearly of one class",
         share(clear) >= least,
@@ -535,12 +525,13 @@ def check_classes(
     )
     training.check_missing(real_classes[real_clear], classes[clear], names)
     if requested is not None:
-        right = classes == requested[: len(classes)]
-        least = least_share(real_classes == labels[chosen], MIN_RIGHT, len(right))
+        right = share(classes == requested[: len(classes)])
+        real_right = share(real_classes == labels[chosen])
+        least = MIN_RIGHT * real_right
         training.check(
             "of the requested class",
-            share(right) >= least,
-            f"{share(right):.0%}",
+            right >= least,
+            f"{right:.0%}",
             f"at least {least:.0%}",
             "too many pictures are not of the requested class.",
         )

@@ -677,9 +677,7 @@ class TableTraining(Training):
         kept = []
         for rule in rules:
             share = rule.kept(self.samples).double().mean().item()
-            if share >= MIN_KEPT:
-                kept += [] if rule.apply is hide else [rule.sentence]
-            else:
+            if share < MIN_KEPT:
                 self.check(
                     rule.sentence,
                     False,
@@ -687,6 +685,8 @@ class TableTraining(Training):
                     f"at least {MIN_KEPT:.0%}",
                     f"a rule of the data is broken: {rule.sentence}.",
                 )
+            elif rule.apply is not hide:  # that would only say which columns have gaps
+                kept.append(rule.sentence)
         if kept:
             more = f"; and {len(kept) - MAX_NOTED} more" if len(kept) > MAX_NOTED else ""
             self.notes.append(f"rules kept: {'; '.join(kept[:MAX_NOTED])}{more}")

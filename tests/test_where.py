@@ -100,7 +100,7 @@ def test_all_rows_are_of_the_kind(condition, generate):
     assert CONDITIONS[condition](frame).all()
 
 
-def test_conditions_hold_together_and_the_share_is_told(generate):
+def test_conditions_hold_together_and_other_rows_are_counted(generate):
     frame, messages = generate("age>40", "age<70", "city=Rome", "income=")
     ages = frame.age.astype(int)
     assert ages.between(41, 69).all()
